@@ -1,0 +1,44 @@
+"""Skip-DiT on the digits of scikit-learn (8x8 pixels, 10 classes), trained in pixel space."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration of the run."""
+    config = ml_collections.ConfigDict()
+    config.steps = 5000
+    config.batch_size = 64
+    config.seed = 0
+
+    config.lr = 1e-3
+    config.lr_schedule = "cosine"
+    config.lr_final_fraction = 0.01
+    config.warmup_steps = 200
+    config.beta1 = 0.9
+    config.beta2 = 0.99
+    config.weight_decay = 0.0
+    config.clip_norm = 1.0
+    config.ema_decay = 0.999
+    config.trainable = ()
+
+    config.log_every = 50
+    config.checkpoint_every = 250
+    config.dtype = "float32"
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "DiT-S/2-skip"
+    config.model.input_size = 8
+    config.model.in_channels = 1
+    config.model.num_classes = 10
+    config.model.hidden_size = 96
+    config.model.depth = 12
+    config.model.num_heads = 4
+    config.model.class_dropout_prob = 0.1
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "digits"
+    config.data.split = "train"
+
+    config.diffusion = ml_collections.ConfigDict()
+    config.diffusion.schedule = "squaredcos_cap_v2"
+    return config

@@ -1,0 +1,23 @@
+"""Diffusion Transformers with long skips and Skip-Cache sampling, in JAX."""
+
+from skipdit_jax.caching.policy import BlockCache, SkipCache
+from skipdit_jax.checkpoints import CheckpointError
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.pipeline import Sampler, sample
+from skipdit_jax.registry import create_model, init_params
+from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.weights import export_checkpoint, load_checkpoint
+
+__all__ = [
+    "BlockCache",
+    "CheckpointError",
+    "Diffusion",
+    "Guidance",
+    "Sampler",
+    "SkipCache",
+    "create_model",
+    "export_checkpoint",
+    "init_params",
+    "load_checkpoint",
+    "sample",
+]

@@ -1,0 +1,1 @@
+"""Caching: plans made on the host, an engine traced once, drivers over the sampling steps."""

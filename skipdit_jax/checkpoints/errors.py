@@ -1,0 +1,71 @@
+"""The one error of checkpoint files, and what malformed bytes may raise in the parsers below."""
+
+import contextlib
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+
+MALFORMED = (
+    ValueError,  # with UnicodeDecodeError and the errors of json, pickletools and int()
+    KeyError,
+    IndexError,
+    TypeError,
+    NotImplementedError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""What the parsers of the standard library raise on bytes that are not what they claim to be."""
+
+MAX_SHOWN = 120  # characters of foreign text quoted in a message
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, does not fit or cannot be written; always one line."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
+
+def shown(text: str) -> str:
+    """Returns foreign text cut to a length that fits a message."""
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Makes every CheckpointError and OSError inside a CheckpointError "PATH: reason".
+
+    Raises:
+      CheckpointError: an error that names the file already passes unchanged.
+    """
+    place = os.fspath(path)
+    try:
+        yield
+    except CheckpointError as error:
+        if str(error).startswith(str(CheckpointError(place))):
+            raise
+        raise CheckpointError(f"{place}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{place}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def parsing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Like `naming`, around code that interprets foreign bytes: what they break is told as well.
+
+    Raises:
+      CheckpointError: the bytes are not what they claim to be.
+    """
+    with naming(path):
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except MALFORMED as error:
+            reason = f"{type(error).__name__}: {shown(str(error))}"
+            raise CheckpointError(f"not a readable checkpoint ({reason})") from error

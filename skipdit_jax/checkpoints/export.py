@@ -1,0 +1,62 @@
+"""Writes parameters back as a torch state dict: the inverse of the weight table."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.errors import CheckpointError, naming
+from skipdit_jax.checkpoints.families import named
+from skipdit_jax.checkpoints.load import SAFETENSORS_SUFFIX
+from skipdit_jax.checkpoints.rules import Entry, layout
+from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
+from skipdit_jax.checkpoints.torch_write import write_torch_file
+from skipdit_jax.trees import flatten
+from skipdit_jax.typing import Params
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+TORCH_METADATA = {"format": "pt"}  # what readers of .safetensors look for
+
+
+def export_state_dict(
+    path: str | os.PathLike[str], params: Params, config: Mapping[str, Any], family: str = "dit"
+) -> None:
+    """Writes a bare state dict under the torch names, fixed tables included; it appears whole.
+
+    Args:
+      path: ends in .safetensors, or in .pt, .pth or .bin for a file that torch.load reads.
+      params: the parameter tree; every tensor keeps its type.
+      config: fields of the model's config.
+      family: name of the family.
+
+    Raises:
+      CheckpointError: another ending, a parameter that the weight table does not know, or a file
+        that cannot be written.
+    """
+    target = Path(path)
+    with naming(target):
+        suffixes = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
+        if target.suffix not in suffixes:
+            raise CheckpointError(f"ends in {target.suffix!r}, wanted one of {', '.join(suffixes)}")
+        table = named(family)
+        leaves = flatten(params)
+        tensors = {
+            name: ArraySpec(value.shape, value.dtype, value.copy)
+            for name, value in table.fixed_tables(config).items()
+        }
+        for name, entry in layout(table.rules(config), params).items():
+            tensors[name] = _spec(entry, leaves[entry.path])
+    if target.suffix == SAFETENSORS_SUFFIX:
+        write_safetensors_file(target, tensors, TORCH_METADATA)
+    else:
+        write_torch_file(target, tensors)
+
+
+def _spec(entry: Entry, leaf: Any) -> ArraySpec:
+    def value() -> np.ndarray:
+        return entry.transform.to_torch(np.asarray(leaf))
+
+    return ArraySpec(entry.torch_shape, np.dtype(leaf.dtype), value)

@@ -1,0 +1,85 @@
+"""Which family a state dict belongs to: told by its names, never by the file's name."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from skipdit_jax.checkpoints import rules_dit
+from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.rules import Rule
+from skipdit_jax.trees import Shape
+
+NAMES_SHOWN = 3  # of an unknown state dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What is needed to read and write the checkpoints of one family.
+
+    Attributes:
+      name: as native files record it.
+      label: as messages call it.
+      read_config: ({torch name: shape}, num_heads) -> fields of the family's config.
+      rules: config fields -> weight table.
+      fixed_tables: config fields -> tensors of the state dict that are computed, not trained.
+    """
+
+    name: str
+    label: str
+    read_config: Callable[[Mapping[str, Shape], int | None], dict[str, Any]]
+    rules: Callable[[Mapping[str, Any]], tuple[Rule, ...]]
+    fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
+
+
+DIT = Family(
+    "dit",
+    "DiT, Skip-DiT",
+    rules_dit.read_config,
+    rules_dit.rules,
+    rules_dit.fixed_tables,
+)
+FAMILIES = {family.name: family for family in (DIT,)}
+"""The families that this version reads, by name."""
+
+SIGNS: tuple[tuple[str, str, str], ...] = (
+    ("latte_t2v", "LatteT2V", r"temporal_transformer_blocks\.[0-9]+\..*"),
+    ("hunyuan_dit", "HunYuan-DiT", r"text_embedding_padding|blocks\.[0-9]+\.attn1\.Wqkv\..*"),
+    ("latte", "Latte", r"temp_embed"),
+    ("dit", "DiT", rules_dit.SIGN),
+    ("vae", "VAE", r"decoder\.conv_in\.weight"),
+    ("t5", "T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),
+    ("bert", "BERT text encoder", r"embeddings\.word_embeddings\.weight"),
+)
+"""(family, what to call it, a torch name only it has); the first that occurs decides."""
+
+
+def recognise(names: Iterable[str]) -> Family:
+    """Returns the family whose state dict has these torch names.
+
+    Raises:
+      CheckpointError: another family, or none that is known.
+    """
+    found = list(names)
+    for family, label, sign in SIGNS:
+        if any(re.fullmatch(sign, name) for name in found):
+            return named(family, label)
+    some = ", ".join(shown(name) for name in found[:NAMES_SHOWN])
+    raise CheckpointError(f"is of no known family (it has {some}); {_readable()}")
+
+
+def named(name: str, label: str | None = None) -> Family:
+    """Returns the family of that name.
+
+    Raises:
+      CheckpointError: this version does not read it.
+    """
+    if name not in FAMILIES:
+        raise CheckpointError(f"is a {label or shown(name)} checkpoint; {_readable()}")
+    return FAMILIES[name]
+
+
+def _readable() -> str:
+    return f"this version reads {', '.join(family.label for family in FAMILIES.values())}"

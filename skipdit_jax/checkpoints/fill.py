@@ -1,0 +1,130 @@
+"""Fills a parameter tree from an opened checkpoint, or tells everything that does not fit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from skipdit_jax.checkpoints.errors import CheckpointError, naming
+from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.load import NATIVE, Checkpoint
+from skipdit_jax.checkpoints.rules import IDENTITY, Entry, layout
+from skipdit_jax.trees import Misfits, compare, flatten, matches_glob, unflatten
+from skipdit_jax.typing import Params
+
+TABLE_TOLERANCE = 1e-5  # between fixed float32 tables, for the sin and cos of two libraries
+
+
+def fill(
+    checkpoint: Checkpoint,
+    expected: Params,
+    config: Mapping[str, Any],
+    allow_missing: Sequence[str] = (),
+    init: Params | None = None,
+) -> dict[str, Any]:
+    """Returns the parameters of a model, read from a checkpoint one tensor at a time.
+
+    Peak memory is the parameters plus one tensor, whatever else the file holds.
+
+    Args:
+      checkpoint: see `load.open_checkpoint`.
+      expected: tree of `jax.ShapeDtypeStruct`; the parameters come out in its types.
+      config: fields of the model's config.
+      allow_missing: shell patterns of torch names or of our paths that the file may lack, such as
+        "skip_*" to make a skip model of a plain one.
+      init: where leaves that are missing with permission keep their values from.
+
+    Raises:
+      CheckpointError: names missing, surplus or misshapen (all of them in one message), values that
+        are not finite, or a fixed table that is not the one the model computes.
+    """
+    with naming(checkpoint.path):
+        entries, tables = _wanted(checkpoint, expected, config)
+        absent = _check(checkpoint.handles, entries, tables, tuple(allow_missing))
+        for name, table in tables.items():
+            if name in checkpoint.handles:
+                _check_table(name, checkpoint.handles[name], table)
+        leaves, given = flatten(expected), flatten(init or {})
+        filled = {}
+        for name, entry in entries.items():
+            dtype = np.dtype(leaves[entry.path].dtype)
+            if name in absent:
+                filled[entry.path] = _kept(entry, given, dtype)
+            else:
+                filled[entry.path] = _read(name, checkpoint.handles[name], entry, dtype)
+        return unflatten(filled)
+
+
+def _wanted(
+    checkpoint: Checkpoint, expected: Params, config: Mapping[str, Any]
+) -> tuple[dict[str, Entry], dict[str, np.ndarray]]:
+    if checkpoint.which == NATIVE:
+        shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
+        return {path: Entry(path, shape, shape, IDENTITY) for path, shape in shapes.items()}, {}
+    family = checkpoint.family
+    return layout(family.rules(config), expected), family.fixed_tables(config)
+
+
+def _check(
+    handles: Mapping[str, TensorHandle],
+    entries: Mapping[str, Entry],
+    tables: Mapping[str, np.ndarray],
+    allow_missing: tuple[str, ...],
+) -> set[str]:
+    """Returns the names missing with permission; raises CheckpointError for any other misfit."""
+    wanted = {name: table.shape for name, table in tables.items()}
+    wanted |= {name: entry.torch_shape for name, entry in entries.items()}
+    found = {name: handle.shape for name, handle in handles.items()}
+    paths = {name: entry.path for name, entry in entries.items()}
+    misfits = compare(found, wanted)
+    absent = {
+        name
+        for name in misfits.missing
+        if any(matches_glob(label, allow_missing) for label in (name, paths.get(name, name)))
+    }
+    missing = tuple(name for name in misfits.missing if name not in absent)
+    reasons = [str(Misfits(missing, misfits.surplus, misfits.misshapen))]
+    integers = [
+        f"{name} has type {handles[name].dtype}"
+        for name in entries
+        if name in handles and not jnp.issubdtype(handles[name].dtype, jnp.floating)
+    ]
+    if integers:
+        reasons.append(f"{len(integers)} of no floating type: {', '.join(integers)}")
+    if any(reasons):
+        raise CheckpointError(f"does not fit the model: {'; '.join(filter(None, reasons))}")
+    return absent
+
+
+def _read(name: str, handle: TensorHandle, entry: Entry, dtype: np.dtype) -> jax.Array:
+    """Returns one parameter; at most the file's tensor and its copy are in memory at a time."""
+    with np.errstate(over="ignore", invalid="ignore"):  # told below as not finite
+        ours = np.ascontiguousarray(entry.transform.from_torch(handle.read()), dtype)
+        extremes = np.array([ours.min(), ours.max()])  # unlike isfinite(ours), no second array
+    if not np.isfinite(extremes).all():
+        raise CheckpointError(f"{name} holds values that are NaN or infinite")
+    return jnp.asarray(ours.reshape(entry.shape)).block_until_ready()
+
+
+def _kept(entry: Entry, given: Mapping[str, Any], dtype: np.dtype) -> jax.Array:
+    if entry.path not in given:
+        raise CheckpointError(f"lacks {entry.path}, and init has no value for it either")
+    leaf = jnp.asarray(given[entry.path])
+    if tuple(leaf.shape) != entry.shape:
+        raise CheckpointError(f"init has {entry.path} of shape {leaf.shape}, wanted {entry.shape}")
+    return leaf.astype(dtype)
+
+
+def _check_table(name: str, handle: TensorHandle, table: np.ndarray) -> None:
+    """Raises CheckpointError unless a fixed table is the computed one, to the file's precision."""
+    if not jnp.issubdtype(handle.dtype, jnp.floating):
+        raise CheckpointError(f"{name} has type {handle.dtype}, wanted a floating type")
+    limit = max(TABLE_TOLERANCE, float(jnp.finfo(handle.dtype).eps))
+    deviation = float(np.abs(handle.read().astype(np.float64) - table.astype(np.float64)).max())
+    if not deviation <= limit:  # NaN is no match either
+        raise CheckpointError(
+            f"{name} differs by {deviation:.2g} from the table that the model computes, rounding "
+            f"explains {limit:.1g}"
+        )

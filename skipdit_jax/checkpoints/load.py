@@ -1,0 +1,96 @@
+"""Opens a checkpoint of any kind and says what it is; no number of it is read here."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from skipdit_jax.checkpoints import families
+from skipdit_jax.checkpoints.errors import CheckpointError, naming, parsing
+from skipdit_jax.checkpoints.families import Family
+from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.native import read_metadata
+from skipdit_jax.checkpoints.safetensors_files import read_safetensors_file
+from skipdit_jax.checkpoints.state_dicts import BARE, WRAPPED, choose, stripped
+from skipdit_jax.checkpoints.torch_files import read_torch_file
+
+NATIVE = "native"
+SAFETENSORS_SUFFIX = ".safetensors"
+JSON_START = 8  # byte of a .safetensors file where its JSON header begins
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A file that was opened and understood; its numbers are still on disk.
+
+    Attributes:
+      path: the file.
+      family: what kind of model it belongs to.
+      which: the weights chosen: "ema", "model", "bare" (a state dict with nothing around it) or
+        "native" (our own format).
+      handles: the tensors, by torch name, or by our path if native.
+      metadata: what a native file says of itself; empty for others.
+    """
+
+    path: Path
+    family: Family
+    which: str
+    handles: dict[str, TensorHandle]
+    metadata: dict[str, Any]
+
+
+def open_checkpoint(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
+    """Opens a native file, a file of `torch.save` or a .safetensors state dict, told by content.
+
+    Args:
+      source: path of the file.
+      weights: "ema" or "model" where a file of torch holds both; None prefers ema and takes model
+        if that is all there is.
+
+    Raises:
+      CheckpointError: missing, truncated, no checkpoint, of a family that this version does not
+        read, holding a forbidden name, or without the weights asked for.
+      ValueError: another value of `weights`.
+    """
+    if weights not in (None, *WRAPPED):
+        raise ValueError(f"weights is {weights!r}, wanted one of {WRAPPED}")
+    path = Path(source)
+    with parsing(path):
+        if path.exists() and not path.is_file():
+            raise CheckpointError("is no file")
+        with path.open("rb") as file:
+            lead = file.read(JSON_START + 1)
+        if lead[JSON_START:] == b"{" or path.suffix == SAFETENSORS_SUFFIX:
+            return _open_safetensors(path)
+        which, handles = choose(read_torch_file(path), weights)
+        return Checkpoint(path, families.recognise(handles), which, handles, {})
+
+
+def _open_safetensors(path: Path) -> Checkpoint:
+    file = read_safetensors_file(path)
+    metadata = read_metadata(file)
+    if metadata is not None:
+        family = families.named(metadata["family"])
+        return Checkpoint(path, family, NATIVE, file.handles, metadata)
+    handles = stripped(file.handles)
+    return Checkpoint(path, families.recognise(handles), BARE, handles, {})
+
+
+def read_config(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[str, Any]:
+    """Returns the fields of the family's config, such as `DiTConfig`, for a checkpoint.
+
+    A native file has them in its metadata. A state dict shows them in its names and shapes, all but
+    the number of heads, which is known for the published sizes.
+
+    Args:
+      checkpoint: see `open_checkpoint`.
+      num_heads: for a state dict of an unpublished size.
+
+    Raises:
+      CheckpointError: the sizes cannot be told.
+    """
+    if checkpoint.which == NATIVE:
+        return dict(checkpoint.metadata["model"])
+    shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
+    with naming(checkpoint.path):
+        return checkpoint.family.read_config(shapes, num_heads)

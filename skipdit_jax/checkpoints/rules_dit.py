@@ -1,0 +1,146 @@
+"""DiT and Skip-DiT: the weight table, the fixed table, and the config that a state dict shows."""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
+from skipdit_jax.layers.positions import sincos_2d
+from skipdit_jax.trees import Shape
+
+HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
+"""(depth, width) -> heads of the published sizes S, B, L, XL (arXiv 2212.09748, table 1)."""
+
+CLASS_DROPOUT = 0.1  # of all published models; a state dict shows only that it was above 0
+PATCH_KERNEL = "x_embedder.proj.weight"
+LABELS = "y_embedder.embedding_table.weight"
+POSITIONS = "pos_embed"
+SIGN = r"blocks\.[0-9]+\.adaLN_modulation\..*"  # names that make a state dict a DiT's
+HEAD_BIAS = "final_layer.linear.bias"
+HEAD_KERNEL = "final_layer.linear.weight"
+
+Shapes = Mapping[str, Shape]
+Config = dict[str, Any]
+
+
+def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Returns the weight table; one table serves all sizes, with skips or without."""
+    return (
+        Rule(PATCH_KERNEL, "x_embedder/kernel", patch_convolution(config["patch_size"])),
+        Rule("x_embedder.proj.bias", "x_embedder/bias"),
+        *linear("t_embedder.mlp.0", "t_embedder/fc1"),
+        *linear("t_embedder.mlp.2", "t_embedder/fc2"),
+        Rule(LABELS, "y_embedder/embedding"),
+        *linear("blocks.{i}.attn.qkv", "blocks_{i}/attn/qkv"),
+        *linear("blocks.{i}.attn.proj", "blocks_{i}/attn/proj"),
+        *linear("blocks.{i}.mlp.fc1", "blocks_{i}/mlp/fc1"),
+        *linear("blocks.{i}.mlp.fc2", "blocks_{i}/mlp/fc2"),
+        *linear("blocks.{i}.adaLN_modulation.1", "blocks_{i}/modulation"),
+        *linear("final_layer.linear", "final_layer/linear"),
+        *linear("final_layer.adaLN_modulation.1", "final_layer/modulation"),
+        Rule("skip_norms.{i}.weight", "skip_fusions_{i}/norm/scale"),
+        Rule("skip_norms.{i}.bias", "skip_fusions_{i}/norm/bias"),
+        *linear("skip_linears.{i}.linear", "skip_fusions_{i}/linear"),
+    )
+
+
+def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the tensors of a state dict that are no parameters: pos_embed, float32 [1, N, D]."""
+    size, patch = config["input_size"], config["patch_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    table = sincos_2d(height // patch, width // patch, config["hidden_size"])
+    return {POSITIONS: table[None]}
+
+
+def read_config(shapes: Shapes, num_heads: int | None = None) -> Config:
+    """Returns the fields of `DiTConfig` that the names and shapes of a state dict show.
+
+    The label table is taken to have its null row, so `class_dropout_prob` is the published 0.1.
+
+    Args:
+      shapes: {torch name: shape}.
+      num_heads: needed unless (depth, width) is one of the published sizes.
+
+    Raises:
+      CheckpointError: a name that tells a size is missing or has an impossible shape, the latents
+        are not square, or the number of heads is unknown.
+    """
+    width, channels, patch, _ = _shape(shapes, PATCH_KERNEL, 4)
+    depth = _depth(shapes)
+    classes = _shape(shapes, LABELS, 2)[0] - 1 if LABELS in shapes else 0
+    heads = num_heads or HEADS.get((depth, width))
+    if heads is None:
+        raise CheckpointError(
+            f"a state dict does not show its heads, and depth {depth} with width {width} is no "
+            "published size: give num_heads"
+        )
+    return {
+        "input_size": _side(shapes) * patch,
+        "patch_size": patch,
+        "in_channels": channels,
+        "hidden_size": width,
+        "depth": depth,
+        "num_heads": heads,
+        "mlp_ratio": _ratio(_mlp_width(shapes), width),
+        "class_dropout_prob": CLASS_DROPOUT if classes else 0.0,
+        "num_classes": classes,
+        "learn_sigma": _learns_sigma(shapes, patch * patch * channels),
+        "skip": any(name.startswith(("skip_norms.", "skip_linears.")) for name in shapes),
+    }
+
+
+def _shape(shapes: Shapes, name: str, rank: int) -> Shape:
+    if name not in shapes:
+        raise CheckpointError(f"cannot tell the model's size: 1 missing: {name}")
+    if len(shapes[name]) != rank or 0 in shapes[name]:
+        raise CheckpointError(f"{name} has shape {shapes[name]}, wanted {rank} axes")
+    return shapes[name]
+
+
+def _depth(shapes: Shapes) -> int:
+    """Returns how many blocks there are before the first gap: a stray blocks.99 is surplus."""
+    found = {int(match[1]) for name in shapes if (match := re.match(r"blocks\.([0-9]+)\.", name))}
+    return next(depth for depth in itertools.count() if depth not in found)
+
+
+def _ratio(part: int, whole: int) -> float:
+    """Returns part / whole as a float r for which int(whole * r) is `part`."""
+    ratio = part / whole
+    return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
+
+
+def _side(shapes: Shapes) -> int:
+    tokens = _shape(shapes, POSITIONS, 3)[1]
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise CheckpointError(
+            f"{POSITIONS} has {tokens} tokens, no square: load it into a model of the right "
+            "input_size"
+        )
+    return side
+
+
+def _mlp_width(shapes: Shapes) -> int:
+    """Returns the width that most blocks agree on, so that one damaged block is told as such."""
+    widths = Counter(
+        shape[0] for name, shape in shapes.items() if name.endswith(".mlp.fc1.bias") and shape
+    )
+    if not widths:
+        raise CheckpointError("cannot tell the model's size: 1 missing: blocks.0.mlp.fc1.bias")
+    return widths.most_common(1)[0][0]
+
+
+def _learns_sigma(shapes: Shapes, patch_numbers: int) -> bool:
+    name = HEAD_BIAS if HEAD_BIAS in shapes else HEAD_KERNEL
+    outputs = _shape(shapes, name, 1 if name == HEAD_BIAS else 2)[0]
+    if outputs not in (patch_numbers, 2 * patch_numbers):
+        raise CheckpointError(
+            f"{name} has {outputs} outputs, wanted {patch_numbers} or {2 * patch_numbers}"
+        )
+    return outputs == 2 * patch_numbers

@@ -1,0 +1,111 @@
+"""Reads and writes .safetensors: a length (uint64), a JSON header, then the tensors back to back.
+
+The `safetensors` library checks a file when it is opened; the numbers are read by our own handles
+and written tensor by tensor, so that neither way ever needs two copies of all weights.
+"""
+
+import dataclasses
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.errors import CheckpointError, parsing, shown
+from skipdit_jax.checkpoints.handles import TensorHandle, contiguous_strides
+
+LENGTH_BYTES = 8
+ALIGNMENT = 8  # of the first tensor, as the library's own files have it
+METADATA = "__metadata__"
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class SafetensorsFile:
+    """What a file holds: a handle per tensor, and its text metadata."""
+
+    path: Path
+    handles: dict[str, TensorHandle]
+    metadata: dict[str, str]
+
+
+def read_safetensors_file(path: str | os.PathLike[str]) -> SafetensorsFile:
+    """Opens a .safetensors file; reads its header, none of its numbers.
+
+    Raises:
+      CheckpointError: unreadable, truncated, damaged, or of an element type unknown here.
+    """
+    path = Path(path)
+    with parsing(path):
+        with path.open("rb") as file:
+            lead = file.read(LENGTH_BYTES)
+        try:
+            with safetensors.safe_open(path, framework="numpy"):
+                (length,) = struct.unpack("<Q", lead)
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"not a whole .safetensors file ({shown(str(error))})") from error
+        with path.open("rb") as file:
+            file.seek(LENGTH_BYTES)
+            header = json.loads(file.read(length))
+        metadata = header.pop(METADATA, {})
+        handles = {
+            name: _handle(path, LENGTH_BYTES + length, name, entry)
+            for name, entry in header.items()
+        }
+        return SafetensorsFile(path, handles, metadata)
+
+
+def write_safetensors_file(
+    path: str | os.PathLike[str], tensors: Mapping[str, ArraySpec], metadata: Mapping[str, str]
+) -> None:
+    """Writes tensors in the given order, one at a time in memory; the file appears whole.
+
+    Raises:
+      CheckpointError: it cannot be written there.
+    """
+    header: dict[str, object] = {METADATA: dict(metadata)}
+    at = 0
+    for name, spec in tensors.items():
+        header[name] = {
+            "dtype": _NAMES[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": [at, at + spec.nbytes],
+        }
+        at += spec.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with replacing(path) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for spec in tensors.values():
+            file.write(spec.data())
+
+
+def _handle(path: Path, start: int, name: str, entry: dict) -> TensorHandle:
+    if entry["dtype"] not in DTYPES:
+        raise CheckpointError(f"{shown(name)} has the unknown type {shown(entry['dtype'])}")
+    shape = tuple(entry["shape"])
+    dtype = DTYPES[entry["dtype"]]
+    return TensorHandle(
+        path, start + entry["data_offsets"][0], dtype, shape, contiguous_strides(shape)
+    )

@@ -1,0 +1,147 @@
+"""Training checkpoints through orbax: a folder of steps, each written whole or not at all.
+
+Opening an orbax root creates it, and its errors tell the cause only in `__cause__`; so the folder
+is looked at first, and errors are told with their chain.
+"""
+
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from orbax.checkpoint import v1 as ocp
+
+from skipdit_jax.checkpoints.errors import CheckpointError
+
+Items = dict[str, Any]
+Metadata = dict[str, Any]
+KEEP_LAST = 2
+READ_ERRORS = (OSError, ValueError, KeyError, ocp.training.errors.StepNotFoundError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """One checkpoint.
+
+    Attributes:
+      step: steps done when it was saved.
+      items: the named trees asked for.
+      metadata: the JSON-able dict saved with them.
+    """
+
+    step: int
+    items: Items
+    metadata: Metadata
+
+
+class Store:
+    """Writes checkpoints of one run, asynchronously, and keeps the newest ones.
+
+    Use as a context manager: leaving it waits for the last save and raises its error.
+    """
+
+    def __init__(self, root: Path, keep: int = KEEP_LAST):
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            root.absolute(),
+            preservation_policy=policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+        self._pending: Any = None
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.wait()
+        self._checkpointer.close()
+
+    def save(self, step: int, items: Items, metadata: Metadata) -> None:
+        """Starts a save; arrays are copied before this returns, so they may be donated after.
+
+        Args:
+          step: name of the checkpoint.
+          items: trees by name, each of which can be restored alone.
+          metadata: anything JSON can hold.
+        """
+        self.wait()
+        self._pending = self._checkpointer.save_checkpointables_async(
+            step, items, custom_metadata=metadata, force=True, overwrite=True
+        )
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; raises what went wrong with it."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+
+def latest_step(root: Path) -> int | None:
+    """Returns the newest finished step below `root`, or None; creates nothing."""
+    if not root.is_dir():
+        return None
+    names = (entry.name for entry in root.iterdir() if entry.is_dir())
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
+    """Reads one checkpoint into the given shapes.
+
+    Args:
+      root: folder of checkpoints.
+      abstract: tree of arrays or `ShapeDtypeStruct` per wanted item; None takes it as saved.
+      step: which checkpoint; the newest if not given.
+
+    Raises:
+      CheckpointError: no such checkpoint, or it does not fit, with orbax's own reasons.
+    """
+    found = latest_step(root) if step is None else step
+    if found is None or not (root / str(found)).is_dir():
+        wanted = "a checkpoint" if step is None else f"step {step}"
+        raise CheckpointError(f"{root}: found no {wanted}, newest is {latest_step(root)}")
+    shapes = {name: None if tree is None else _shapes(tree) for name, tree in abstract.items()}
+    with ocp.training.Checkpointer(root.absolute()) as checkpointer:
+        try:
+            items = checkpointer.load_checkpointables(found, shapes)
+            metadata = checkpointer.checkpointables_metadata(found).custom_metadata
+        except READ_ERRORS as error:
+            raise CheckpointError(f"{root}/{found}: {explain(error)}") from error
+    return Restored(found, jax.tree.map(_own, items), metadata or {})
+
+
+def read_metadata(root: Path, step: int) -> Metadata:
+    """Returns the dict saved with a checkpoint, without reading any array.
+
+    Raises:
+      CheckpointError: the checkpoint cannot be read.
+    """
+    with ocp.training.Checkpointer(root.absolute()) as checkpointer:
+        try:
+            return checkpointer.checkpointables_metadata(step).custom_metadata or {}
+        except READ_ERRORS as error:
+            raise CheckpointError(f"{root}/{step}: {explain(error)}") from error
+
+
+def explain(error: BaseException) -> str:
+    """Returns an error and its causes as one line, the deepest cause last."""
+    parts = []
+    cause: BaseException | None = error
+    while cause is not None:
+        parts.append(f"{type(cause).__name__}: {cause}")
+        cause = cause.__cause__
+    return " <- ".join(" ".join(part.split()) for part in parts)
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def _own(leaf: Any) -> Any:
+    return jnp.asarray(leaf)

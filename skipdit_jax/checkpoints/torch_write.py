@@ -1,0 +1,111 @@
+"""Writes a state dict as a .pt file that `torch.load(weights_only=True)` reads, without torch.
+
+The layout is that of `torch_files.py`; the pickle is written instruction by instruction.
+"""
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+
+import ml_dtypes
+import numpy as np
+
+from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.handles import contiguous_strides
+from skipdit_jax.checkpoints.torch_files import LOCAL_HEADER_BYTES
+
+ROOT = "archive"  # folder inside the zip; torch takes any
+VERSION = b"3\n"  # of torch's zip layout
+ALIGNMENT = 64  # bytes: torch aligns storages so, for torch.load(mmap=True)
+PADDING = b"FB"  # tag of the extra field that torch pads with
+FIELD_BYTES = 4  # tag and length of an extra field
+PICKLE_PROTOCOL = b"\x02"  # torch.save's
+STORAGES = {
+    np.dtype(np.float32): "FloatStorage",
+    np.dtype(np.float16): "HalfStorage",
+    np.dtype(ml_dtypes.bfloat16): "BFloat16Storage",
+    np.dtype(np.float64): "DoubleStorage",
+    np.dtype(np.int64): "LongStorage",
+    np.dtype(np.int32): "IntStorage",
+    np.dtype(np.uint8): "ByteStorage",
+    np.dtype(np.bool_): "BoolStorage",
+}
+
+
+def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, ArraySpec]) -> None:
+    """Writes {name: tensor}, one tensor at a time in memory; the file appears whole.
+
+    Raises:
+      CheckpointError: it cannot be written there.
+    """
+    with replacing(path) as file:
+        _write(file, tensors)
+
+
+def _write(file: io.BufferedIOBase, tensors: Mapping[str, ArraySpec]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _member(archive, file.tell(), "data.pkl", _pickled(tensors))
+        _member(archive, file.tell(), "byteorder", b"little")
+        for number, spec in enumerate(tensors.values()):
+            _member(archive, file.tell(), f"data/{number}", spec.data())
+        _member(archive, file.tell(), "version", VERSION)
+
+
+def _member(archive: zipfile.ZipFile, start: int, name: str, data: bytes | memoryview) -> None:
+    info = zipfile.ZipInfo(f"{ROOT}/{name}")  # its default date keeps files reproducible
+    info.file_size = len(data)
+    header = LOCAL_HEADER_BYTES + len(info.filename) + FIELD_BYTES
+    padding = -(start + header) % ALIGNMENT
+    info.extra = PADDING + struct.pack("<H", padding) + b"Z" * padding
+    with archive.open(info, "w") as member:
+        member.write(data)
+
+
+def _pickled(tensors: Mapping[str, ArraySpec]) -> bytes:
+    code = [pickle.PROTO + PICKLE_PROTOCOL, pickle.EMPTY_DICT]
+    for number, (name, spec) in enumerate(tensors.items()):
+        code += [_text(name), _tensor(number, spec), pickle.SETITEM]
+    return b"".join([*code, pickle.STOP])
+
+
+def _tensor(number: int, spec: ArraySpec) -> bytes:
+    count = _integer(spec.nbytes // spec.dtype.itemsize)
+    storage = _tuple(
+        _text("storage"),
+        _name("torch", STORAGES[spec.dtype]),
+        _text(str(number)),
+        _text("cpu"),
+        count,
+    )
+    no_hooks = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
+    arguments = _tuple(
+        storage + pickle.BINPERSID,
+        _integer(0),
+        _tuple(*map(_integer, spec.shape)),
+        _tuple(*map(_integer, contiguous_strides(spec.shape))),
+        pickle.NEWFALSE,
+        no_hooks,
+    )
+    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
+
+
+def _name(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(data)) + data
+
+
+def _integer(value: int) -> bytes:
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return pickle.LONG1 + bytes([len(data)]) + data
+
+
+def _tuple(*items: bytes) -> bytes:
+    return pickle.MARK + b"".join(items) + pickle.TUPLE

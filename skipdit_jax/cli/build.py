@@ -1,0 +1,163 @@
+"""The composition root of sampling: from flags and a checkpoint to everything one run needs.
+
+Nothing is computed here, and the weights are read last: whatever is wrong is told at once.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from skipdit_jax import registry, weights
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.cli.options import MAX_BATCH, Options
+from skipdit_jax.cli.outputs import Targets, choose_targets
+from skipdit_jax.cli.recipe import read_diffusion, read_recipe
+from skipdit_jax.cli.settings import PIXEL_CHANNELS, Settings, choose_labels, make_settings
+from skipdit_jax.registry import Entry
+from skipdit_jax.typing import Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run, ready to compile.
+
+    Attributes:
+      name: what to call the model.
+      model: the backbone.
+      params: its weights.
+      source: where they come from, for people.
+      settings: how to sample.
+      key: of the run; sample i has `sample_keys(key, i, 1)`.
+      labels: int [n], or None for an unconditional model.
+      count: n.
+      batch: how many samples at a time.
+      columns: of the picture.
+      pixels: whether samples are pictures, not latents.
+      targets: files to write.
+    """
+
+    name: str
+    model: nn.Module
+    params: Params
+    source: str
+    settings: Settings
+    key: jax.Array
+    labels: np.ndarray | None
+    count: int
+    batch: int
+    columns: int
+    pixels: bool
+    targets: Targets
+
+
+def prepare(options: Options) -> Job:
+    """Checks and loads everything.
+
+    Raises:
+      ValueError: (or CheckpointError, OSError) whatever the user has to mend, in one line.
+    """
+    entry = _entry(options)
+    checkpoint = _open(options, entry)
+    model = make_model(options, entry, checkpoint)
+    pixels = model.config.in_channels in PIXEL_CHANNELS
+    recipe = read_recipe(checkpoint)
+    settings = make_settings(options, entry, recipe, read_diffusion(checkpoint, model), model)
+    labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
+    settings.sampler(model)  # made once more to run; here it finds what the model cannot follow
+    if options.compare and not model.num_skips:
+        raise ValueError("--compare needs a model with long skips: choose a -skip model")
+    targets = choose_targets(options, pixels)
+    if checkpoint is None:
+        raise ValueError(
+            f"--model {options.model} comes without weights: give them with --ckpt PATH, "
+            f"or sample --model {registry.DIGITS}"
+        )
+    return Job(
+        name=options.model or checkpoint.path.name,
+        model=model,
+        params=weights.load_opened(checkpoint, model),
+        source=f"{checkpoint.path} ({checkpoint.which})",
+        settings=settings,
+        key=jax.random.key(options.seed),
+        labels=labels,
+        count=count,
+        batch=min(options.batch_size or MAX_BATCH, count),
+        columns=columns,
+        pixels=pixels,
+        targets=targets,
+    )
+
+
+def _entry(options: Options) -> Entry | None:
+    """The model that was named; None leaves it to the checkpoint."""
+    if options.model is None:
+        return None if options.ckpt else registry.find_entry(registry.DIGITS)
+    return registry.find_entry(options.model)
+
+
+def _open(options: Options, entry: Entry | None) -> Checkpoint | None:
+    path: Path | None = options.ckpt or (entry.weights if entry else None)
+    if path is None:
+        return None
+    checkpoint = weights.open_weights(path, options.weights)
+    if checkpoint.which == NATIVE and options.weights == "model":
+        raise CheckpointError(
+            f"{path}: a native file holds one set of weights, wanted no --weights"
+        )
+    return checkpoint
+
+
+def make_model(options: Options, entry: Entry | None, checkpoint: Checkpoint | None) -> nn.Module:
+    """Makes the model that name, flags and checkpoint agree on.
+
+    Raises:
+      ValueError: they describe no model.
+      CheckpointError: a native file is of another model than asked for; a state dict is compared
+        when it is read.
+    """
+    asked = dict(entry.config) if entry else {}
+    if options.image_size is not None:
+        asked["input_size"] = _latent_size(options.image_size, entry, checkpoint)
+    for field in ("num_classes", "num_heads"):
+        if getattr(options, field) is not None:
+            asked[field] = getattr(options, field)
+    how = {"dtype": options.dtype, "attention": _attention(options.attention)}
+    if checkpoint is None or (entry is not None and checkpoint.which != NATIVE):
+        assert entry is not None, "without a checkpoint there is a name"
+        return registry.build(entry.family, {**asked, **how})
+    model = weights.model_of(checkpoint, **asked, **how)
+    if checkpoint.which == NATIVE:
+        _check_asked(checkpoint, asked)
+    return model
+
+
+def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
+    own = weights.model_of(checkpoint).config
+    # == broadcasts: an input_size of 8 is that of (8, 8).
+    differing = [f for f in asked if not np.all(np.asarray(getattr(own, f)) == asked[f])]
+    if differing:
+        found = ", ".join(f"{field} {getattr(own, field)}" for field in differing)
+        wanted = ", ".join(f"{field} {asked[field]}" for field in differing)
+        raise CheckpointError(f"{checkpoint.path}: holds a model of {found}, wanted {wanted}")
+
+
+def _latent_size(image_size: int, entry: Entry | None, checkpoint: Checkpoint | None) -> int:
+    if entry is not None:
+        factor = entry.pixels_per_latent
+    else:
+        channels = weights.model_of(checkpoint).config.in_channels if checkpoint else None
+        factor = 1 if channels in PIXEL_CHANNELS else registry.VAE_FACTOR
+    if image_size % factor:
+        raise ValueError(f"--image-size {image_size}: wanted a multiple of {factor}")
+    return image_size // factor
+
+
+def _attention(implementation: str) -> str:
+    if implementation == "cudnn" and jax.default_backend() != "gpu":
+        raise ValueError(f"--attention cudnn needs a GPU, this is a {jax.default_backend()}")
+    return implementation

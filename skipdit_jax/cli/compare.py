@@ -1,0 +1,187 @@
+"""--compare: what Skip-Cache costs in quality and gains in time, from the same noise.
+
+The full run, Skip-Cache with N = 2, 3, 4, and uncached runs of fewer steps that cost at most as
+many FLOPs as these. Times are medians over interleaved rounds; compilation and a first round are
+left out.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.cli.build import Job
+from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
+from skipdit_jax.cli.settings import Settings
+from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
+from skipdit_jax.pipeline import Sampler
+from skipdit_jax.visualise.grids import enlarge, make_table, to_uint8
+
+INTERVALS = (2, 3, 4)  # N
+ROUNDS = 3
+COLOURS = 3  # channels that a picture can show
+
+
+class Variant(NamedTuple):
+    """One way to sample.
+
+    Attributes:
+      name: what to call it.
+      sampler: the program.
+      steps: S.
+      ceiling: speedup over the full run that its FLOPs allow.
+    """
+
+    name: str
+    sampler: Sampler
+    steps: int
+    ceiling: float
+
+
+class Score(NamedTuple):
+    """What a variant gave.
+
+    Attributes:
+      variant: which.
+      samples: float32 [n,H,W,C].
+      seconds: median time of all batches.
+      speedup: over the full run, measured.
+      psnr: mean over samples, dB, to those of the full run.
+      ssim: mean over samples.
+    """
+
+    variant: Variant
+    samples: np.ndarray
+    seconds: float
+    speedup: float
+    psnr: float
+    ssim: float
+
+
+def make_variants(job: Job) -> list[Variant]:
+    """The full run first.
+
+    Raises:
+      ValueError: the model cannot follow one of them.
+    """
+    cache = job.settings.cache or SkipCache(every=1)
+    full = _variant(job, "full", job.settings._replace(cache=None), None)
+    cached = []
+    for every in INTERVALS:
+        policy = dataclasses.replace(cache, every=every)
+        settings = job.settings._replace(cache=policy)
+        cached.append(_variant(job, f"Skip-Cache {policy}", settings, full.sampler))
+    steps = [variant.sampler.summary(job.count).equal_flops_steps for variant in cached]
+    fewer = [
+        _variant(job, "fewer steps", job.settings._replace(cache=None, steps=str(s)), full.sampler)
+        for s in dict.fromkeys(steps)
+    ]
+    return [full, *cached, *fewer]
+
+
+def _variant(job: Job, name: str, settings: Settings, full: Sampler | None) -> Variant:
+    sampler = settings.sampler(job.model)
+    summary = sampler.summary(job.count)
+    most = (full or sampler).summary(job.count).flops
+    return Variant(name, sampler, summary.steps, most / summary.flops)
+
+
+def measure(job: Job, variants: Sequence[Variant], progress: bool = False) -> list[Score]:
+    """Runs every variant on the same keys, in turn, ROUNDS times after a first.
+
+    Args:
+      job: weights, labels and key.
+      variants: of `make_variants`, the reference first.
+      progress: show a bar that every run moves on. A callback from inside would spoil the times.
+    """
+    batches = make_batches(job)
+    times: list[list[float]] = [[] for _ in variants]
+    samples: list[np.ndarray] = []
+    bar = StepBar()
+
+    def run(variant: Variant) -> np.ndarray:
+        drawn = draw_all(lambda keys, labels: variant.sampler(job.params, keys, labels), batches)
+        bar.advance()
+        return drawn
+
+    def rounds() -> None:
+        samples.extend(map(run, variants))  # compiles
+        for _ in range(ROUNDS):
+            for seconds, variant in zip(times, variants, strict=True):
+                start = time.perf_counter()
+                run(variant)
+                seconds.append(time.perf_counter() - start)
+
+    if progress:
+        with bar.shown((1 + ROUNDS) * len(variants), "runs"):
+            rounds()
+    else:
+        rounds()
+    medians = [statistics.median(seconds) for seconds in times]
+    return score(variants, samples, medians, job.pixels)
+
+
+def score(
+    variants: Sequence[Variant],
+    samples: Sequence[np.ndarray],
+    seconds: Sequence[float],
+    pixels: bool,
+) -> list[Score]:
+    """Compares samples and times with those of the first variant.
+
+    Pictures have the range [-1, 1]; latents are first divided by `latent_scale`.
+    """
+    scale = np.float32(1) if pixels else latent_scale(samples[0])
+    reference = samples[0] / scale
+    return [
+        Score(
+            variant,
+            drawn,
+            taken,
+            seconds[0] / taken,
+            float(np.mean(psnr(drawn / scale, reference, FULL_RANGE))),
+            float(np.mean(ssim(drawn / scale, reference, FULL_RANGE))),
+        )
+        for variant, drawn, taken in zip(variants, samples, seconds, strict=True)
+    ]
+
+
+def latent_scale(latents: np.ndarray) -> np.float32:
+    """The largest absolute value: divided by it, latents lie in [-1, 1]. 1 for zeros."""
+    return np.float32(np.abs(latents).max() or 1)
+
+
+def picture(scores: Sequence[Score], labels: np.ndarray | None, pixels: bool) -> np.ndarray:
+    """One labelled picture: a row per variant, a column per sample; uint8 [height,width,C].
+
+    Without an autoencoder latents are shown as they are: three channels as red, green and blue.
+    """
+    scale = np.float32(1) if pixels else latent_scale(scores[0].samples)
+    colours = COLOURS if scores[0].samples.shape[-1] >= COLOURS else 1
+    rows = [enlarge(to_uint8(score.samples[..., :colours] / scale)) for score in scores]
+    titles = [
+        f"{score.variant.name}, {score.variant.steps} steps\n{score.speedup:.2f}x as fast\n"
+        f"PSNR {score.psnr:.1f} dB, SSIM {score.ssim:.3f}"
+        for score in scores[1:]
+    ]
+    full = scores[0].variant
+    columns = [] if labels is None else [str(label) for label in labels]
+    return make_table(rows, [f"{full.name}, {full.steps} steps\nthe reference", *titles], columns)
+
+
+def table(scores: Sequence[Score]) -> str:
+    """The same for a terminal."""
+    lines = [
+        f"{'variant':<24} {'steps':>5} {'seconds':>8} {'speedup':>8} {'by FLOPs':>8} "
+        f"{'PSNR dB':>8} {'SSIM':>7}"
+    ]
+    for row in scores:
+        lines.append(
+            f"{row.variant.name:<24} {row.variant.steps:>5} {row.seconds:>8.3f} "
+            f"{row.speedup:>7.2f}x {row.variant.ceiling:>7.2f}x {row.psnr:>8.2f} {row.ssim:>7.4f}"
+        )
+    return "\n".join(lines)

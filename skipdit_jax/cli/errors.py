@@ -1,0 +1,32 @@
+"""How the command lines tell a user's mistake: one line on stderr and exit code 2."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+BAD_INPUT = 2
+
+
+@contextlib.contextmanager
+def told_in_one_line(program: str) -> Iterator[None]:
+    """Ends the program with one line if the block raises a ValueError or an OSError.
+
+    Put it around what depends on the user's input, not around the computation: a bug of ours must
+    keep its traceback.
+
+    Args:
+      program: what the line begins with.
+
+    Raises:
+      SystemExit: with code 2, in place of such an error.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error with line breaks made spaces; its type's name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,238 @@
+"""The flags of sample.py: what they are called, what they mean, what may be typed."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from skipdit_jax.caching.drivers import DRIVERS
+from skipdit_jax.layers.attention import IMPLEMENTATIONS
+from skipdit_jax.models.dit import DTYPES
+from skipdit_jax.pipeline import METHODS
+from skipdit_jax.registry import DIGITS
+
+PROGRAM = "sample.py"
+MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
+MAX_BATCH = 64  # samples in one program, if the user does not say
+DEFAULT_OUT = Path("samples.png")
+NO_CACHE = "none"
+
+DESCRIPTION = f"""\
+Samples pictures of classes with a Diffusion Transformer, its deep part reused by Skip-Cache.
+Without flags: all ten handwritten digits, from the weights that come with the package
+({DIGITS})."""
+
+EPILOG = """\
+examples:
+  python sample.py
+  python sample.py --class-labels 3 1 4 1 5 --num-sampling-steps ddim50 --sampler ddim --out pi.png
+  python sample.py --compare --class-labels 0 1 2 3 --out compare.png
+  python sample.py --model DiT-XL/2-skip --ckpt DiT-XL-2-skip.pt --cfg-scale 4 --cache N3-1000-20
+
+Pictures become bytes by 127.5 x + 128, clipped to 0..255, the fraction cut off, as in the
+published samples. Models of latents (4 channels) need an autoencoder, which this version does not
+have: they write their latents to an .npz file (latents float32 [n,H,W,C], labels). A bad flag or
+file is told in one line, exit code 2, and nothing is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything that was typed; None is "not given", and the checkpoint or model decides."""
+
+    model: str | None
+    ckpt: Path | None
+    weights: str | None
+    num_sampling_steps: str | None
+    sampler: str | None
+    eta: float | None
+    cfg_scale: float | None
+    seed: int
+    class_labels: tuple[int, ...] | None
+    num_samples: int | None
+    image_size: int | None
+    num_classes: int | None
+    num_heads: int | None
+    cache: str | None
+    cache_step: int | None
+    cache_at_branch: int | None
+    driver: str
+    attention: str
+    dtype: str
+    batch_size: int | None
+    out: Path
+    npz: Path | None
+    compare: bool
+    progress: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print in several lines."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Reads the flags.
+
+    Raises:
+      ValueError: a flag or value that does not exist; choices are listed.
+      SystemExit: after --help.
+    """
+    values: dict[str, Any] = vars(make_parser().parse_args(argv))
+    groups = values.pop("class_labels")
+    labels = None if groups is None else tuple(label for group in groups for label in group)
+    return Options(**values, class_labels=labels)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of sample.py."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_model(parser.add_argument_group("model and weights"))
+    _add_sampling(parser.add_argument_group("what and how to sample"))
+    _add_cache(parser.add_argument_group("Skip-Cache"))
+    _add_output(parser.add_argument_group("computing and writing"))
+    return parser
+
+
+def _add_model(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--model",
+        metavar="NAME",
+        help=f"such as DiT-XL/2-skip; default: what --ckpt holds, without it {DIGITS}",
+    )
+    add(
+        "--ckpt",
+        type=Path,
+        metavar="PATH",
+        help="weights: .pt, .pth, .bin, .safetensors or a run folder; default: those that come "
+        f"with {DIGITS}",
+    )
+    add("--weights", choices=("ema", "model"), help="where a file has both; default: ema")
+    add("--image-size", type=_positive, metavar="PIXELS", help="side; default: the model's")
+    add("--num-classes", type=_natural, metavar="N", help="default: the model's")
+    add(
+        "--num-heads",
+        type=_positive,
+        metavar="N",
+        help="of a state dict whose size was never published; default: the model's",
+    )
+
+
+def _add_sampling(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--num-sampling-steps",
+        metavar="S",
+        help="1..1000, or a spacing such as ddim50 or 10,15,25; default: the checkpoint's, else "
+        "250",
+    )
+    add("--sampler", choices=METHODS, help="default: the checkpoint's, else ddpm")
+    add("--eta", type=float, metavar="X", help="noise of ddim, 0 to 1; default: 0")
+    add(
+        "--cfg-scale",
+        type=float,
+        metavar="X",
+        help="guidance, at most 1 is none; default: the checkpoint's, else 4",
+    )
+    add("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
+    add(
+        "--class-labels",
+        nargs="+",
+        type=_labels,
+        metavar="Y",
+        help="separated by spaces or commas; default: the 8 of the published ImageNet samples, of "
+        "fewer classes the first 10",
+    )
+    add(
+        "--num-samples",
+        type=_positive,
+        metavar="N",
+        help="of each label, one row each; default: the checkpoint's, with --class-labels 1",
+    )
+
+
+def _add_cache(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--cache",
+        metavar="N3-1000-20|none",
+        help="the whole network every 3rd step, its deep part reused between, from timestep 1000 "
+        "down to 20; default: the checkpoint's or that of DiT-cache-N, else none",
+    )
+    add("--cache-step", type=_natural, metavar="N", help="the N of --cache alone")
+    add(
+        "--cache-at-branch",
+        type=_natural,
+        metavar="K",
+        help="blocks at each end that always run; default: as published, 4 of XL, else 1",
+    )
+    add("--driver", choices=DRIVERS, default="scan", help="form of the loop; default: %(default)s")
+
+
+def _add_output(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--batch-size",
+        type=_positive,
+        metavar="B",
+        help=f"samples at a time; default: all, at most {MAX_BATCH}",
+    )
+    add("--dtype", choices=DTYPES, default="float32", help="to compute in; default: %(default)s")
+    add("--attention", choices=IMPLEMENTATIONS, default="auto", help="default: %(default)s")
+    add(
+        "--out",
+        type=Path,
+        default=DEFAULT_OUT,
+        metavar="FILE",
+        help="the picture; default: %(default)s",
+    )
+    add(
+        "--npz",
+        type=Path,
+        metavar="FILE",
+        help="also arr_0, uint8 [n,H,W,C], and labels, int64 [n]; default: not written",
+    )
+    add(
+        "--compare",
+        action="store_true",
+        help="the same noise uncached, cached with N = 2, 3, 4 and with fewer steps: one labelled "
+        "picture, PSNR, SSIM and measured speedups",
+    )
+    add("--progress", action="store_true", help="a bar, moved from inside the compiled loop")
+
+
+def _natural(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _seed(text: str) -> int:
+    seed = _whole(text, 0)
+    if seed > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{seed} is above {MAX_SEED}")
+    return seed
+
+
+def _whole(text: str, smallest: int) -> int:
+    if not text.strip().isdecimal() or int(text) < smallest:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number >= {smallest}")
+    return int(text)
+
+
+def _labels(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted whole numbers") from error

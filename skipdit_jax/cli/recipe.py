@@ -1,0 +1,106 @@
+"""What a native checkpoint says about sampling from it: metadata "diffusion" and "sampling".
+
+    "diffusion": fields of `Diffusion`, e.g. {"schedule": "squaredcos_cap_v2"}
+    "sampling": fields of `Recipe`, e.g. {"steps": 250, "guidance": 2.0, "cache": "N3-1000-20"}
+
+Other checkpoints say nothing: then the published settings of DiT hold.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
+from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.registry import default_diffusion
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Recommended settings; the defaults are those of the published DiT samples.
+
+    Attributes:
+      steps: number or spacing.
+      method: "ddpm" or "ddim".
+      guidance: scale.
+      eta: noise of ddim.
+      clip: clip predicted pictures to [-1, 1]; None clips models of pixels.
+      cache: notation of a Skip-Cache, "" for none.
+      branch: its shallow width; None is the published one.
+      num_samples: how many of each label to show.
+    """
+
+    steps: str = "250"
+    method: str = "ddpm"
+    guidance: float = 4.0
+    eta: float = 0.0
+    clip: bool | None = None
+    cache: str = ""
+    branch: int | None = None
+    num_samples: int = 1
+
+    def skip_cache(self) -> SkipCache | None:
+        """The recommended caching policy."""
+        if not self.cache:
+            return None
+        return dataclasses.replace(SkipCache.parse(self.cache), branch=self.branch)
+
+
+def read_recipe(checkpoint: Checkpoint | None) -> Recipe:
+    """Reads what the checkpoint recommends, or gives the published settings.
+
+    Raises:
+      CheckpointError: the metadata cannot be understood.
+    """
+    stated = _stated(checkpoint, "sampling", Recipe)
+    try:
+        recipe = Recipe(
+            **{
+                **stated,
+                "steps": str(stated.get("steps", Recipe.steps)),
+                "guidance": float(stated.get("guidance", Recipe.guidance)),
+                "eta": float(stated.get("eta", Recipe.eta)),
+                "cache": stated.get("cache") or "",
+                "num_samples": int(stated.get("num_samples", Recipe.num_samples)),
+            }
+        )
+        recipe.skip_cache()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _misfit(checkpoint, "sampling", error) from error
+    return recipe
+
+
+def read_diffusion(checkpoint: Checkpoint | None, model: nn.Module) -> Diffusion:
+    """Reads the process that the weights were trained on, or gives the published one.
+
+    Raises:
+      CheckpointError: the metadata cannot be understood.
+    """
+    stated = _stated(checkpoint, "diffusion", Diffusion)
+    if isinstance(stated.get("beta_range"), list):
+        stated["beta_range"] = tuple(stated["beta_range"])
+    try:
+        return dataclasses.replace(default_diffusion(model), **stated)
+    except (TypeError, ValueError) as error:
+        raise _misfit(checkpoint, "diffusion", error) from error
+
+
+def _stated(checkpoint: Checkpoint | None, name: str, kind: type) -> dict[str, Any]:
+    if checkpoint is None:
+        return {}
+    stated = checkpoint.metadata.get(name, {})
+    known = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(stated, dict) or not set(stated) <= set(known):
+        found = ", ".join(stated) if isinstance(stated, dict) else repr(stated)
+        raise CheckpointError(
+            f"{checkpoint.path}: its metadata {name!r} has {found}, wanted some of "
+            + ", ".join(known)
+        )
+    return dict(stated)
+
+
+def _misfit(checkpoint: Checkpoint | None, name: str, error: Exception) -> CheckpointError:
+    path = checkpoint.path if checkpoint else "published settings"
+    return CheckpointError(f"{path}: its metadata {name!r} is of no use: {error}")

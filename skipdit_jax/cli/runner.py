@@ -1,0 +1,145 @@
+"""Runs a job in batches of one size, so that one program is compiled; progress; compile cache."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from skipdit_jax.cli.build import Job
+from skipdit_jax.pipeline import sample_keys
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"  # JAX's own; a user who sets it is obeyed
+
+Draw = Callable[[Any, Any], Any]
+"""(keys [B], labels [B] or None) -> samples float32 [B,H,W,C]."""
+
+
+class Batch(NamedTuple):
+    """Some samples of a job.
+
+    Attributes:
+      keys: one per sample, [B].
+      labels: int [B], or None.
+      size: how many count; those after them only fill the batch up.
+    """
+
+    keys: jax.Array
+    labels: np.ndarray | None
+    size: int
+
+
+class Result(NamedTuple):
+    """What a run gave.
+
+    Attributes:
+      samples: float32 [n,H,W,C].
+      compile_seconds: tracing and compiling, or reading the compilation cache.
+      run_seconds: all batches.
+    """
+
+    samples: np.ndarray
+    compile_seconds: float
+    run_seconds: float
+
+
+def make_batches(job: Job) -> list[Batch]:
+    """Cuts a job into batches; the last is filled up with further samples of its last label."""
+    batches = []
+    for first in range(0, job.count, job.batch):
+        size = min(job.batch, job.count - first)
+        keys = sample_keys(job.key, first, job.batch)
+        labels = job.labels
+        if labels is not None:
+            labels = labels[first : first + size]
+            labels = np.pad(labels, (0, job.batch - size), mode="edge")
+        batches.append(Batch(keys, labels, size))
+    return batches
+
+
+def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:
+    """Draws all batches, [n,H,W,C]; returns when the last number is there."""
+    drawn = [draw(batch.keys, batch.labels) for batch in batches]
+    return np.concatenate(
+        [np.asarray(samples)[: batch.size] for samples, batch in zip(drawn, batches, strict=True)]
+    )
+
+
+def run(job: Job, progress: bool = False) -> Result:
+    """Compiles and samples.
+
+    Args:
+      job: what to sample.
+      progress: show a bar that every step of the compiled loop moves on.
+    """
+    batches = make_batches(job)
+    bar = StepBar()
+    sampler = job.settings.sampler(job.model, bar.advance if progress else None)
+    start = time.perf_counter()
+    compiled = sampler.lower(job.params, batches[0].keys, batches[0].labels).compile()
+    compile_seconds = time.perf_counter() - start
+
+    def draw(keys: Any, labels: Any) -> Any:
+        return compiled(*sampler.arguments(job.params, keys, labels))
+
+    start = time.perf_counter()
+    if progress:
+        with bar.shown(len(batches) * len(sampler.inputs.t)):
+            samples = draw_all(draw, batches)
+            jax.effects_barrier()  # the last callbacks may still be on their way
+    else:
+        samples = draw_all(draw, batches)
+    return Result(samples, compile_seconds, time.perf_counter() - start)
+
+
+class StepBar:
+    """A progress bar on stderr; `advance` exists before the program that calls it."""
+
+    def __init__(self):
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def advance(self, _index: Any = None) -> None:
+        """Counts one step."""
+        for task in self._bar.task_ids:
+            self._bar.advance(task)
+
+    @contextmanager
+    def shown(self, total: int, description: str = "steps") -> Iterator[None]:
+        """Shows the bar during the block."""
+        self._bar.add_task(description, total=total)
+        with self._bar:
+            yield
+
+
+def use_compilation_cache() -> Path | None:
+    """Makes JAX keep compiled programs between runs; returns the folder, None if there is none.
+
+    The folder is $XDG_CACHE_HOME/skipdit_jax or ~/.cache/skipdit_jax. One that JAX was told by the
+    user is left as it is, and where none can be written every run compiles.
+    """
+    if jax.config.jax_compilation_cache_dir or os.environ.get(CACHE_VARIABLE):
+        return None
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    folder = home / "skipdit_jax"
+    if not home.is_absolute():
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder

@@ -1,0 +1,107 @@
+"""sample.py: labels in, pictures out; see options.py for the flags.
+
+Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from skipdit_jax.cli import compare
+from skipdit_jax.cli.build import Job, prepare
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.options import PROGRAM, parse
+from skipdit_jax.cli.outputs import save_arrays
+from skipdit_jax.cli.runner import Result, run, use_compilation_cache
+from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
+
+LATENTS_NOTE = (
+    "note     these are latents: this version has no autoencoder to make pictures of them"
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: the flags, without the program's name.
+
+    Returns:
+      The exit code, 0.
+
+    Raises:
+      SystemExit: with code 2 for bad input.
+    """
+    with told_in_one_line(PROGRAM):
+        options = parse(argv)
+        job = prepare(options)
+        variants = compare.make_variants(job) if options.compare else []
+    use_compilation_cache()
+    print(describe(job), flush=True)
+    if variants:
+        scores = compare.measure(job, variants, options.progress)
+        print(compare.table(scores))
+        with told_in_one_line(PROGRAM):
+            write_comparison(job, scores)
+    else:
+        result = run(job, options.progress)
+        print(describe_time(result))
+        with told_in_one_line(PROGRAM):
+            write_samples(job, result.samples)
+    print(describe_files(job))
+    return 0
+
+
+def write_samples(job: Job, samples: np.ndarray) -> None:
+    """Writes the grid and the arrays; raises ValueError or OSError if that fails."""
+    if job.targets.picture is not None:
+        save_png(job.targets.picture, make_grid(enlarge(to_uint8(samples)), job.columns))
+    if job.targets.arrays is not None:
+        save_arrays(job.targets.arrays, samples, job.labels, job.pixels)
+
+
+def write_comparison(job: Job, scores: Sequence[compare.Score]) -> None:
+    """Writes the labelled picture, and the samples of all variants, one after the other."""
+    assert job.targets.picture is not None, "a comparison is a picture"
+    save_png(job.targets.picture, compare.picture(scores, job.labels, job.pixels))
+    if job.targets.arrays is not None:
+        samples = np.concatenate([row.samples for row in scores])
+        labels = None if job.labels is None else np.tile(job.labels, len(scores))
+        names = [f"{row.variant.name}, {row.variant.steps} steps" for row in scores]
+        variants = np.repeat(names, job.count)
+        save_arrays(job.targets.arrays, samples, labels, job.pixels, variant=variants)
+
+
+def describe(job: Job) -> str:
+    """What is about to run: model, weights, settings, and what the cache saves."""
+    config, settings = job.model.config, job.settings
+    shape = "x".join(map(str, config.sample_shape))
+    method = f"ddim (eta {settings.eta:g})" if settings.method == "ddim" else settings.method
+    branch = settings.sampler(job.model).plan
+    at = "" if branch is None else f" at branch {branch.trunk.front}"
+    return "\n".join(
+        (
+            f"model    {job.name}: {job.model.num_stages} blocks, {job.model.num_skips} skips, "
+            f"{shape}, {config.dtype}",
+            f"weights  {job.source}",
+            f"run      {method}, steps {settings.steps}, guidance {settings.guidance:g}, "
+            f"cache {settings.cache or 'none'}{at}; {job.count} samples, {job.batch} at a time",
+            f"cost     {settings.sampler(job.model).summary(job.count)}",
+        )
+    )
+
+
+def describe_time(result: Result) -> str:
+    """How long it took."""
+    rate = len(result.samples) / result.run_seconds
+    return (
+        f"time     {result.compile_seconds:.1f} s to compile, {result.run_seconds:.2f} s to run, "
+        f"{rate:.3g} images/s"
+    )
+
+
+def describe_files(job: Job) -> str:
+    """What was written, and why there is no picture if there is none."""
+    paths = [str(path) for path in job.targets if path is not None]
+    lines = [f"written  {', '.join(paths)}"]
+    return "\n".join(lines if job.pixels else [*lines, LATENTS_NOTE])

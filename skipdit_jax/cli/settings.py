@@ -1,0 +1,128 @@
+"""How to sample and what: flags, else what the checkpoint recommends, else what was published."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.cli.options import NO_CACHE, Options
+from skipdit_jax.cli.recipe import Recipe
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.pipeline import Sampler
+from skipdit_jax.registry import Entry
+
+IMAGENET_LABELS = (207, 360, 387, 974, 88, 979, 417, 279)  # of the published DiT samples
+MAX_DEFAULT_LABELS = 10
+MAX_COLUMNS = 20
+PIXEL_CHANNELS = (1, 3)  # grey and colour; the autoencoders' latents have 4
+
+
+class Settings(NamedTuple):
+    """How to sample: the options of `Sampler`."""
+
+    steps: str
+    method: str
+    guidance: float
+    cache: SkipCache | None
+    diffusion: Diffusion
+    eta: float
+    clip: bool
+    driver: str
+
+    def sampler(self, model: nn.Module, progress: Callable[[Any], None] | None = None) -> Sampler:
+        """Makes the program; raises ValueError for settings that the model cannot follow."""
+        return Sampler(model, progress=progress, **self._asdict())
+
+
+def make_settings(
+    options: Options,
+    entry: Entry | None,
+    recipe: Recipe,
+    diffusion: Diffusion,
+    model: nn.Module,
+) -> Settings:
+    """What was typed, else what the checkpoint recommends.
+
+    Raises:
+      ValueError: flags that contradict each other or the training process.
+    """
+    method = options.sampler or recipe.method
+    if options.eta is not None and method != "ddim":
+        raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
+    guidance = recipe.guidance if model.config.has_null_class else 1.0
+    recommended = (entry.cache if entry else None) or recipe.skip_cache()
+    return Settings(
+        steps=_steps(options.num_sampling_steps or recipe.steps, diffusion.num_timesteps),
+        method=method,
+        guidance=guidance if options.cfg_scale is None else options.cfg_scale,
+        cache=make_cache(options, recommended),
+        diffusion=diffusion,
+        eta=recipe.eta if options.eta is None else options.eta,
+        clip=model.config.in_channels in PIXEL_CHANNELS if recipe.clip is None else recipe.clip,
+        driver=options.driver,
+    )
+
+
+def _steps(text: str, most: int) -> str:
+    plain = text.strip()
+    if not plain or (plain.isdecimal() and not 1 <= int(plain) <= most):
+        raise ValueError(
+            f"--num-sampling-steps {text!r}: wanted 1..{most}, or a spacing such as ddim50"
+        )
+    return plain
+
+
+def make_cache(options: Options, recommended: SkipCache | None) -> SkipCache | None:
+    """The caching policy of --cache, --cache-step and --cache-at-branch.
+
+    Raises:
+      ValueError: flags that contradict each other, or mean nothing.
+    """
+    step, branch = options.cache_step, options.cache_at_branch
+    text = None if options.cache is None else options.cache.strip()
+    if text == NO_CACHE or (text is None and step is None and recommended is None):
+        if step is not None or branch is not None:
+            raise ValueError("--cache-step and --cache-at-branch: there is no cache, see --cache")
+        return None
+    cache = recommended or SkipCache(every=1)
+    if text is not None:
+        if step is not None:
+            raise ValueError(f"--cache {text} names N already, wanted no --cache-step beside it")
+        cache = SkipCache.parse(text, recommended)
+    if step is not None:
+        cache = dataclasses.replace(cache, every=step)
+    return cache if branch is None else dataclasses.replace(cache, branch=branch)
+
+
+def choose_labels(
+    options: Options, recipe: Recipe, num_classes: int
+) -> tuple[np.ndarray | None, int, int]:
+    """Returns the labels int [n] (rows of all labels, one row per --num-samples), n, and columns.
+
+    Raises:
+      ValueError: labels for an unconditional model, or an empty list.
+    """
+    typed = options.class_labels
+    rows = options.num_samples or (1 if typed else recipe.num_samples)
+    if not num_classes:
+        if typed:
+            raise ValueError("--class-labels: the model is unconditional, wanted none")
+        return None, rows, math.ceil(math.sqrt(rows))
+    if typed is not None and not typed:
+        raise ValueError("--class-labels: none given, wanted one or more numbers")
+    labels = typed or default_labels(num_classes)
+    outside = [y for y in labels if not 0 <= y < num_classes]
+    if outside:
+        raise ValueError(f"--class-labels: {outside} outside 0..{num_classes - 1}")
+    return np.tile(np.array(labels), rows), rows * len(labels), min(len(labels), MAX_COLUMNS)
+
+
+def default_labels(num_classes: int) -> tuple[int, ...]:
+    """The eight of the published samples where the model knows them, else the first ten."""
+    if num_classes > max(IMAGENET_LABELS):
+        return IMAGENET_LABELS
+    return tuple(range(min(num_classes, MAX_DEFAULT_LABELS)))

@@ -1,0 +1,1 @@
+"""Diffusion processes: schedules on the host, Gaussian equations, bounds and training losses."""

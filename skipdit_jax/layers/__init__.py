@@ -1,0 +1,1 @@
+"""The one set of layers that all model families share."""

@@ -1,0 +1,83 @@
+"""Self-attention with a choice of implementation that never changes behind the user's back."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from skipdit_jax.layers.linear import DType, Linear
+
+IMPLEMENTATIONS = ("auto", "xla", "cudnn", "fold")
+CUDNN_MAX_HEAD_DIM = 128  # jax-notes section 8: fp16/bf16, multiples of 8, up to 128 on every card
+CUDNN_HEAD_DIM_MULTIPLE = 8
+
+Heads = Float[Array, "B N h d"]
+
+
+def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> str:
+    """Turns "auto" into the implementation measured fastest (jax-notes sections 4 and 8).
+
+    An explicit choice is returned as it is: if it cannot run, JAX says so.
+
+    Raises:
+      ValueError: for an unknown implementation.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"attention: implementation is {implementation!r}, wanted one of "
+            + ", ".join(IMPLEMENTATIONS)
+        )
+    if implementation != "auto":
+        return implementation
+    if platform == "cpu":
+        return "fold"
+    half = jnp.dtype(dtype) in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
+    fits = head_dim % CUDNN_HEAD_DIM_MULTIPLE == 0 and head_dim <= CUDNN_MAX_HEAD_DIM
+    return "cudnn" if platform in ("gpu", "cuda") and half and fits else "xla"
+
+
+def fold_attention(q: Heads, k: Heads, v: Heads) -> Heads:
+    """softmax(q k^T / sqrt(d)) v with batch and heads folded into one axis.
+
+    Two plain batched products with a float32 softmax between them: on CPU faster than the einsum
+    over four axes (jax-notes section 4).
+    """
+    batch, tokens, heads, dim = q.shape
+    q, k, v = (a.transpose(0, 2, 1, 3).reshape(batch * heads, tokens, dim) for a in (q, k, v))
+    q = q * jnp.asarray(dim**-0.5, q.dtype)
+    logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
+    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    out = jnp.einsum(
+        "bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    # Dividing after the product touches d values per token instead of N.
+    out = (out / total).astype(v.dtype)
+    return out.reshape(batch, heads, tokens, dim).transpose(0, 2, 1, 3)
+
+
+def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto") -> Heads:
+    """softmax(q k^T / sqrt(d)) v; the softmax is float32 in every implementation."""
+    chosen = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
+    if chosen == "fold":
+        return fold_attention(q, k, v)
+    return jax.nn.dot_product_attention(q, k, v, implementation=chosen)
+
+
+class SelfAttention(nn.Module):
+    """One qkv linear, attention, one output linear."""
+
+    num_heads: int
+    implementation: str = "auto"
+    dtype: DType = jnp.float32
+    param_dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns the update, before its gate, in `dtype`."""
+        batch, tokens, width = x.shape
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        qkv = Linear(3 * width, **types, name="qkv")(x)
+        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        out = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], self.implementation)
+        return Linear(width, **types, name="proj")(out.reshape(batch, tokens, width))

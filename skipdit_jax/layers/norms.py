@@ -1,0 +1,35 @@
+"""Layer norm as a float32 island."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+EPSILON = 1e-6  # of every layer norm in the published models (spec 1)
+
+
+def layer_norm(x: Float[Array, "*rows D"], epsilon: float = EPSILON) -> Float[Array, "*rows D"]:
+    """Normalises the last axis to mean 0 and variance 1, without affine parameters.
+
+    Computed in float32 whatever the input type, and left in float32: the modulation that follows
+    belongs to the same island.
+    """
+    x = x.astype(jnp.float32)
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + jnp.float32(epsilon))
+
+
+class LayerNorm(nn.Module):
+    """Layer norm with trained scale and bias, computed and returned in float32."""
+
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+        """Returns float32 of the shape of x."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], self.param_dtype)
+        affine = (1,) * (x.ndim - 1) + x.shape[-1:]
+        scale, bias = (p.astype(jnp.float32).reshape(affine) for p in (scale, bias))
+        return layer_norm(x) * scale + bias

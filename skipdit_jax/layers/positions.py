@@ -1,0 +1,34 @@
+"""Fixed sine-cosine tables, computed in float64 on the host and never trained."""
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+
+MAX_PERIOD = 10_000.0  # Vaswani et al., arXiv 1706.03762, section 3.5
+
+
+def sincos_1d(
+    positions: Float[np.ndarray, "N"], dim: int, max_period: float = MAX_PERIOD
+) -> Float[np.ndarray, "N D"]:
+    """[sin(m w), cos(m w)] with w_j = max_period^(-j / (dim/2)), j = 0..dim/2-1, in float64."""
+    if dim % 2:
+        raise ValueError(f"positions.sincos_1d: dim is {dim}, wanted an even number")
+    frequencies = max_period ** (-np.arange(dim // 2) / (dim / 2))
+    angles = positions[:, None] * frequencies[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+@functools.lru_cache(maxsize=16)
+def sincos_2d(height: int, width: int, dim: int) -> Float[np.ndarray, "N D"]:
+    """The table of a height x width token grid in row-major order, float32 [height * width, dim].
+
+    The first dim/2 features encode the column, the last dim/2 the row (spec 1).
+    """
+    if dim % 4:
+        raise ValueError(f"positions.sincos_2d: dim is {dim}, wanted a multiple of 4")
+    rows, columns = np.divmod(np.arange(height * width, dtype=np.float64), width)
+    halves = [sincos_1d(np.asarray(axis), dim // 2) for axis in (columns, rows)]
+    table = np.concatenate(halves, axis=1).astype(np.float32)
+    table.setflags(write=False)
+    return table

@@ -1,0 +1,61 @@
+"""The only loop over stages in the library, and the view of a model that sampling takes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array
+
+from skipdit_jax.typing import Hidden, Params, Skips, StagedModel
+
+
+def run_stages(
+    stage: Callable[[int, Array], Array],
+    fuse: Callable[[int, Array, Array], Array],
+    h: Hidden,
+    skips: Skips,
+    lo: int,
+    hi: int,
+    num_stages: int,
+    num_skips: int,
+) -> tuple[Hidden, Skips]:
+    """Runs stages lo..hi-1 of a row of U stages with K long skips.
+
+    Stage u < K leaves its output in `skips[u]`; stage u >= U - K first fuses its input with
+    `skips[U - 1 - u]`. Stages between, if any, have no skip.
+
+    Args:
+      stage: (u, h) -> h.
+      fuse: (j, h, skip) -> h, with j = u - (U - K) counting the fusions.
+      h: what enters stage lo.
+      skips: outputs of the pushing stages before lo that stages lo..hi-1 need.
+      lo: first stage to run.
+      hi: one past the last stage to run.
+      num_stages: U.
+      num_skips: K, at most U / 2.
+
+    Returns:
+      What leaves stage hi-1, and `skips` with the outputs of the pushing stages added.
+    """
+    first_fusion = num_stages - num_skips
+    skips = dict(skips)
+    for u in range(lo, hi):
+        if u >= first_fusion:
+            h = fuse(u - first_fusion, h, skips[num_stages - 1 - u])
+        h = stage(u, h)
+        if u < num_skips:
+            skips[u] = h
+    return h, skips
+
+
+def bind(model: nn.Module, params: Params) -> StagedModel:
+    """The three pure calls of a backbone with its parameters bound."""
+    variables: dict[str, Any] = {"params": params}
+    return StagedModel(
+        embed=partial(model.apply, variables, method="embed"),
+        run=partial(model.apply, variables, method="run"),
+        head=partial(model.apply, variables, method="head"),
+        num_stages=model.num_stages,
+        num_skips=model.num_skips,
+    )

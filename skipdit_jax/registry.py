@@ -1,0 +1,200 @@
+"""From a name to a model: the one list of families and of published and bundled configurations."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.caching.presets import DIT_SKIP_CACHE, dit_branch
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.models.dit import PATCHES, SIZES, DiT, DiTConfig
+from skipdit_jax.typing import Params
+
+VAE_FACTOR = 8  # pixels per latent along each side, Stable Diffusion's autoencoder
+ASSETS = Path(__file__).parent / "assets"
+DIGITS = "dit-digits"
+
+
+class Family(NamedTuple):
+    """What the rest of the library must know of a backbone.
+
+    Attributes:
+      config: its frozen config class.
+      module: makes the module from a config.
+      guided_channels: how many channels guidance mixes in the published samples; None: all.
+      branch: config -> the published shallow width of Skip-Cache.
+    """
+
+    config: type
+    module: Callable[[Any], nn.Module]
+    guided_channels: int | None
+    branch: Callable[[Any], int]
+
+
+class PublishedSampling(NamedTuple):
+    """Settings of the published samples that belong to a model."""
+
+    guided_channels: int | None
+    branch: int
+
+
+class Entry(NamedTuple):
+    """A name resolved.
+
+    Attributes:
+      family: key of FAMILIES.
+      config: fields of the family's config.
+      pixels_per_latent: 1 where the model works on pixels.
+      cache: the caching policy that the name asks for, if any.
+      weights: the bundled checkpoint, if there is one.
+    """
+
+    family: str
+    config: Mapping[str, Any]
+    pixels_per_latent: int = VAE_FACTOR
+    cache: SkipCache | None = None
+    weights: Path | None = None
+
+
+FAMILIES = {
+    "dit": Family(DiTConfig, DiT, guided_channels=3, branch=lambda config: dit_branch(config.depth))
+}
+
+_DIT_NAME = re.compile(r"DiT-(?P<size>S|B|L|XL)[/-](?P<patch>\d+)(?P<skip>-skip)?")
+_CACHE_NAME = re.compile(r"DiT-cache-(?P<every>\d+)")
+
+
+def model_names() -> list[str]:
+    """Every name that `create_model` takes, aliases apart."""
+    published = [
+        f"DiT-{s}/{p}{skip}" for skip in ("", "-skip") for s in SIZES for p in PATCHES
+    ]
+    return [*published, "DiT-skip", "DiT-cache-N", DIGITS]
+
+
+def _dit_entry(size: str, patch: int, skip: bool, cache: SkipCache | None = None) -> Entry:
+    depth, width, heads = SIZES[size]
+    fields = {"depth": depth, "hidden_size": width, "num_heads": heads}
+    return Entry("dit", {**fields, "patch_size": patch, "skip": skip}, cache=cache)
+
+
+def find_entry(name: str) -> Entry:
+    """Resolves a model name.
+
+    Raises:
+      ValueError: with the list of names, if there is no such model.
+    """
+    if match := _DIT_NAME.fullmatch(name):
+        size, patch, skip = match["size"], int(match["patch"]), bool(match["skip"])
+        if patch in PATCHES:
+            return _dit_entry(size, patch, skip)
+    if name == "DiT-skip":
+        return _dit_entry("XL", 2, skip=True)
+    if match := _CACHE_NAME.fullmatch(name):
+        every = dataclasses.replace(DIT_SKIP_CACHE, every=int(match["every"]))
+        return _dit_entry("XL", 2, skip=True, cache=every)
+    if name == DIGITS:
+        weights = ASSETS / "dit_digits.safetensors"
+        return Entry("dit", {"input_size": 8, "in_channels": 1}, 1, weights=weights)
+    raise ValueError(f"unknown model {name!r}: choose one of {', '.join(model_names())}")
+
+
+def build(family: str, fields: Mapping[str, Any]) -> nn.Module:
+    """Makes the module of a family from the plain fields of its config.
+
+    Raises:
+      ValueError: for an unknown family, an unknown field, or values that describe no model.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r}: this version knows {', '.join(FAMILIES)}")
+    known = [field.name for field in dataclasses.fields(FAMILIES[family].config)]
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(
+            f"{family}: unknown option {', '.join(unknown)}; it takes {', '.join(known)}"
+        )
+    return FAMILIES[family].module(FAMILIES[family].config(**fields))
+
+
+def create_model(name: str, *, image_size: int | None = None, **overrides: Any) -> nn.Module:
+    """Makes a model by its published name.
+
+    Args:
+      name: "DiT-XL/2", "DiT-B/4-skip", "DiT-skip" (= XL/2-skip), ...: `model_names()`.
+      image_size: side in pixels, a multiple of the autoencoder's 8; sets `input_size`.
+      **overrides: any field of the family's config (`DiTConfig`): `depth`, `num_classes`, `dtype`...
+
+    Returns:
+      A flax module; parameters are made by `init_params` or `load_checkpoint`.
+
+    Raises:
+      ValueError: for an unknown name, an unknown field, or values that describe no model.
+
+    Examples:
+      >>> import skipdit_jax as sd
+      >>> model = sd.create_model("DiT-XL/2-skip", image_size=256)
+      >>> model.num_stages, model.num_skips, model.config.grid
+      (28, 14, (32, 32))
+      >>> sd.create_model("DiT-S/2", input_size=(16, 8), num_classes=10).config.sample_shape
+      (16, 8, 4)
+    """
+    entry = find_entry(name)
+    if image_size is not None:
+        if "input_size" in overrides:
+            raise ValueError("create_model: give image_size or input_size, not both")
+        if image_size <= 0 or image_size % entry.pixels_per_latent:
+            raise ValueError(
+                f"create_model: image_size is {image_size}, "
+                f"wanted a positive multiple of {entry.pixels_per_latent}"
+            )
+        overrides["input_size"] = image_size // entry.pixels_per_latent
+    return build(entry.family, {**entry.config, **overrides})
+
+
+def family_of(model: nn.Module) -> str:
+    """The key of FAMILIES that a model belongs to."""
+    for name, family in FAMILIES.items():
+        if isinstance(model.config, family.config):
+            return name
+    raise ValueError(f"{type(model).__name__} belongs to no family: {', '.join(FAMILIES)}")
+
+
+def published_sampling(model: nn.Module) -> PublishedSampling:
+    """What the published samples of the model's family were made with."""
+    family = FAMILIES[family_of(model)]
+    return PublishedSampling(family.guided_channels, family.branch(model.config))
+
+
+def default_diffusion(model: nn.Module) -> Diffusion:
+    """The process that the published models were trained on: linear betas, noise prediction."""
+    return Diffusion(variance="learned_range" if model.config.learn_sigma else "fixed_large")
+
+
+def _example_inputs(model: nn.Module) -> tuple[Any, ...]:
+    x = jax.ShapeDtypeStruct((1, *model.config.sample_shape), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.float32)
+    y = jax.ShapeDtypeStruct((1,), jnp.int32) if model.config.num_classes else None
+    return x, t, y
+
+
+def abstract_params(model: nn.Module) -> Params:
+    """The tree of parameter shapes and types, without any memory."""
+    return jax.eval_shape(model.init, jax.random.key(0), *_example_inputs(model))["params"]
+
+
+def init_params(model: nn.Module, key: jax.Array) -> Params:
+    """Draws parameters by the published initialisation, without running the network.
+
+    Examples:
+      >>> import jax, skipdit_jax as sd
+      >>> model = sd.create_model("DiT-S/8", depth=2, hidden_size=16, num_heads=2, input_size=8)
+      >>> params = sd.init_params(model, jax.random.key(0))
+      >>> params["blocks_0"]["attn"]["qkv"]["kernel"].shape
+      (16, 48)
+    """
+    return model.lazy_init(key, *_example_inputs(model))["params"]

@@ -1,0 +1,146 @@
+"""The one sampling loop: a denoiser, a stepper, rows of numbers, a driver."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from skipdit_jax.caching import drivers
+from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameterization
+from skipdit_jax.sampling.denoiser import Denoiser
+from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.typing import Flag, Latents, PRNGKey, StepFlags
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """One step of a sampler; see steppers.py."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` uses its noise."""
+        ...
+
+    def step(
+        self, kind: Parameterization, c: Coefficients, model_output: Array, x: Array, noise: Array
+    ) -> Array:
+        """Returns the latents of the next step."""
+        ...
+
+
+class StepInputs(NamedTuple):
+    """Everything data-free about the steps, in sampling order, leading axis S.
+
+    Attributes:
+      index: counts the steps, for progress.
+      c: coefficients.
+      t: model timestep, float32.
+      scale: guidance scale, float32.
+    """
+
+    index: Any
+    c: Coefficients
+    t: Any
+    scale: Any
+
+
+class Taps(NamedTuple):
+    """What every step made, on request: memory then grows with S.
+
+    Attributes:
+      model_output: guided network output, [S,B,..,C_out].
+      sample: latents after the step, [S,B,..,C].
+    """
+
+    model_output: Array
+    sample: Array
+
+
+Noise = Callable[[Any], Array]
+"""index of a step -> its noise [B,..,C]."""
+
+
+def step_inputs(diffusion: Diffusion, guidance: Guidance, ascending: bool = False) -> StepInputs:
+    """Rows for a whole run, on the host; `ascending` for the reverse sampler."""
+    order = slice(None) if ascending else slice(None, None, -1)
+    timesteps = diffusion.timesteps[order]
+    return StepInputs(
+        index=np.arange(len(timesteps), dtype=np.int32),
+        c=Coefficients(*(column[order] for column in diffusion.coefficients())),
+        t=timesteps.astype(np.float32),
+        scale=guidance.scales(timesteps),
+    )
+
+
+def sample_noise(keys: PRNGKey, shape: tuple[int, ...]) -> Noise:
+    """Noise that depends on a sample's own key and the step alone, not on the batch around it.
+
+    Args:
+      keys: one key per sample, [B].
+      shape: of one sample.
+    """
+
+    def draw(index: Any) -> Array:
+        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)
+
+    return draw
+
+
+def run(
+    denoiser: Denoiser,
+    stepper: Stepper,
+    kind: Parameterization,
+    x: Latents,
+    inputs: StepInputs,
+    noise: Noise,
+    *,
+    reuse: Any = None,
+    driver: str = "scan",
+    taps: bool = False,
+    progress: Callable[[Any], None] | None = None,
+) -> tuple[Latents, Taps | None]:
+    """Samples: S steps from noise x to data (traceable; wrap it in `jax.jit`).
+
+    Args:
+      denoiser: the network with condition and guidance bound.
+      stepper: `Ddpm`, `Ddim`, ...
+      kind: what the network's output means.
+      x: initial latents [B,..,C], float32.
+      inputs: rows of `step_inputs`; data, so that nothing recompiles when they change.
+      noise: of each step; not called by deterministic steppers.
+      reuse: plan flags [S]: data for the scan driver, numpy for the others. None caches nothing.
+      driver: "scan", "nested" or "unrolled".
+      taps: also return what every step made.
+      progress: called on the host with the index of each finished step. A program with a callback
+        does not enter the persistent compilation cache.
+
+    Returns:
+      The samples [B,..,C], and Taps if asked for.
+
+    Raises:
+      ValueError: for an unknown driver.
+    """
+
+    def step(carry: Any, row: StepInputs, reuse: Flag) -> tuple[Any, Taps | None]:
+        x, cache = carry
+        output, cache = denoiser.call(x, row.t, row.scale, cache, reuse)
+        drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
+        x = stepper.step(kind, row.c, output, x, drawn)
+        if progress is not None:
+            jax.debug.callback(progress, row.index)
+        return (x, cache), Taps(output, x) if taps else None
+
+    carry = (x, denoiser.cache)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    if driver == "scan":
+        flags = None if reuse is None else jnp.asarray(reuse)
+        (x, _), tapped = drivers.scan(step, carry, inputs, flags)
+    elif driver in drivers.DRIVERS:
+        steps = np.zeros(len(inputs.index), bool) if reuse is None else np.asarray(reuse)
+        (x, _), tapped = getattr(drivers, driver)(step, carry, inputs, steps)
+    else:
+        raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")
+    return x, tapped

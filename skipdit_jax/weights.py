@@ -1,0 +1,150 @@
+"""Weights for users: from any known file to a model and its parameters, and back."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from skipdit_jax.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    export_state_dict,
+    fill,
+    open_checkpoint,
+    read_config,
+    save_native,
+)
+from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.registry import abstract_params, build, family_of, init_params
+from skipdit_jax.typing import Params
+
+RUN_WEIGHTS = "ema.safetensors"
+"""What a training run leaves for sampling, in its run folder."""
+
+
+def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
+    """Opens a checkpoint file, or the averaged weights of a training run's folder.
+
+    Args:
+      source: a native file, a torch file or .safetensors state dict, or a run folder.
+      weights: "ema" or "model" where a torch file holds both; None prefers ema.
+
+    Raises:
+      CheckpointError: nothing there, or nothing that can be read.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if weights == "model":
+            raise CheckpointError(f"{path}: a run folder gives its ema weights only")
+        if not (path / RUN_WEIGHTS).is_file():
+            raise CheckpointError(f"{path}: found no {RUN_WEIGHTS}, wanted a run folder or a file")
+        path = path / RUN_WEIGHTS
+    return open_checkpoint(path, weights)
+
+
+def load_opened(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    allow_missing: Sequence[str] = (),
+    key: jax.Array | None = None,
+) -> Params:
+    """Fills the parameters of a model from an opened checkpoint; see `load_checkpoint`."""
+    if checkpoint.family.name != family_of(model):
+        raise CheckpointError(
+            f"{checkpoint.path}: holds a {checkpoint.family.label} model, "
+            f"wanted family {family_of(model)!r}"
+        )
+    key = jax.random.key(0) if key is None else key
+    init = init_params(model, key) if allow_missing else None
+    config = dataclasses.asdict(model.config)
+    return fill(checkpoint, abstract_params(model), config, allow_missing, init)
+
+
+def model_of(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
+    """Makes the model that an opened checkpoint belongs to.
+
+    Args:
+      checkpoint: from `open_weights`.
+      **overrides: fields of the config; `num_heads` cannot be read off an unpublished size.
+    """
+    fields = read_config(checkpoint, overrides.get("num_heads"))
+    return build(checkpoint.family.name, {**fields, **overrides})
+
+
+def load_checkpoint(
+    source: str | os.PathLike[str],
+    model: nn.Module | None = None,
+    *,
+    weights: str | None = None,
+    allow_missing: Sequence[str] = (),
+    key: jax.Array | None = None,
+    **overrides: Any,
+) -> Any:
+    """Reads weights; without a model, makes it from the file.
+
+    Args:
+      source: native file, `.pt`/`.pth`/`.bin`, `.safetensors` state dict, or a run folder. Its
+        family is told by its keys. Nothing in it is executed.
+      model: what to fill; None makes the model that the file shows.
+      weights: "ema" or "model" where the file holds both; None prefers ema.
+      allow_missing: shell patterns of names that the file may lack, e.g. ["skip_*"] to turn a plain
+        DiT into a skip model; those parameters are drawn as for a new model.
+      key: for parameters that are drawn; None is `jax.random.key(0)`.
+      **overrides: without a model, fields of its config, e.g. `num_heads` or `dtype`.
+
+    Returns:
+      The parameters if a model was given, else (model, parameters).
+
+    Raises:
+      CheckpointError: (a ValueError) one line with all that is wrong with the file.
+
+    Examples:
+      >>> import skipdit_jax as sd
+      >>> from skipdit_jax.registry import ASSETS
+      >>> model, params = sd.load_checkpoint(ASSETS / "dit_digits.safetensors")
+      >>> model.config.num_classes, model.config.skip
+      (10, True)
+    """
+    checkpoint = open_weights(source, weights)
+    if model is not None:
+        if overrides:
+            raise ValueError(f"load_checkpoint: {sorted(overrides)} given together with a model")
+        return load_opened(checkpoint, model, allow_missing, key)
+    model = model_of(checkpoint, **overrides)
+    return model, load_opened(checkpoint, model, allow_missing, key)
+
+
+def export_checkpoint(
+    path: str | os.PathLike[str],
+    params: Params,
+    model: nn.Module,
+    *,
+    layout: str = "torch",
+    **metadata: Any,
+) -> None:
+    """Writes weights for PyTorch, or in our own format.
+
+    Args:
+      path: layout "torch": .safetensors, or .pt/.pth/.bin for `torch.load(weights_only=True)`;
+        layout "native": .safetensors.
+      params: the parameters; every tensor keeps its type, bit for bit.
+      model: what they belong to.
+      layout: "torch" is the original's bare state dict, fixed tables included; "native" is one
+        .safetensors file that holds the model's config.
+      **metadata: for the native layout, anything JSON can hold, e.g. `diffusion`.
+
+    Raises:
+      CheckpointError: another suffix, or a file that cannot be written.
+      ValueError: another layout.
+    """
+    config, family = dataclasses.asdict(model.config), family_of(model)
+    if layout == NATIVE:
+        save_native(path, params, config, family, **metadata)
+    elif layout == "torch" and not metadata:
+        export_state_dict(path, params, config, family)
+    else:
+        raise ValueError(f"export_checkpoint: layout {layout!r} with metadata {sorted(metadata)}")

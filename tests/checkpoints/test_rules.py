@@ -1,0 +1,190 @@
+"""The weight table: every name, every layout, both ways."""
+
+import numpy as np
+import pytest
+
+from skipdit_jax import registry, trees
+from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, layout, linear, patch_convolution
+from skipdit_jax.checkpoints.rules_dit import fixed_tables, read_config, rules
+
+TINY = {"input_size": 4, "patch_size": 2, "hidden_size": 8, "depth": 2, "num_heads": 2}
+
+
+def tree_of(**options):
+    model = registry.build("dit", options)
+    return registry.abstract_params(model), vars(model.config)
+
+
+def numbers(*shape):
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def test_a_linear_layer_maps_rows_as_torch_does():
+    weight, x = numbers(3, 5), numbers(4, 5)
+    want = np.stack([[sum(w * v) for w in weight] for v in x])  # y_o = sum_i W_oi x_i
+    np.testing.assert_allclose(x @ LINEAR.from_torch(weight), want, rtol=1e-5)
+
+
+def test_a_patch_embedding_is_the_convolution_of_each_patch():
+    patch, channels, width = 2, 3, 5
+    weight, picture = numbers(width, channels, patch, patch), numbers(4, 6, channels)
+    kernel = patch_convolution(patch).from_torch(weight)
+    for row in range(2):
+        for column in range(3):
+            window = picture[row * patch :, column * patch :][:patch, :patch]
+            want = np.zeros(width, np.float32)
+            for u in range(patch):
+                for v in range(patch):
+                    want += weight[:, :, u, v] @ window[u, v]
+            np.testing.assert_allclose(window.reshape(-1) @ kernel, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [(IDENTITY, (4,)), (LINEAR, (3, 5)), (patch_convolution(2), (7, 4, 2, 2))],
+)
+def test_transforms_are_undone_exactly(transform, shape):
+    array = numbers(*shape)
+    ours = transform.from_torch(array)
+    np.testing.assert_array_equal(transform.to_torch(ours), array)
+    assert transform.torch_shape(ours.shape) == shape
+
+
+def test_a_rule_translates_its_own_paths_only():
+    rule = Rule("blocks.{i}.attn.qkv.weight", "blocks_{i}/attn/qkv/kernel")
+    assert rule.torch_name("blocks_12/attn/qkv/kernel") == "blocks.12.attn.qkv.weight"
+    assert rule.torch_name("blocks_x/attn/qkv/kernel") is None
+    assert rule.torch_name("more/blocks_1/attn/qkv/kernel") is None
+    assert rule.torch_name("blocks_1/attn/qkv/bias") is None
+
+
+def test_parameters_without_a_rule_are_all_named():
+    tree = {"a": {"kernel": np.ones((2, 2)), "bias": np.ones(2)}, "b": np.ones(1), "c": np.ones(1)}
+    with pytest.raises(CheckpointError, match="b, c"):
+        layout(linear("a", "a"), tree)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"skip": True},
+        {"num_classes": 0},
+        {"learn_sigma": False},
+        {"class_dropout_prob": 0.0},
+        {"in_channels": 1, "num_classes": 10, "skip": True},
+        {"input_size": (4, 8)},
+        {"patch_size": 4, "mlp_ratio": 2.5},
+    ],
+    ids=str,
+)
+def test_every_parameter_has_one_torch_name_and_back(options):
+    tree, config = tree_of(**{**TINY, **options})
+    entries = layout(rules(config), tree)
+    shapes = {path: leaf.shape for path, leaf in trees.flatten(tree).items()}
+    assert {entry.path: entry.shape for entry in entries.values()} == shapes
+    assert len(entries) == len(shapes)
+
+
+# Names, shapes and counts of the published DiT-XL-2-skip.pt (348 tensors, 712,369,184 numbers) and
+# DiT-XL-2-256x256.pt (675,129,632), fixed table included.
+@pytest.mark.parametrize(
+    ("name", "tensors", "elements"),
+    [("DiT-XL/2-skip", 348, 712_369_184), ("DiT-XL/2", 292, 675_129_632)],
+)
+def test_the_published_state_dicts_have_these_names_and_sizes(name, tensors, elements):
+    model = registry.create_model(name)
+    entries = layout(rules(vars(model.config)), registry.abstract_params(model))
+    shapes = {key: entry.torch_shape for key, entry in entries.items()}
+    shapes |= {key: table.shape for key, table in fixed_tables(vars(model.config)).items()}
+    assert len(shapes) == tensors
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == elements
+    published = {
+        "pos_embed": (1, 256, 1152),
+        "x_embedder.proj.weight": (1152, 4, 2, 2),
+        "t_embedder.mlp.0.weight": (1152, 256),
+        "t_embedder.mlp.2.bias": (1152,),
+        "y_embedder.embedding_table.weight": (1001, 1152),
+        "blocks.27.attn.qkv.weight": (3456, 1152),
+        "blocks.0.attn.proj.bias": (1152,),
+        "blocks.9.mlp.fc1.weight": (4608, 1152),
+        "blocks.9.mlp.fc2.weight": (1152, 4608),
+        "blocks.10.adaLN_modulation.1.weight": (6912, 1152),
+        "final_layer.adaLN_modulation.1.bias": (2304,),
+        "final_layer.linear.weight": (32, 1152),
+    }
+    if model.config.skip:
+        published["skip_norms.13.weight"] = (2304,)
+        published["skip_linears.0.linear.weight"] = (1152, 2304)
+    assert {key: shapes[key] for key in published} == published
+
+
+def torch_shapes(**options):
+    tree, config = tree_of(**options)
+    shapes = {key: entry.torch_shape for key, entry in layout(rules(config), tree).items()}
+    return {**shapes, **{key: table.shape for key, table in fixed_tables(config).items()}}, config
+
+
+SIZES = [
+    f"DiT-{size}/{patch}{skip}"
+    for size in ("S", "B", "L", "XL")
+    for patch in (2, 8)
+    for skip in ("", "-skip")
+]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_config_of_published_sizes_is_read_off_the_shapes(name):
+    model = registry.create_model(name)
+    shapes, config = torch_shapes(**vars(model.config))
+    read = read_config(shapes)
+    assert read == {key: config[key] for key in read}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_classes": 0, "class_dropout_prob": 0.0},
+        {"learn_sigma": False, "in_channels": 3},
+        {"skip": True, "input_size": 12},
+        {"mlp_ratio": 2.5},
+        {"mlp_ratio": 100 / 24, "hidden_size": 24},
+        {"depth": 11},
+    ],
+    ids=str,
+)
+def test_the_config_of_other_sizes_is_read_off_the_shapes(options):
+    shapes, config = torch_shapes(**{**TINY, **options})
+    read = read_config(shapes, num_heads=2)
+    assert read == {key: config[key] for key in read}
+    assert torch_shapes(**read)[0] == shapes
+
+
+def test_heads_are_asked_for_where_they_cannot_be_known():
+    shapes, _ = torch_shapes(**TINY)
+    with pytest.raises(CheckpointError, match="num_heads"):
+        read_config(shapes)
+
+
+def test_latents_that_are_not_square_are_asked_for():
+    shapes, _ = torch_shapes(**{**TINY, "input_size": (4, 8)})
+    with pytest.raises(CheckpointError, match="input_size"):
+        read_config(shapes, 2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x_embedder.proj.weight", "pos_embed", "final_layer.linear.bias"],
+)
+def test_a_damaged_telltale_is_named(name):
+    shapes, _ = torch_shapes(**TINY)
+    with pytest.raises(CheckpointError, match=name):
+        read_config({**shapes, name: (3,)}, 2)
+
+
+def test_a_missing_telltale_is_named():
+    shapes, _ = torch_shapes(**TINY)
+    del shapes["x_embedder.proj.weight"]
+    with pytest.raises(CheckpointError, match="missing: x_embedder.proj.weight"):
+        read_config(shapes, 2)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from skipdit_jax.diffusion.spacing import kept_timesteps
+
+LENGTHS = (2, 10, 97, 300, 1000)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_evenly_spaced_steps_reach_both_ends(length):
+    for count in range(2, length + 1):
+        kept = kept_timesteps(length, str(count))
+        gaps = np.diff(kept)
+        assert len(kept) == count
+        assert (kept[0], kept[-1]) == (0, length - 1)
+        assert gaps.min() >= 1
+        assert gaps.max() - gaps.min() <= 1
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_step_in_four_spellings(length):
+    for spacing in ("", "  ", str(length), f"ddim{length}"):
+        np.testing.assert_array_equal(kept_timesteps(length, spacing), np.arange(length))
+
+
+def test_one_step_is_the_first():
+    assert kept_timesteps(1000, "1").tolist() == [0]
+
+
+def test_integer_strides():
+    np.testing.assert_array_equal(kept_timesteps(1000, "ddim50"), np.arange(0, 1000, 20))
+    assert kept_timesteps(10, "ddim4").tolist() == [0, 3, 6, 9]
+
+
+def test_sections_are_shifted_evenly_spaced_runs():
+    kept = kept_timesteps(100, "10,1,25,3")
+    runs = [kept_timesteps(25, n) + 25 * i for i, n in enumerate(("10", "1", "25", "3"))]
+    np.testing.assert_array_equal(kept, np.concatenate(runs))
+
+
+def test_the_first_sections_take_the_remainder():
+    assert kept_timesteps(11, "4,4,3").tolist() == list(range(11))
+
+
+@pytest.mark.parametrize(
+    ("spelled", "meant"),
+    [(" 250\n", "250"), ("10, 15 ,25", "10,15,25"), ("DDIM50", "ddim50"), ("ddim 50", "ddim50")],
+)
+def test_forgiving_spellings(spelled, meant):
+    np.testing.assert_array_equal(kept_timesteps(1000, spelled), kept_timesteps(1000, meant))
+
+
+@pytest.mark.parametrize(
+    "spacing",
+    [
+        "0",
+        "-3",
+        "+3",
+        "2.5",
+        "1e3",
+        "1_0",
+        "٣",
+        "steps",
+        "ten\nsteps",
+        "10;15",
+        "10,",
+        ",",
+        "10,,25",
+        "10,0,25",
+        "ddim",
+        "ddim0",
+        "ddim-5",
+        "ddim10,15",
+        "1001",
+        "ddim300",
+        "ddim1001",
+        "501,1",
+        "9" * 5000,
+        ",".join("1" * 1001),
+    ],
+    ids=lambda spacing: repr(spacing[:12]),
+)
+def test_refusals_are_one_line_that_names_the_spacing(spacing):
+    with pytest.raises(ValueError, match=r"^spacing '") as caught:
+        kept_timesteps(1000, spacing)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 250

@@ -1,0 +1,116 @@
+"""Finding, loading, comparing and damaging golden files.
+
+A test that wants one is marked `@pytest.mark.golden("dit*")` and takes the fixture `golden`: it runs once
+for each file of that stem in each folder of `--golden`. A stem of this library's families that no
+folder holds is a failure; files of families that are not built yet are left alone.
+"""
+
+import fnmatch
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+REQUIRED = (
+    "dit",
+    "dit_skip",
+    "dit_skip_cache",
+    "dit_skip_cache_50",
+    "diffusion",
+    "train_step",
+    "cache_schedule",
+    "ckpt",
+    "ckpt_hostile",
+)
+SUFFIXES = (".npz", ".tar.xz", "")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A golden that should be there and is not."""
+
+    stem: str
+    folders: tuple[Path, ...]
+
+
+@dataclass
+class Golden:
+    """Arrays of one golden file; `config` holds the original constructor's arguments."""
+
+    stem: str
+    arrays: dict[str, np.ndarray]
+    config: dict = field(default_factory=dict)
+
+    def __getitem__(self, key):
+        return self.arrays[key]
+
+    def __contains__(self, key):
+        return key in self.arrays
+
+    def under(self, prefix):
+        """Arrays whose key starts with prefix, without it."""
+        return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+    def damaged(self, key):
+        """A copy in which the largest element of one array is off by a thousandth of its rms."""
+        arrays = dict(self.arrays)
+        damaged = np.array(arrays[key])
+        where = np.unravel_index(np.argmax(np.abs(damaged)), damaged.shape)
+        if damaged.dtype == bool:
+            damaged[where] = ~damaged[where]
+        elif np.issubdtype(damaged.dtype, np.integer):
+            damaged[where] += 1
+        else:
+            damaged[where] += 1e-3 * max(np.sqrt(np.mean(np.square(damaged, dtype=np.float64))), 1e-3)
+        arrays[key] = damaged
+        return Golden(self.stem, arrays, self.config)
+
+
+def load(path):
+    """Reads an .npz golden whole."""
+    with np.load(path) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    config = json.loads(str(arrays.pop("config"))) if "config" in arrays else {}
+    return Golden(path.stem, arrays, config)
+
+
+def _candidates(folder, stem):
+    places = [folder, *(folder / sub for sub in ("a", "b"))]
+    return [place / (stem + suffix) for place in places for suffix in SUFFIXES]
+
+
+def find(patterns, folders):
+    """Pairs (path or Missing, test id) for the required stems that match any of the patterns."""
+    stems = [s for s in REQUIRED if any(fnmatch.fnmatchcase(s, p) for p in patterns)]
+    if not stems:
+        raise ValueError(f"no golden is called {', '.join(patterns)}")
+    pairs = []
+    for stem in stems:
+        hits = [p for folder in folders for p in _candidates(folder, stem) if p.exists()]
+        if not hits:
+            pairs.append((Missing(stem, tuple(folders)), f"{stem}-missing"))
+        for number, hit in enumerate(hits):
+            pairs.append((hit, stem if len(hits) == 1 else f"{stem}-{number}"))
+    return pairs
+
+
+def deviation(got, want):
+    """max |got - want| / rms(want), the measure of golden/README.md; inf for NaN or other shapes."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    if got.shape != want.shape:
+        return float("inf")
+    worst = float(np.max(np.abs(got - want), initial=0.0))
+    rms = float(np.sqrt(np.mean(np.square(want)))) if want.size else 1.0
+    return worst / max(rms, np.finfo(np.float64).tiny) if np.isfinite(worst) else float("inf")
+
+
+def assert_close(got, want, limit, name):
+    """Fails with the name and the figure if the deviation is above the limit."""
+    found = deviation(got, want)
+    assert found <= limit, f"{name}: deviation {found:.2e}, wanted at most {limit:.0e}"
+
+
+def channel_last(array):
+    """[..., C, H, W] -> [..., H, W, C]."""
+    return np.moveaxis(array, -3, -1)

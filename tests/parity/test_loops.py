@@ -1,0 +1,170 @@
+"""Whole sampling loops against the original: every step's network output, sample, and full flag."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from skipdit_jax.caching.engine import check_plan
+from skipdit_jax.caching.policy import SkipCache, interval_reuse
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.models.stack import bind
+from skipdit_jax.sampling import loop
+from skipdit_jax.sampling.denoiser import make_denoiser
+from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.steppers import Ddim, Ddpm
+from tests.parity.goldens import channel_last
+from tests.parity.models import model_of, params_of
+
+LOOP = 5e-5  # golden/README.md: relative to each step's rms
+STEPPERS = {"ddpm": Ddpm, "ddim": Ddim}
+GUIDED_CHANNELS = 3
+
+
+def policy_of(golden, variant):
+    """The cache of a variant's name ("N3", "N2_clip", "uncached")."""
+    every = variant.removeprefix("N").split("_")[0]
+    if not every.isdecimal():
+        return None
+    config = golden.config
+    return SkipCache(
+        every=int(every),
+        branch=config["skip_at_branch"],
+        start=config["start_at"],
+        stop=config["close_at"],
+    )
+
+
+def replay(golden, prefix, method, variant, driver="scan"):
+    """Our loop on the recorded noise; returns (diffusion, plan, taps)."""
+    model = model_of(golden)
+    half = len(golden[prefix + "z"]) // 2 or 1
+    z = jnp.asarray(channel_last(golden[prefix + "z"]))
+    y = jnp.asarray(golden[prefix + "y"], jnp.int32)
+    rows = slice(0, half)
+    noises = jnp.asarray(channel_last(golden[f"{prefix}{method}/noise"]))[:, rows]
+    steps = len(golden[f"{prefix}{method}/t"])
+    spacing = str(golden[prefix + "respacing"]) if prefix + "respacing" in golden else str(steps)
+    diffusion = Diffusion(spacing=spacing)
+    inputs = loop.step_inputs(diffusion, Guidance(scale=float(golden[prefix + "cfg_scale"])))
+    policy = policy_of(golden, variant)
+    plan = policy and policy.plan(diffusion.timesteps[::-1])
+    if plan:
+        check_plan(plan, model.num_stages, model.num_skips)
+
+    @jax.jit
+    def run(params):
+        denoiser = make_denoiser(
+            bind(model, params), z[rows], y[rows], y[half:], GUIDED_CHANNELS, plan and plan.trunk
+        )
+        stepper = STEPPERS[method](clip=variant.endswith("_clip"))
+        return loop.run(
+            *(denoiser, stepper, diffusion.parameterization, z[rows], inputs),
+            lambda index: noises[index],
+            reuse=plan and plan.reuse,
+            driver=driver,
+            taps=True,
+        )
+
+    _, taps = run(params_of(golden, model))
+    return diffusion, plan, jax.device_get(taps)
+
+
+def compare(got, want, name):
+    """Every step at the limit, relative to that step's own rms."""
+    want = channel_last(want)[:, : got.shape[1]]
+    axes = tuple(range(1, want.ndim))
+    rms = np.sqrt(np.mean(np.square(want, dtype=np.float64), axis=axes))
+    worst = np.max(np.abs(got - want), axis=axes) / rms
+    step = int(np.argmax(worst))
+    assert np.all(worst <= LOOP), f"{name}: step {step} deviates by {worst[step]:.2e}"
+
+
+def check_loop(golden, prefix, method, variant):
+    diffusion, plan, taps = replay(golden, prefix, method, variant)
+    key = f"{prefix}{method}"
+    assert np.array_equal(diffusion.timesteps[::-1], golden[f"{key}/t"]), f"{key}/t"
+    assert np.array_equal(np.arange(diffusion.num_steps)[::-1], golden[f"{key}/i"]), f"{key}/i"
+    recorded = f"{key}/{variant}" if variant else key
+    compare(taps.model_output, golden[f"{recorded}/model_out"], f"{recorded}/model_out")
+    compare(taps.sample, golden[f"{recorded}/sample"], f"{recorded}/sample")
+    if plan:
+        assert np.array_equal(~plan.reuse, golden[f"{recorded}/full"]), f"{recorded}/full"
+        if f"{recorded}/nblocks" in golden:
+            ran = np.where(plan.reuse, sum(plan.trunk[:2]), golden.config["depth"])
+            assert np.array_equal(ran, golden[f"{recorded}/nblocks"]), f"{recorded}/nblocks"
+
+
+def variants(golden, method):
+    suffix = "/model_out"
+    keys = golden.under(f"{method}/")
+    return [key.removesuffix(suffix) for key in keys if key.endswith(suffix)]
+
+
+@pytest.mark.golden("dit_skip_cache*")
+@pytest.mark.parametrize("method", STEPPERS)
+def test_cached_loops(golden, method):
+    found = variants(golden, method)
+    assert {"uncached", "N2", "N3"} <= set(found)
+    for variant in found:
+        check_loop(golden, "", method, variant)
+
+
+@pytest.mark.golden("dit", "dit_skip")
+@pytest.mark.parametrize("method", STEPPERS)
+def test_short_loops(golden, method):
+    check_loop(golden, "sample8/", method, "")
+    assert f"sample8/{method}/sample" in golden
+
+
+@pytest.mark.golden("dit_skip_cache")
+@pytest.mark.parametrize("driver", ["nested", "unrolled"])
+def test_other_drivers_follow_the_original(golden, driver):
+    _, _, taps = replay(golden, "", "ddpm", "N3_clip", driver)
+    compare(taps.sample, golden["ddpm/N3_clip/sample"], driver)
+    assert np.isfinite(taps.sample).all()
+
+
+@pytest.mark.golden("dit_skip_cache")
+@pytest.mark.parametrize(
+    "key",
+    ["ddpm/noise", "ddim/N3/model_out", "ddpm/N2/sample", "ddpm/N2/full", "ddpm/N3_clip/sample"],
+)
+def test_damage_is_seen(golden, key):
+    method, variant = key.split("/")[:2]
+    variant = variant if variant.startswith("N") else "N3_clip"
+    with pytest.raises(AssertionError):
+        check_loop(golden.damaged(key), "", method, variant)
+
+
+def check_schedules(golden):
+    """Full-step flags of the originals for many step counts, and for arbitrary sequences."""
+    thresholds = json.loads(str(golden["meta"])) if "meta" in golden else {}
+    compared = 0
+    for key, full in golden.arrays.items():
+        family, *rest = key.split("/")
+        if family not in THRESHOLDS:
+            continue
+        start, stop = thresholds.get(family, THRESHOLDS[family])
+        timesteps = golden[f"t/{'/'.join(rest[:-1])}"]
+        reuse = interval_reuse(timesteps, int(rest[-1].removeprefix("N")), start, stop)
+        assert np.array_equal(~reuse, full), key
+        compared += 1
+    assert compared, "no schedule found"
+
+
+THRESHOLDS = {"dit": (1000, 20), "latte": (900, 49)}
+
+
+@pytest.mark.golden("cache_schedule")
+def test_schedules(golden):
+    check_schedules(golden)
+    assert golden.under("dit/")
+
+
+@pytest.mark.golden("cache_schedule")
+def test_damaged_schedule_is_seen(golden):
+    with pytest.raises(AssertionError):
+        check_schedules(golden.damaged(next(key for key in golden.arrays if key.startswith("dit/"))))

@@ -1,0 +1,67 @@
+"""Guidance: the mix, its interval, and the work it saves when it is off."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import skipdit_jax as sd
+from skipdit_jax.sampling.guidance import mix
+
+COND, UNCOND = 3.0, 1.0
+
+
+def test_mix_by_hand():
+    doubled = jnp.stack([jnp.full((1, 2, 4), COND), jnp.full((1, 2, 4), UNCOND)]).reshape(2, 1, 2, 4)
+    out = mix(doubled, jnp.float32(4.0), 3)
+    assert np.unique(out[..., :3]).tolist() == [UNCOND + 4 * (COND - UNCOND)]
+    assert np.unique(out[..., 3:]).tolist() == [COND]
+
+
+def test_interval_by_hand():
+    guidance = sd.Guidance(scale=4.0, interval=(100, 600))
+    scales = guidance.scales(np.array([900, 600, 300, 100, 50]))
+    assert scales.tolist() == [1.0, 4.0, 4.0, 4.0, 1.0]
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = sd.create_model(
+        "DiT-S/2-skip", depth=4, hidden_size=16, num_heads=2, input_size=4, num_classes=5
+    )
+    params = sd.init_params(model, jax.random.key(0))
+    return model, jax.tree.map(lambda a: a + 0.1, params)
+
+
+def draw(small, guidance):
+    model, params = small
+    return sd.sample(model, params, jax.random.key(1), [1, 2], steps=3, guidance=guidance, clip=True)
+
+
+def test_scale_one_is_no_guidance(small):
+    """Also when the interval excludes every step: the doubled batch then gives the condition's."""
+    off = draw(small, 1.0)
+    assert np.array_equal(draw(small, 0.5), off)
+    outside = sd.Guidance(scale=4.0, interval=(5000, 6000))
+    np.testing.assert_allclose(draw(small, outside), off, atol=1e-4)
+    assert np.abs(np.asarray(draw(small, 4.0)) - np.asarray(off)).max() > 0
+
+
+def test_no_guidance_is_half_the_work(small):
+    model, _ = small
+    one, two = (sd.Sampler(model, steps=3, guidance=g).summary(2) for g in (1.0, 4.0))
+    assert two.flops == 2 * one.flops
+
+
+def test_guidance_needs_the_null_class():
+    model = sd.create_model("DiT-S/2", depth=2, hidden_size=16, num_heads=2, num_classes=0)
+    with pytest.raises(ValueError, match="label dropout"):
+        sd.Sampler(model, steps=3, guidance=2.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"scale": float("nan")}, {"scale": -1.0}, {"channels": 0}, {"interval": (5, 1)}]
+)
+def test_bad_settings(bad):
+    with pytest.raises(ValueError, match="guidance"):
+        sd.Guidance(**bad)

@@ -1,0 +1,126 @@
+"""What must hold for every family: caching limits, drivers, independence of calls and batches.
+
+A new family is one line in FAMILIES.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import skipdit_jax as sd
+from skipdit_jax.pipeline import sample_keys
+
+STEPS = 6
+SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 5}
+FAMILIES = {
+    "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 6}),
+    "DiT, wide grid, fixed variance": (
+        "DiT-S/2-skip",
+        {**SMALL, "depth": 4, "input_size": (4, 8), "learn_sigma": False},
+    ),
+    "DiT, unconditional": ("DiT-S/2-skip", {**SMALL, "depth": 4, "num_classes": 0}),
+    "DiT, bfloat16": ("DiT-S/2-skip", {**SMALL, "depth": 4, "dtype": "bfloat16"}),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def case(request):
+    """(model, parameters without zeros, labels)."""
+    name, overrides = FAMILIES[request.param]
+    model = sd.create_model(name, **overrides)
+    params = sd.init_params(model, jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    labels = [3, 1] if model.config.num_classes else None
+    return model, jax.tree.unflatten(tree, noisy), labels
+
+
+def draw(case, seed=2, **options):
+    model, params, labels = case
+    options = {"steps": STEPS, "num_samples": 2, "clip": True, **options}
+    return np.asarray(sd.sample(model, params, jax.random.key(seed), labels, **options))
+
+
+@pytest.mark.parametrize("driver", ["scan", "nested", "unrolled"])
+def test_every_step_full_equals_no_cache_bit_for_bit(case, driver):
+    never = draw(case, cache=sd.SkipCache(every=1, branch=1), driver=driver)
+    assert np.array_equal(never, draw(case, driver=driver))
+    assert np.isfinite(never).all()
+
+
+@pytest.mark.parametrize("cache", [sd.SkipCache(every=3), sd.BlockCache(every=2, front=1, back=1)])
+def test_drivers_agree(case, cache):
+    scan, nested, unrolled = (draw(case, cache=cache, driver=d) for d in DRIVERS)
+    tolerance = BFLOAT16 if case[0].config.dtype == "bfloat16" else FLOAT32
+    np.testing.assert_allclose(nested, scan, atol=tolerance)
+    np.testing.assert_allclose(unrolled, scan, atol=tolerance)
+    assert np.abs(scan - draw(case)).max() > 0, "the cache changed nothing"
+
+
+DRIVERS = ("scan", "nested", "unrolled")
+FLOAT32 = 1e-4  # samples are clipped to about 1; other fusions round differently
+BFLOAT16 = 0.1
+
+
+def test_calls_never_influence_each_other(case):
+    cache = sd.SkipCache(every=3)
+    first = draw(case, cache=cache)
+    draw(case, seed=5, cache=cache)
+    assert np.array_equal(draw(case, cache=cache), first)
+
+
+def test_seeds_differ(case):
+    assert np.abs(draw(case, seed=5) - draw(case)).max() > 0
+
+
+def test_a_sample_does_not_depend_on_its_batch(case):
+    model, params, labels = case
+    sampler = sd.Sampler(model, steps=STEPS, clip=True)
+    key = jax.random.key(2)
+    alone = sampler(params, sample_keys(key, 1, 1), labels and labels[1:])
+    tolerance = BFLOAT16 if model.config.dtype == "bfloat16" else FLOAT32
+    np.testing.assert_allclose(np.asarray(alone)[0], draw(case)[1], atol=tolerance)
+
+
+def test_raw_and_typed_keys_agree(case):
+    model, params, labels = case
+    options = {"steps": STEPS, "num_samples": 2, "clip": True}
+    raw = sd.sample(model, params, jax.random.PRNGKey(2), labels, **options)
+    assert np.array_equal(np.asarray(raw), draw(case))
+
+
+def test_gradients_reach_every_skip(case):
+    model, params, labels = case
+    x = jax.random.normal(jax.random.key(3), (2, *model.config.sample_shape))
+    t = jnp.array([10.0, 500.0])
+    y = None if labels is None else jnp.array(labels)
+
+    def loss(params):
+        return jnp.mean(jnp.square(model.apply({"params": params}, x, t, y)))
+
+    gradients = jax.grad(loss)(params)
+    for j in range(model.num_skips):
+        kernel = gradients[f"skip_fusions_{j}"]["linear"]["kernel"]
+        own, skipped = jnp.split(kernel, 2)
+        assert jnp.any(own != 0)
+        assert jnp.any(skipped != 0), f"fusion {j} does not see its skip"
+
+
+def test_cached_step_on_its_own_cache_is_the_full_step(case):
+    """A plan that repeats a timestep: the cached call then equals the full one, up to fusion."""
+    from skipdit_jax.caching.engine import evaluate
+    from skipdit_jax.models.stack import bind
+    from skipdit_jax.typing import Trunk
+
+    model, params, labels = case
+    staged, trunk = bind(model, params), Trunk(1, 1)
+    x = jax.random.normal(jax.random.key(3), (2, *model.config.sample_shape))
+    t = jnp.array([500.0, 500.0])
+    y = None if labels is None else jnp.array(labels)
+    full, cache = evaluate(staged, trunk, x, t, y, None, False)
+    cached, same = evaluate(staged, trunk, x, t, y, cache, True)
+    assert np.array_equal(np.asarray(same), np.asarray(cache))
+    assert np.array_equal(np.asarray(cached), np.asarray(full))
+    assert np.array_equal(np.asarray(full), np.asarray(model.apply({"params": params}, x, t, y)))

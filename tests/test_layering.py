@@ -1,0 +1,94 @@
+"""Imports go one way: read with ast, so that a lazy import inside a function counts too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "skipdit_jax"
+
+LAYERS = {
+    "typing": 0,
+    "trees": 0,
+    "config": 0,
+    "layers": 1,
+    "caching": 1,
+    "diffusion": 1,
+    "visualise": 1,
+    "models": 2,
+    "encoders": 2,
+    "checkpoints": 2,
+    "data": 2,
+    "sampling": 3,
+    "training": 3,
+    "evaluation": 4,
+    "registry": 5,
+    "weights": 6,
+    "pipeline": 6,
+    "cli": 7,
+}
+# Where a layer holds packages that know nothing of each other, only these may be imported.
+ALLOWED = {
+    "models": {"layers"},
+    "checkpoints": {"layers"},
+    "data": set(),
+    "encoders": {"layers"},
+    "sampling": {"caching", "diffusion"},
+    "training": {"diffusion", "checkpoints"},
+}
+LOWEST = {"typing", "trees", "config"}
+
+
+def imports(path):
+    """Modules of this package that a file imports, as dotted names below it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (n.split(".", 1)[1] for n in names if n.startswith("skipdit_jax."))
+
+
+def part_of(path):
+    """The package or module directly below skipdit_jax that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    part = part_of(path)
+    assert part in LAYERS, f"{part} has no layer: give it one in this test"
+    for name in imports(path):
+        other = name.split(".")[0]
+        if other == part:
+            continue
+        assert LAYERS[other] < LAYERS[part], f"{path}: {part} imports {other}"
+        if part in ALLOWED and other not in LOWEST:
+            assert other in ALLOWED[part], f"{path}: {part} imports {other}"
+
+
+def test_no_relative_imports():
+    relative = [
+        str(path)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert not relative
+
+
+def test_only_the_command_line_prints_or_exits():
+    banned = {"print", "exit", "breakpoint"}
+    loud = [
+        f"{path}:{node.lineno}"
+        for path in FILES
+        if part_of(path) != "cli"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in banned
+    ]
+    assert not loud
