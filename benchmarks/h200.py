@@ -21,6 +21,9 @@ import time
 from pathlib import Path
 
 TARGET = Path(__file__).with_name("h200.txtpb")
+INSTALL = (
+    "pip install --no-deps jax-cuda13-pjrt==X jax-cuda13-plugin==X, X being the version of jax"
+)
 PLUGINS = ("jax_plugins.xla_cuda13", "jax_cuda13_plugin")
 XLA_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 CUDNN_VERSION = 91000  # the cuDNN of h200.txtpb, as jax writes it
@@ -114,7 +117,7 @@ def main() -> None:
     """Compiles one program and prints its figures as JSON."""
     options = _parser().parse_args()
     if not available():
-        sys.exit("benchmarks.h200: jax-cuda13-pjrt and jax-cuda13-plugin are not installed")
+        sys.exit(f"benchmarks.h200: no compiler for an H200; {INSTALL}")
     _prepare()
     compiled, lowering, compiling = compile_sampler(options)
     memory = compiled.memory_analysis()

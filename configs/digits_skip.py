@@ -1,4 +1,10 @@
-"""Skip-DiT on the digits of scikit-learn (8x8 pixels, 10 classes), trained in pixel space."""
+"""Skip-DiT on the digits of scikit-learn (8x8 pixels, 10 classes), trained in pixel space.
+
+    python train.py --config configs/digits_skip.py --workdir runs/digits_skip
+
+0.97 M parameters, 6,000 steps of 64 images: 45 minutes on one core of a busy 2-core machine. Mean
+loss of the last 100 steps 0.0703 (noise 0.0658); the run is skipdit_jax/assets/dit_digits.safetensors.
+"""
 
 import ml_collections
 
@@ -6,11 +12,11 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
     config = ml_collections.ConfigDict()
-    config.steps = 5000
+    config.steps = 6000
     config.batch_size = 64
     config.seed = 0
 
-    config.lr = 1e-3
+    config.lr = 2e-3
     config.lr_schedule = "cosine"
     config.lr_final_fraction = 0.01
     config.warmup_steps = 200
@@ -21,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema_decay = 0.999
     config.trainable = ()
 
-    config.log_every = 50
+    config.log_every = 100
     config.checkpoint_every = 250
     config.dtype = "float32"
 
@@ -30,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.input_size = 8
     config.model.in_channels = 1
     config.model.num_classes = 10
-    config.model.hidden_size = 96
+    config.model.hidden_size = 64
     config.model.depth = 12
     config.model.num_heads = 4
     config.model.class_dropout_prob = 0.1
@@ -40,5 +46,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.split = "train"
 
     config.diffusion = ml_collections.ConfigDict()
-    config.diffusion.schedule = "squaredcos_cap_v2"
+    config.diffusion.schedule = "linear"
+
+    # What sample.py does with these weights if it is not told otherwise.
+    config.sampling = ml_collections.ConfigDict()
+    config.sampling.steps = "100"
+    config.sampling.guidance = 1.5
+    config.sampling.clip = True
+    config.sampling.cache = "N3-1000-20"
+    config.sampling.num_samples = 4
     return config

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from skipdit_jax.caching.engine import check_plan
 from skipdit_jax.caching.policy import SkipCache
 from skipdit_jax.caching.summary import CacheSummary, summarise
+from skipdit_jax.compiler import COMPILER_OPTIONS
 from skipdit_jax.diffusion.schedules import Diffusion, Parameterization
 from skipdit_jax.models.stack import bind
 from skipdit_jax.registry import abstract_params, default_diffusion, published_sampling
@@ -24,9 +25,6 @@ from skipdit_jax.sampling.steppers import Ddim, Ddpm
 from skipdit_jax.typing import CachePolicy, Labels, Params, Plan, PRNGKey, Trunk
 
 METHODS = ("ddpm", "ddim")
-# Without it XLA on GPU concatenates up to 451 MB of adaLN weights in every full step
-# (jax-notes section 2). Other platforms ignore it.
-COMPILER_OPTIONS = {"xla_gpu_dot_merger_threshold_mb": "0"}
 
 Images = Float[Array, "B *grid C"]
 
@@ -45,19 +43,26 @@ class _Program:
     progress: Callable[[Any], None] | None
 
 
+@partial(jax.jit, static_argnames="shape")
+def _split_and_draw(
+    keys: Key[Array, "B"], shape: tuple[int, ...]
+) -> tuple[Images, Key[Array, "B"]]:
+    """Initial noise and the keys of the steps. A program of its own, shared by all samplers."""
+    first, later = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(first), later
+
+
 @partial(jax.jit, static_argnames="program", compiler_options=COMPILER_OPTIONS)
 def _run(
     program: _Program,
     params: Params,
+    x: Images,
     keys: Key[Array, "B"],
     labels: Labels | None,
     inputs: loop.StepInputs,
     reuse: Any,
 ) -> Images:
     model = program.model
-    first, later = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    shape = model.config.sample_shape
-    x = jax.vmap(lambda key: jax.random.normal(key, shape))(first)
     guided = program.guided_channels is not None
     null = jnp.full_like(labels, model.config.num_classes) if guided else None
     denoiser = make_denoiser(
@@ -65,7 +70,7 @@ def _run(
     )
     samples, _ = loop.run(
         *(denoiser, program.stepper, program.kind, x, inputs),
-        loop.sample_noise(later, shape),
+        loop.sample_noise(keys, model.config.sample_shape),
         reuse=reuse if program.static_reuse is None else np.array(program.static_reuse),
         driver=program.driver,
         progress=program.progress,
@@ -124,7 +129,8 @@ class Sampler:
         """The data arguments of the compiled program; labels are checked here."""
         labels = _check_labels(self._program.model, labels, len(keys), self.guidance.doubles)
         scans = self.plan is not None and self._program.static_reuse is None
-        return params, keys, labels, self.inputs, self.plan.reuse if scans else None
+        x, keys = _split_and_draw(keys, self._program.model.config.sample_shape)
+        return params, x, keys, labels, self.inputs, self.plan.reuse if scans else None
 
     def __call__(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Images:
         """Samples one batch: one key (and label) per sample, [B] -> float32 [B,H,W,C]."""

@@ -69,12 +69,12 @@ class Costs:
       num_skips: K.
     """
 
-    stage: float
-    fuse: float
+    stage: int
+    fuse: int
     num_stages: int
     num_skips: int
 
-    def total(self, front: int, back: int) -> float:
+    def total(self, front: int, back: int) -> int:
         """FLOPs of a call whose stages [front, U - back) come from a cache; (0, 0) runs all."""
         every = (front, back) == (0, 0)
         stages = self.num_stages if every else front + back

@@ -11,6 +11,7 @@ LAYERS = {
     "typing": 0,
     "trees": 0,
     "config": 0,
+    "compiler": 0,
     "layers": 1,
     "caching": 1,
     "diffusion": 1,
@@ -36,7 +37,7 @@ ALLOWED = {
     "sampling": {"caching", "diffusion"},
     "training": {"diffusion", "checkpoints"},
 }
-LOWEST = {"typing", "trees", "config"}
+LOWEST = {"typing", "trees", "config", "compiler"}
 
 
 def imports(path):

@@ -22,8 +22,8 @@ class CacheSummary:
 
     full_steps: int
     cached_steps: int
-    full_flops: float
-    cached_flops: float
+    full_flops: int
+    cached_flops: int
     cache_bytes: int
 
     @property
@@ -32,12 +32,12 @@ class CacheSummary:
         return self.full_steps + self.cached_steps
 
     @property
-    def flops(self) -> float:
+    def flops(self) -> int:
         """FLOPs of the run."""
         return self.full_steps * self.full_flops + self.cached_steps * self.cached_flops
 
     @property
-    def flops_uncached(self) -> float:
+    def flops_uncached(self) -> int:
         """FLOPs of the same run with every step computed."""
         return self.steps * self.full_flops
 

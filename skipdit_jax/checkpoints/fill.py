@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
-from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.handles import TensorHandle, scratch
 from skipdit_jax.checkpoints.load import NATIVE, Checkpoint
 from skipdit_jax.checkpoints.rules import IDENTITY, Entry, layout
 from skipdit_jax.trees import Misfits, compare, flatten, matches_glob, unflatten
@@ -47,7 +47,7 @@ def fill(
             if name in checkpoint.handles:
                 _check_table(name, checkpoint.handles[name], table)
         leaves, given = flatten(expected), flatten(init or {})
-        filled = {}
+        filled = _rounded_tables(checkpoint.handles, tables)
         for name, entry in entries.items():
             dtype = np.dtype(leaves[entry.path].dtype)
             if name in absent:
@@ -60,11 +60,28 @@ def fill(
 def _wanted(
     checkpoint: Checkpoint, expected: Params, config: Mapping[str, Any]
 ) -> tuple[dict[str, Entry], dict[str, np.ndarray]]:
+    tables = checkpoint.family.fixed_tables(config)
     if checkpoint.which == NATIVE:
         shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
-        return {path: Entry(path, shape, shape, IDENTITY) for path, shape in shapes.items()}, {}
-    family = checkpoint.family
-    return layout(family.rules(config), expected), family.fixed_tables(config)
+        entries = {path: Entry(path, shape, shape, IDENTITY) for path, shape in shapes.items()}
+        return entries, {name: tables[name] for name in tables if name in checkpoint.handles}
+    return layout(checkpoint.family.rules(config), expected), tables
+
+
+def _rounded_tables(
+    handles: Mapping[str, TensorHandle], tables: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Returns the fixed tables that a file holds in rounded form, under their own names.
+
+    Weights stored in half precision carry a rounded table, and their recorded outputs were made with
+    it; such a table becomes a leaf of the parameters, which the model then prefers to its own.
+    """
+    read = {name: handles[name].read().astype(np.float32) for name in tables if name in handles}
+    return {
+        name: jnp.asarray(value)
+        for name, value in read.items()
+        if np.abs(value - tables[name]).max() > TABLE_TOLERANCE
+    }
 
 
 def _check(
@@ -100,12 +117,22 @@ def _check(
 
 def _read(name: str, handle: TensorHandle, entry: Entry, dtype: np.dtype) -> jax.Array:
     """Returns one parameter; at most the file's tensor and its copy are in memory at a time."""
-    with np.errstate(over="ignore", invalid="ignore"):  # told below as not finite
-        ours = np.ascontiguousarray(entry.transform.from_torch(handle.read()), dtype)
-        extremes = np.array([ours.min(), ours.max()])  # unlike isfinite(ours), no second array
+    ours = _own_layout(entry.transform.from_torch(handle.read()), dtype)
+    with np.errstate(invalid="ignore"):  # unlike isfinite(ours), this makes no second array
+        extremes = np.array([ours.min(), ours.max()])
     if not np.isfinite(extremes).all():
         raise CheckpointError(f"{name} holds values that are NaN or infinite")
-    return jnp.asarray(ours.reshape(entry.shape)).block_until_ready()
+    # A copy, never an alias of the scratch memory; and done before the next tensor is read.
+    return jnp.array(ours.reshape(entry.shape)).block_until_ready()
+
+
+def _own_layout(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    ours = scratch(array.shape, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the caller as not finite
+        np.copyto(ours, array, casting="unsafe")
+    return ours
 
 
 def _kept(entry: Entry, given: Mapping[str, Any], dtype: np.dtype) -> jax.Array:
@@ -118,13 +145,22 @@ def _kept(entry: Entry, given: Mapping[str, Any], dtype: np.dtype) -> jax.Array:
 
 
 def _check_table(name: str, handle: TensorHandle, table: np.ndarray) -> None:
-    """Raises CheckpointError unless a fixed table is the computed one, to the file's precision."""
+    """Raises CheckpointError unless a fixed table is the computed one, up to rounding."""
     if not jnp.issubdtype(handle.dtype, jnp.floating):
         raise CheckpointError(f"{name} has type {handle.dtype}, wanted a floating type")
-    limit = max(TABLE_TOLERANCE, float(jnp.finfo(handle.dtype).eps))
-    deviation = float(np.abs(handle.read().astype(np.float64) - table.astype(np.float64)).max())
+    found = handle.read().astype(np.float32)
+    limit = _rounding(found)
+    deviation = float(np.abs(found.astype(np.float64) - table.astype(np.float64)).max())
     if not deviation <= limit:  # NaN is no match either
         raise CheckpointError(
             f"{name} differs by {deviation:.2g} from the table that the model computes, rounding "
             f"explains {limit:.1g}"
         )
+
+
+def _rounding(table: np.ndarray) -> float:
+    """Returns the error of a table: values that all fit a half precision were rounded to it."""
+    for half in (jnp.bfloat16, jnp.float16):  # the coarser first: its values fit the other
+        if np.array_equal(table, table.astype(half).astype(np.float32)):
+            return float(jnp.finfo(half).eps)
+    return TABLE_TOLERANCE

@@ -37,6 +37,7 @@ def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
         *linear("t_embedder.mlp.0", "t_embedder/fc1"),
         *linear("t_embedder.mlp.2", "t_embedder/fc2"),
         Rule(LABELS, "y_embedder/embedding"),
+        Rule(POSITIONS, POSITIONS),  # only where a file holds it rounded, see `fill`
         *linear("blocks.{i}.attn.qkv", "blocks_{i}/attn/qkv"),
         *linear("blocks.{i}.attn.proj", "blocks_{i}/attn/proj"),
         *linear("blocks.{i}.mlp.fc1", "blocks_{i}/mlp/fc1"),

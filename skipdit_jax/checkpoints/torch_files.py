@@ -124,7 +124,7 @@ def _read_legacy(file: io.BufferedIOBase) -> Parts:
         magic = Machine(code).run()
     except CheckpointError as error:
         raise CheckpointError(f"not a file of torch.save: {error}") from error
-    if magic != LEGACY_MAGIC or isinstance(magic, float):
+    if magic != LEGACY_MAGIC:
         raise CheckpointError("not a file of torch.save: a pickle without its magic number")
     protocol, system = Machine(code).run(), Machine(code).run()
     if protocol != LEGACY_PROTOCOL or not isinstance(system, dict):

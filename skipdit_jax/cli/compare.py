@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.build import Job
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
 from skipdit_jax.cli.settings import Settings
@@ -68,26 +69,26 @@ def make_variants(job: Job) -> list[Variant]:
     Raises:
       ValueError: the model cannot follow one of them.
     """
-    cache = job.settings.cache or SkipCache(every=1)
-    full = _variant(job, "full", job.settings._replace(cache=None), None)
-    cached = []
+    uncached = job.settings._replace(cache=None)
+    full, summary = _summarised(job, uncached)
+    variants = [Variant("full", full, summary.steps, 1.0)]
+    fewer: list[str] = []
     for every in INTERVALS:
-        policy = dataclasses.replace(cache, every=every)
-        settings = job.settings._replace(cache=policy)
-        cached.append(_variant(job, f"Skip-Cache {policy}", settings, full.sampler))
-    steps = [variant.sampler.summary(job.count).equal_flops_steps for variant in cached]
-    fewer = [
-        _variant(job, "fewer steps", job.settings._replace(cache=None, steps=str(s)), full.sampler)
-        for s in dict.fromkeys(steps)
-    ]
-    return [full, *cached, *fewer]
+        policy = dataclasses.replace(job.settings.cache or SkipCache(every=1), every=every)
+        sampler, cached = _summarised(job, job.settings._replace(cache=policy))
+        ceiling = summary.flops / cached.flops
+        variants.append(Variant(f"Skip-Cache {policy}", sampler, cached.steps, ceiling))
+        fewer.append(str(cached.equal_flops_steps))
+    for steps in dict.fromkeys(fewer):
+        sampler = uncached._replace(steps=steps).sampler(job.model)
+        ceiling = summary.steps / int(steps)
+        variants.append(Variant("fewer steps", sampler, int(steps), ceiling))
+    return variants
 
 
-def _variant(job: Job, name: str, settings: Settings, full: Sampler | None) -> Variant:
+def _summarised(job: Job, settings: Settings) -> tuple[Sampler, CacheSummary]:
     sampler = settings.sampler(job.model)
-    summary = sampler.summary(job.count)
-    most = (full or sampler).summary(job.count).flops
-    return Variant(name, sampler, summary.steps, most / summary.flops)
+    return sampler, sampler.summary(job.count)
 
 
 def measure(job: Job, variants: Sequence[Variant], progress: bool = False) -> list[Score]:

@@ -81,8 +81,8 @@ def save_arrays(
       CheckpointError: the file cannot be written.
       ValueError: pictures that hold NaN.
     """
-    arrays = {"arr_0": to_uint8(samples)} if pixels else {"latents": samples}
+    arrays: dict[str, Any] = {"arr_0": to_uint8(samples)} if pixels else {"latents": samples}
     if labels is not None:
         arrays["labels"] = labels.astype(np.int64)
     with replacing(path) as file:
-        np.savez(file, **arrays, **more)
+        np.savez(file, **(arrays | more))

@@ -41,6 +41,11 @@ class Recipe:
     branch: int | None = None
     num_samples: int = 1
 
+    def __post_init__(self):
+        """Raises ValueError for what only this class could find."""
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples is {self.num_samples}, wanted 1 or more")
+
     def skip_cache(self) -> SkipCache | None:
         """The recommended caching policy."""
         if not self.cache:

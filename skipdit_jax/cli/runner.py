@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from skipdit_jax.cli.build import Job
 from skipdit_jax.pipeline import sample_keys
 
-CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"  # JAX's own; a user who sets it is obeyed
+CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPILATION_CACHE_DIR
 
 Draw = Callable[[Any, Any], Any]
 """(keys [B], labels [B] or None) -> samples float32 [B,H,W,C]."""
@@ -129,7 +129,7 @@ def use_compilation_cache() -> Path | None:
     The folder is $XDG_CACHE_HOME/skipdit_jax or ~/.cache/skipdit_jax. One that JAX was told by the
     user is left as it is, and where none can be written every run compiles.
     """
-    if jax.config.jax_compilation_cache_dir or os.environ.get(CACHE_VARIABLE):
+    if jax.config.values[CACHE_OPTION]:
         return None
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     folder = home / "skipdit_jax"
@@ -141,5 +141,5 @@ def use_compilation_cache() -> Path | None:
         return None
     if not os.access(folder, os.W_OK | os.X_OK):
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(CACHE_OPTION, str(folder))
     return folder

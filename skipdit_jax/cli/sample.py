@@ -75,18 +75,20 @@ def write_comparison(job: Job, scores: Sequence[compare.Score]) -> None:
 def describe(job: Job) -> str:
     """What is about to run: model, weights, settings, and what the cache saves."""
     config, settings = job.model.config, job.settings
+    sampler = settings.sampler(job.model)
     shape = "x".join(map(str, config.sample_shape))
     method = f"ddim (eta {settings.eta:g})" if settings.method == "ddim" else settings.method
-    branch = settings.sampler(job.model).plan
-    at = "" if branch is None else f" at branch {branch.trunk.front}"
+    cache = "none"
+    if sampler.plan is not None:
+        cache = f"{settings.cache} at branch {sampler.plan.trunk.front}"
     return "\n".join(
         (
             f"model    {job.name}: {job.model.num_stages} blocks, {job.model.num_skips} skips, "
             f"{shape}, {config.dtype}",
             f"weights  {job.source}",
             f"run      {method}, steps {settings.steps}, guidance {settings.guidance:g}, "
-            f"cache {settings.cache or 'none'}{at}; {job.count} samples, {job.batch} at a time",
-            f"cost     {settings.sampler(job.model).summary(job.count)}",
+            f"cache {cache}; {job.count} samples, {job.batch} at a time",
+            f"cost     {sampler.summary(job.count)}",
         )
     )
 

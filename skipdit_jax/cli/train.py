@@ -107,7 +107,9 @@ def run(
 
     def on_record(record: Record) -> None:
         log.write(record)
-        report(" ".join(f"{name} {value:.5g}" for name, value in record.items() if value is not None))
+        report(
+            " ".join(f"{name} {value:.5g}" for name, value in record.items() if value is not None)
+        )
 
     with store.Store(workdir / "checkpoints") as checkpoints:
 
@@ -156,7 +158,6 @@ def make_training(config: ml_collections.ConfigDict) -> tuple[TrainState, Any, A
         optimizer,
         num_classes=model.config.num_classes,
         class_dropout_prob=model.config.class_dropout_prob,
-        ema_decays=(config.ema_decay,),
         mask=trainable_mask(params, optimizing.trainable) if optimizing.trainable else None,
     )
     state = create_state(params, optimizer, run_key, (config.ema_decay,))
@@ -176,7 +177,9 @@ def resume(root: Path, state: TrainState, resolved: Record) -> store.Restored | 
     saved = store.read_metadata(root, step)["config"]
     for name in FIXED_BY_RUN:
         if saved[name] != resolved[name]:
-            raise ValueError(f"{root}: {name} was {saved[name]}, now {resolved[name]}: use another --workdir")
+            raise ValueError(
+                f"{root}: {name} was {saved[name]}, now {resolved[name]}: use another --workdir"
+            )
     return store.restore(root, to_items(state), step)
 
 
@@ -188,6 +191,7 @@ def export(path: Path, state: TrainState, model: Any, resolved: Record) -> None:
         ema,
         dataclasses.asdict(model.config),
         diffusion=resolved["diffusion"],
+        sampling=resolved.get("sampling", {}),
         training={"step": int(state.step), "config": resolved},
     )
 

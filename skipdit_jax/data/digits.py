@@ -47,7 +47,9 @@ def _read() -> Digits:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ValueError("data.name 'digits' needs scikit-learn: pip install scikit-learn") from error
+        raise ValueError(
+            "data.name 'digits' needs scikit-learn: pip install scikit-learn"
+        ) from error
     raw = datasets.load_digits()
     images = raw.images.astype(np.float32)[..., None] * np.float32(2 / MAX_INK) - np.float32(1)
     return Digits(images, raw.target.astype(np.int32))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -226,12 +227,18 @@ class DiT(nn.Module):
         self, x: Float[Array, "B H W C"], t: Float[Array, "B"], y: Int[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B N D"], Float[Array, "B D"]]:
         """Tokens with positions, and the conditioning vector c = t_emb + y_emb (float32)."""
+        h = self.x_embedder(patchify(x, self.config.patch_size))  # [B,N,D]
+        h = h + self.positions().astype(h.dtype)
+        c = self.t_embedder(t)  # [B,D]
+        return h, c + self.y_embedder(y) if self.config.num_classes else c
+
+    def positions(self) -> Float[Array, "1 N D"]:
+        """The fixed table, or the rounded one that half-precision weights were saved with."""
+        if self.has_variable("params", "pos_embed"):
+            return jax.lax.stop_gradient(self.get_variable("params", "pos_embed"))
         config = self.config
         height, width = (side // config.patch_size for side in config.grid)
-        h = self.x_embedder(patchify(x, config.patch_size))  # [B,N,D]
-        h = h + jnp.asarray(sincos_2d(height, width, config.hidden_size)[None], h.dtype)
-        c = self.t_embedder(t)  # [B,D]
-        return h, c + self.y_embedder(y) if config.num_classes else c
+        return jnp.asarray(sincos_2d(height, width, config.hidden_size)[None])
 
     def run(
         self, h: Float[Array, "B N D"], c: Float[Array, "B D"], skips: Skips, lo: int, hi: int

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Key
 
 from skipdit_jax.caching import drivers
 from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameterization
 from skipdit_jax.sampling.denoiser import Denoiser
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.typing import Flag, Latents, PRNGKey, StepFlags
+from skipdit_jax.typing import Flag, Latents
 
 
 @runtime_checkable
@@ -75,7 +75,7 @@ def step_inputs(diffusion: Diffusion, guidance: Guidance, ascending: bool = Fals
     )
 
 
-def sample_noise(keys: PRNGKey, shape: tuple[int, ...]) -> Noise:
+def sample_noise(keys: Key[Array, "B"], shape: tuple[int, ...]) -> Noise:
     """Noise that depends on a sample's own key and the step alone, not on the batch around it.
 
     Args:

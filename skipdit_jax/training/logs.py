@@ -16,7 +16,7 @@ class JsonLog:
     """
 
     def __init__(self, path: Path, resumed_step: int = 0):
-        """Opens a log; records after `resumed_step` belong to work that was lost and are dropped."""
+        """Opens a log and drops the records after `resumed_step`: their work was lost."""
         self.path = path
         if path.exists():
             kept = [record for record in read_log(path) if record["step"] <= resumed_step]

@@ -93,7 +93,9 @@ def _finite_means(window: list[Metrics], first_step: int) -> Record:
     if not finite.all():
         step = first_step + int(np.argmin(finite))
         found = values.loss[step - first_step], values.grad_norm[step - first_step]
-        raise DivergedError(f"step {step}: loss {found[0]}, grad_norm {found[1]}, want finite numbers")
+        raise DivergedError(
+            f"step {step}: loss {found[0]}, grad_norm {found[1]}, want finite numbers"
+        )
     return {name: float(column.mean()) for name, column in values._asdict().items()}
 
 

@@ -106,7 +106,11 @@ def make_optimizer(config: OptimizerConfig, params: Params) -> optax.GradientTra
     """
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     adamw = optax.adamw(
-        make_schedule(config), config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay
+        make_schedule(config),
+        config.beta1,
+        config.beta2,
+        config.eps,
+        weight_decay=config.weight_decay,
     )
     transform = optax.chain(*parts, adamw)
     if not config.trainable:

@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
 
 
 def ema_name(decay: float) -> str:
-    """Names the average of one decay: 0.9999 -> "0.9999"."""
+    """Names the average of one decay, 0.9999 -> "0.9999"; `float` of the name is the decay."""
     return repr(float(decay))
 
 

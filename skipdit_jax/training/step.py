@@ -4,7 +4,7 @@ The draws are apart from the update, so that a test (or a replay) can feed recor
 A model is seen only as `apply(params, x, t, y) -> output`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from skipdit_jax.diffusion.gaussian import q_sample, take
 from skipdit_jax.diffusion.losses import Losses, training_losses
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.training.state import TrainState, ema_name
+from skipdit_jax.training.state import TrainState
 from skipdit_jax.typing import Labels, Latents, Params, PRNGKey
 
 Apply = Callable[[Params, Latents, Float[Array, "B"], Labels], Latents]
@@ -87,38 +87,54 @@ def make_loss(apply: Apply, diffusion: Diffusion, mask: Params | None = None) ->
         xt = q_sample(coefficients, images, draws.noise)
         model_t = jnp.asarray(diffusion.timesteps, jnp.float32)[draws.t]
         output = apply(params, xt, model_t, draws.labels)
-        terms = training_losses(
-            diffusion, coefficients, draws.t, output, images, xt, draws.noise
-        )
+        terms = training_losses(diffusion, coefficients, draws.t, output, images, xt, draws.noise)
         return jnp.mean(terms.loss), terms
 
     return loss
 
 
 def make_update(
-    loss: LossFn, optimizer: optax.GradientTransformation, ema_decays: Sequence[float]
+    loss: LossFn, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Latents, Draws], tuple[TrainState, Metrics]]:
     """Returns update(state, images, draws) -> next state and metrics, a pure function."""
 
     def update(state: TrainState, images: Latents, draws: Draws) -> tuple[TrainState, Metrics]:
         (mean, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params, images, draws)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = {
-            ema_name(decay): update_ema(state.ema[ema_name(decay)], params, decay)
-            for decay in ema_decays
-        }
-        metrics = Metrics(mean, jnp.mean(terms.mse), jnp.mean(terms.vb), optax.global_norm(grads))
-        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+        metrics = Metrics(mean, jnp.mean(terms.mse), jnp.mean(terms.vb), optax.tree.norm(grads))
+        return apply_gradients(state, grads, optimizer), metrics
 
     return update
 
 
+def apply_gradients(
+    state: TrainState, grads: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Moves the parameters, then every average towards them."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = {name: update_ema(mean, params, float(name)) for name, mean in state.ema.items()}
+    return TrainState(state.step + 1, params, ema, opt_state, state.key)
+
+
 def update_ema(ema: Params, params: Params, decay: float) -> Params:
-    """Returns decay * ema + (1 - decay) * params, in float32."""
+    """Returns decay * ema + (1 - decay) * params, in float32, each product rounded by itself.
+
+    Rounding as the original does keeps averages equal to its own for the whole run.
+    """
     return jax.tree.map(
-        lambda mean, leaf: mean * decay + leaf.astype(jnp.float32) * (1 - decay), ema, params
+        lambda mean, leaf: _unfused_add(mean * decay, leaf.astype(jnp.float32) * (1 - decay)),
+        ema,
+        params,
     )
+
+
+def _unfused_add(a: Array, b: Array) -> Array:
+    """Sums two products; the test, which changes nothing, gives both a second use.
+
+    XLA drops optimization barriers on CPU, and LLVM then contracts a product that is only added
+    into a fused multiply-add: measured, one unit in the last place per step at a decay of 0.9999.
+    """
+    return jnp.where(jnp.isnan(a) | jnp.isnan(b), jnp.nan, a + b)
 
 
 def make_train_step(
@@ -128,7 +144,6 @@ def make_train_step(
     *,
     num_classes: int,
     class_dropout_prob: float,
-    ema_decays: Sequence[float] = (0.9999,),
     mask: Params | None = None,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """Returns the jitted step(state, batch) -> (state, metrics); the given state is donated.
@@ -139,12 +154,11 @@ def make_train_step(
       optimizer: see `optimizer.make_optimizer`.
       num_classes: classes without the null class; 0 trains without conditions.
       class_dropout_prob: probability of replacing a label by the null class `num_classes`.
-      ema_decays: those of the state.
       mask: tree of bools from `optimizer.trainable_mask`, or None to train all.
 
     The batch holds "image" float32 [B,H,W,C] in [-1, 1] and "label" int32 [B].
     """
-    update = make_update(make_loss(apply, diffusion, mask), optimizer, ema_decays)
+    update = make_update(make_loss(apply, diffusion, mask), optimizer)
     dropout = class_dropout_prob if num_classes else 0.0
 
     def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:

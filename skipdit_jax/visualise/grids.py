@@ -36,7 +36,7 @@ def to_uint8(images: Float[np.ndarray, "B H W C"]) -> Pictures:
     return np.clip(127.5 * images + 128.0, 0, 255).astype(np.uint8)
 
 
-def enlarge(pictures: Pictures, side: int = CELL) -> Pictures:
+def enlarge(pictures: Pictures, side: int = CELL) -> UInt8[np.ndarray, "B H2 W2 C"]:
     """Repeats pixels by the smallest whole factor that makes both sides at least `side`."""
     factor = max(1, -(-side // min(pictures.shape[1:3])))
     return pictures.repeat(factor, axis=1).repeat(factor, axis=2)

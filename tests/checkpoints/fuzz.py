@@ -12,7 +12,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.load import open_checkpoint
 
 KINDS = ("bare_skip", "bare_skip_legacy_format")
-TRIES = 150
+TRIES = 100
 STRUCTURE = 14_000  # bytes at either end of the files that hold more than numbers
 
 

@@ -44,6 +44,7 @@ def main(path):
         "weights": sum(leaf.nbytes for leaf in leaves),
         "largest": max(leaf.nbytes for leaf in leaves),
         "values": sorted({float(leaf.reshape(-1)[-1]) for leaf in leaves}),
+        "torch": "torch" in sys.modules,
         "maxrss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     print(json.dumps(result))

@@ -118,6 +118,8 @@ def test_the_published_state_dicts_have_these_names_and_sizes(name, tensors, ele
         published["skip_norms.13.weight"] = (2304,)
         published["skip_linears.0.linear.weight"] = (1152, 2304)
     assert {key: shapes[key] for key in published} == published
+    read = read_config(shapes)
+    assert read == {key: getattr(model.config, key) for key in read}
 
 
 def torch_shapes(**options):
@@ -126,15 +128,7 @@ def torch_shapes(**options):
     return {**shapes, **{key: table.shape for key, table in fixed_tables(config).items()}}, config
 
 
-SIZES = [
-    f"DiT-{size}/{patch}{skip}"
-    for size in ("S", "B", "L", "XL")
-    for patch in (2, 8)
-    for skip in ("", "-skip")
-]
-
-
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", ["DiT-S/8", "DiT-B/4-skip", "DiT-L/2"])
 def test_the_config_of_published_sizes_is_read_off_the_shapes(name):
     model = registry.create_model(name)
     shapes, config = torch_shapes(**vars(model.config))
@@ -150,7 +144,7 @@ def test_the_config_of_published_sizes_is_read_off_the_shapes(name):
         {"skip": True, "input_size": 12},
         {"mlp_ratio": 2.5},
         {"mlp_ratio": 100 / 24, "hidden_size": 24},
-        {"depth": 11},
+        {"depth": 3},
     ],
     ids=str,
 )
@@ -186,5 +180,5 @@ def test_a_damaged_telltale_is_named(name):
 def test_a_missing_telltale_is_named():
     shapes, _ = torch_shapes(**TINY)
     del shapes["x_embedder.proj.weight"]
-    with pytest.raises(CheckpointError, match="missing: x_embedder.proj.weight"):
+    with pytest.raises(CheckpointError, match=r"missing: x_embedder\.proj\.weight"):
         read_config(shapes, 2)

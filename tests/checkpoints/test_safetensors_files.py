@@ -23,7 +23,7 @@ ARRAYS = {
     "half": np.float16([[1.5], [-0.0]]),
     "brain": np.arange(6).astype(ml_dtypes.bfloat16).reshape(2, 3),
     "flags": np.array([True, False]),
-    "number": np.float64(2.5).reshape(()),
+    "number": np.full((), 2.5),
     "empty": np.empty((0, 3), np.uint8),
 }
 

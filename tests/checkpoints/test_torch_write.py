@@ -10,10 +10,14 @@ from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.torch_files import read_torch_file
 from skipdit_jax.checkpoints.torch_write import ALIGNMENT, STORAGES, write_torch_file
 
+SHAPES = [(2, 3), (6,), (1, 6, 1), (3, 2)]
 ARRAYS = {
-    f"blocks.{i}.{dtype.name}": (np.arange(6) % 2 * 3).astype(dtype).reshape(shape)
-    for i, (dtype, shape) in enumerate(zip(STORAGES, [(2, 3), (6,), (1, 6, 1), (3, 2)] * 2))
-} | {"number": np.float32(7).reshape(()), "empty": np.empty((0, 4), np.int64), "ä": np.ones(300)}
+    f"blocks.{i}.{dtype.name}": (np.arange(6) % 2 * 3).astype(dtype).reshape(SHAPES[i % 4])
+    for i, dtype in enumerate(STORAGES)
+}
+ARRAYS["number"] = np.full((), 7, np.float32)
+ARRAYS["empty"] = np.empty((0, 4), np.int64)
+ARRAYS["ä"] = np.ones(300)
 
 
 def write(path, arrays):

@@ -1,6 +1,7 @@
 """Small models on disk for the tests of the command lines."""
 
 import jax
+import numpy as np
 
 from skipdit_jax import registry, weights
 
@@ -23,20 +24,16 @@ def small_model(**fields):
 
 def random_params(model, seed=0):
     """Parameters without the zeros of a new model, which would hide most of the network."""
-    leaves, tree = jax.tree.flatten(registry.abstract_params(model))
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten(
-        [0.2 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (0.2 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        registry.abstract_params(model),
     )
 
 
 def save_small(path, metadata=None, **fields):
-    """Writes a native file (or by its suffix one of torch) and returns its path."""
+    """Writes a native file, or one of torch if the path ends in .pt, and returns its path."""
     model = small_model(**fields)
     layout = "torch" if path.suffix == ".pt" else "native"
-    weights.export_checkpoint(
-        path, random_params(model), model, layout=layout, **({} if metadata is None else metadata)
-    )
+    weights.export_checkpoint(path, random_params(model), model, layout=layout, **(metadata or {}))
     return path
-
-

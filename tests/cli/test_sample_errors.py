@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints import save_native
 from skipdit_jax.cli import compare, outputs, sample
+from skipdit_jax.cli.runner import Result
 from skipdit_jax.cli.sample import main
 from tests.cli import makers
 
@@ -213,8 +215,10 @@ def test_a_disk_that_fills_up_is_told_in_one_line(small, own_folder, capsys, mon
     def full_disk(*_args):
         raise OSError(28, "No space left on device")
 
+    drawn = Result(np.zeros((10, 4, 4, 1), np.float32), 1.0, 1.0)
+    monkeypatch.setattr(sample, "run", lambda *_args: drawn)
     monkeypatch.setattr(sample, "save_png", full_disk)
     with pytest.raises(SystemExit, match="2"):
-        main(["--ckpt", str(small), "--num-sampling-steps", "1"])
+        main(["--ckpt", str(small)])
     assert capsys.readouterr().err == "sample.py: error: [Errno 28] No space left on device\n"
     assert not list(own_folder.iterdir())

@@ -18,7 +18,7 @@ DIFFUSION = Diffusion(spacing="50")
 
 
 def draw(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 @pytest.fixture(params=[(4, 2, 3, 5), (4, 3, 2, 2, 5)], ids=["images", "videos"])
@@ -59,7 +59,7 @@ def test_noising_moments(example):
 
 
 def test_posterior_follows_from_bayes():
-    """Likelihood N(x_t; sqrt(α) x_{t-1}, β) times prior N(x_{t-1}; sqrt(ᾱ_prev) x_0, 1 - ᾱ_prev)."""
+    """N(x_t; sqrt(α) y, β) times N(y; sqrt(ᾱ_prev) x_0, 1 - ᾱ_prev), for y = x_{t-1}."""
     index = np.arange(1, DIFFUSION.num_steps)
     c = take(DIFFUSION.coefficients(), jnp.asarray(index), 3)
     x0, xt = draw(0, len(index), 2, 3), draw(1, len(index), 2, 3)

@@ -52,18 +52,21 @@ class Golden:
         """Arrays whose key starts with prefix, without it."""
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
 
-    def damaged(self, key):
-        """A copy in which the largest element of one array is off by a thousandth of its rms."""
+    def damaged(self, key, region=(), by=1e-3):
+        """A copy with one element of an array off by a thousandth (or `by`) of its rms.
+
+        It is the largest element of `array[region]`: of the part that a test compares.
+        """
         arrays = dict(self.arrays)
-        damaged = np.array(arrays[key])
-        where = np.unravel_index(np.argmax(np.abs(damaged)), damaged.shape)
-        if damaged.dtype == bool:
-            damaged[where] = ~damaged[where]
-        elif np.issubdtype(damaged.dtype, np.integer):
-            damaged[where] += 1
+        arrays[key] = np.array(arrays[key])
+        part = arrays[key][region]
+        where = np.unravel_index(np.argmax(np.abs(part)), part.shape)
+        if part.dtype == bool:
+            part[where] = ~part[where]
+        elif np.issubdtype(part.dtype, np.integer):
+            part[where] += 1
         else:
-            damaged[where] += 1e-3 * max(np.sqrt(np.mean(np.square(damaged, dtype=np.float64))), 1e-3)
-        arrays[key] = damaged
+            part[where] += by * max(np.sqrt(np.mean(np.square(part, dtype=np.float64))), 1e-3)
         return Golden(self.stem, arrays, self.config)
 
 

@@ -135,8 +135,10 @@ def test_other_drivers_follow_the_original(golden, driver):
 def test_damage_is_seen(golden, key):
     method, variant = key.split("/")[:2]
     variant = variant if variant.startswith("N") else "N3_clip"
+    # One step of the first sample: the second half of a guided batch is not compared.
+    region = (slice(5, 6), slice(0, 1)) if golden[key].ndim > 1 else ()
     with pytest.raises(AssertionError):
-        check_loop(golden.damaged(key), "", method, variant)
+        check_loop(golden.damaged(key, region, by=1e-2), "", method, variant)
 
 
 def check_schedules(golden):

@@ -1,0 +1,112 @@
+"""Models of digits, and the ways to sample them that the quality benchmark sets side by side."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from skipdit_jax.caching.policy import BlockCache, SkipCache
+from skipdit_jax.caching.summary import CacheSummary
+from skipdit_jax.cli.recipe import read_diffusion, read_recipe
+from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
+from skipdit_jax.pipeline import Sampler, sample_keys
+from skipdit_jax.typing import CachePolicy, Params
+from skipdit_jax.weights import load_opened, model_of, open_weights
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to examine, with the options of `Sampler` for its run without cache."""
+
+    model: nn.Module
+    params: Params
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return "Skip-DiT" if self.model.num_skips else "DiT"
+
+    def __str__(self):
+        """The settings of the run without cache."""
+        told = {**self.options, "diffusion": self.options["diffusion"].schedule}
+        return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to sample a subject."""
+
+    name: str
+    subject: Subject
+    changes: dict[str, Any]
+
+    @property
+    def sampler(self) -> Sampler:
+        return Sampler(self.subject.model, **{**self.subject.options, **self.changes})
+
+    @property
+    def summary(self) -> CacheSummary:
+        summary = self.sampler.summary(batch=1)
+        cache = self.changes.get("cache")
+        if isinstance(cache, BlockCache) and not cache.front + cache.back:
+            return replace(summary, cached_flops=0)  # Costs.total reads (0, 0) as "nothing cached"
+        return summary
+
+    def draw(self, labels: np.ndarray, seed: int, batch: int) -> np.ndarray:
+        """One picture per label, float32 [n,8,8,1] in [-1, 1], the same for every batch size."""
+        sampler, parts = self.sampler, []
+        for first in range(0, len(labels), batch):
+            asked = labels[first : first + batch]
+            keys = sample_keys(jax.random.key(seed), first, len(asked))
+            parts.append(np.asarray(sampler(self.subject.params, keys, asked)))
+        return np.clip(np.concatenate(parts), -1, 1)
+
+
+def load_subject(source: Path, flags: argparse.Namespace) -> Subject:
+    """Reads a model of digits and how to sample it: flags, else what the checkpoint recommends.
+
+    Raises:
+      ValueError: no checkpoint, or not one of digits.
+    """
+    checkpoint = open_weights(source)
+    model = model_of(checkpoint)
+    shape, classes = model.config.sample_shape, model.config.num_classes
+    if (shape, classes) != ((IMAGE_SIZE, IMAGE_SIZE, 1), NUM_CLASSES):
+        raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted (8, 8, 1) of 10")
+    recipe = read_recipe(checkpoint)
+    recommended = {name: getattr(recipe, name) for name in ("steps", "method", "guidance", "eta")}
+    recommended["clip"] = True if recipe.clip is None else recipe.clip  # as sample.py does pixels
+    typed = {name: getattr(flags, name) for name in recommended}
+    options = {name: recommended[name] if typed[name] is None else typed[name] for name in typed}
+    options["diffusion"] = read_diffusion(checkpoint, model)
+    return Subject(model, load_opened(checkpoint, model), options)
+
+
+def caches(subject: Subject, flags: argparse.Namespace) -> Iterator[tuple[str, CachePolicy]]:
+    """The policies that fit a subject, by name."""
+    window = {"start": flags.start, "stop": flags.stop}
+    for every in flags.every:
+        if subject.model.num_skips:
+            cache = SkipCache(every=every, branch=1, **window)
+            yield f"Skip-Cache {cache}", cache
+        else:
+            last = subject.model.num_stages - 2
+            yield f"blocks 1..{last}, N={every}", BlockCache(every=every, front=1, back=1, **window)
+            yield f"all blocks, N={every}", BlockCache(every=every, front=0, back=0, **window)
+
+
+def make_cases(subject: Subject, flags: argparse.Namespace) -> list[Case]:
+    """Without cache; with each cache; without cache in fewer steps, equal to these in FLOPs.
+
+    Raises:
+      ValueError: settings that the model cannot follow.
+    """
+    cached = [Case(name, subject, {"cache": cache}) for name, cache in caches(subject, flags)]
+    lengths = sorted({case.summary.equal_flops_steps for case in cached}, reverse=True)
+    fewer = [Case(f"no cache, {n} steps", subject, {"steps": n}) for n in lengths]
+    return [Case("no cache", subject, {}), *cached, *fewer]

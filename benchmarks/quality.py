@@ -1,0 +1,180 @@
+"""What caching costs in quality, on 1,000 generated digits.
+
+One command, from the root of the repository,
+
+    python -m benchmarks.quality --plain RUN_PLAIN [--skip RUN_SKIP] [--json FILE]
+
+draws 100 pictures of each digit with the bundled Skip-DiT (or --skip: a native checkpoint or a run
+folder), and with its plain twin if --plain names one: every step computed; cached with N = 2, 3, 4;
+and without cache in the fewer steps that the FLOPs of each cached run pay for. All of a model come
+from the same initial noise; the later noise of ddpm differs where the number of steps does.
+
+The skip model is cached by Skip-Cache (k = 1, start 1000, stop 20), the plain twin on the same
+schedule by two baselines: "blocks 1..U-2" keeps what the middle blocks added, and so computes as
+many blocks as Skip-Cache (as Delta-DiT does); "all blocks" keeps what all of them added, so that a
+cached step costs next to nothing (as FORA does).
+
+Columns:
+  ceiling      FLOPs of the run without cache over those of this one
+  accuracy     share in which a classifier of real digits sees the asked digit
+  Fréchet      distance of its features to those of the real test split; small sets overstate it:
+               compare with as many real training pictures
+  to training  mean over pictures of the root mean square difference to the nearest training
+               picture; far below that of the test split, pictures are memorised
+  PSNR         mean over pictures, to those of the same model without cache
+
+Steps, guidance and so on are those that each checkpoint recommends, unless flags say otherwise.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks import report
+from benchmarks.digit_models import Subject, load_subject, make_cases
+from skipdit_jax.caching.policy import ALWAYS, PUBLISHED_STOP
+from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.data.digits import NUM_CLASSES, Digits, load_digits
+from skipdit_jax.evaluation.classifier import DigitClassifier, fit_digit_classifier
+from skipdit_jax.evaluation.distances import frechet_of_features
+from skipdit_jax.evaluation.fidelity import psnr
+from skipdit_jax.pipeline import METHODS
+from skipdit_jax.registry import DIGITS, find_entry
+
+PER_CLASS = 100
+BATCH = 250
+INTERVALS = (2, 3, 4)  # N
+PROGRAM = "benchmarks.quality"
+Row = dict[str, Any]
+
+
+class Judge(NamedTuple):
+    """Real digits and a classifier of them, against which pictures are held."""
+
+    classifier: DigitClassifier
+    train: Digits
+    test: Digits
+
+    def marks(self, images: np.ndarray, labels: np.ndarray) -> Row:
+        """What can be said of pictures by themselves."""
+        real = self.classifier.features(self.test.images)
+        return {
+            "accuracy %": 100 * self.classifier.accuracy(images, labels),
+            "Fréchet": frechet_of_features(self.classifier.features(images), real),
+            "to training": float(to_nearest(images, self.train.images).mean()),
+        }
+
+
+def to_nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Root mean square difference of each picture to the nearest of the others, [n]."""
+    a = images.reshape(len(images), -1).astype(np.float64)
+    b = others.reshape(len(others), -1).astype(np.float64)
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
+    return np.sqrt(np.maximum(squares.min(axis=1), 0) / a.shape[1])
+
+
+def examine(subject: Subject, judge: Judge, flags: argparse.Namespace) -> Iterator[Row]:
+    """One row for each way to sample, the run without cache first."""
+    labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), flags.per_class)
+    reference = full_flops = None
+    for case in make_cases(subject, flags):
+        start = time.perf_counter()
+        images = case.draw(labels, flags.seed, flags.batch)
+        note = f"{subject.name}, {case.name}: {time.perf_counter() - start:.0f} s with compilation"
+        print(note, file=sys.stderr, flush=True)
+        likeness, summary = "", case.summary
+        if reference is None:
+            reference, full_flops = images, summary.flops
+        else:
+            likeness = float(psnr(images, reference).mean())
+        yield {
+            "model": subject.name,
+            "sampling": case.name,
+            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
+            "ceiling": full_flops / summary.flops,
+            **judge.marks(images, labels),
+            "PSNR dB": likeness,
+        }
+
+
+def real_rows(judge: Judge, per_class: int) -> Iterator[Row]:
+    """The same marks of real pictures, among them as many as were generated."""
+    train, test = judge.train, judge.test
+    few = np.concatenate(
+        [np.flatnonzero(train.labels == label)[:per_class] for label in range(NUM_CLASSES)]
+    )
+    sets = (
+        (f"{len(few)} of the training split", Digits(train.images[few], train.labels[few])),
+        (f"training split, {len(train.labels)}", train),
+        (f"test split, {len(test.labels)}", test),
+    )
+    blank = {"computed + reused": "", "ceiling": ""}
+    for name, digits in sets:
+        marks = judge.marks(*digits)
+        if digits is test:
+            marks["Fréchet"] = ""  # 0 but for rounding
+        yield {"model": "real digits", "sampling": name, **blank, **marks, "PSNR dB": ""}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    bundled = find_entry(DIGITS).weights
+    parser.add_argument("--skip", type=Path, default=bundled, metavar="SOURCE")
+    parser.add_argument("--plain", type=Path, metavar="SOURCE", help="the plain twin")
+    parser.add_argument("--per-class", type=int, default=PER_CLASS, metavar="N")
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures at a time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", help="number or spacing")
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--eta", type=float, help="noise of ddim")
+    parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
+    parser.add_argument("--start", type=int, default=ALWAYS, help="cache below this timestep")
+    parser.add_argument("--stop", type=int, default=PUBLISHED_STOP, help="and above this one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints one table; exit code 2 and one line for bad input."""
+    argv = sys.argv[1:] if argv is None else argv
+    flags = _parser().parse_args(argv)
+    with told_in_one_line(PROGRAM):
+        if min(flags.per_class, flags.batch) < 1:
+            raise ValueError("--per-class and --batch: wanted 1 or more")
+        sources = [flags.skip, flags.plain] if flags.plain else [flags.skip]
+        subjects = [load_subject(source, flags) for source in sources]
+        for subject in subjects:
+            make_cases(subject, flags)
+        judge = Judge(fit_digit_classifier(), load_digits("train"), load_digits("test"))
+    facts = {
+        "command": shlex.join(["python", "-m", PROGRAM, *argv]),
+        "seed": flags.seed,
+        "device": jax.devices()[0].device_kind,
+        **report.environment(len(os.sched_getaffinity(0))),
+        **{subject.name: str(subject) for subject in subjects},
+    }
+    rows = [row for subject in subjects for row in examine(subject, judge, flags)]
+    rows += real_rows(judge, flags.per_class)
+    print(report.markdown(("", ""), list(facts.items())), end="\n\n")
+    print(report.markdown(list(rows[0]), [list(row.values()) for row in rows]))
+    if flags.json:
+        with told_in_one_line(PROGRAM), replacing(flags.json) as file:
+            file.write(json.dumps({"facts": facts, "rows": rows}, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

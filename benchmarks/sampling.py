@@ -1,0 +1,108 @@
+"""Every figure about speed and memory of sampling, in one command from the root of the repository:
+
+    pip install -r requirements.txt -r requirements-torch.txt
+    python -m benchmarks.sampling [--sections speedup forward ...] [--json FILE]
+
+Sections:
+  speedup  Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
+  drivers  one scan with a cond, nested scans, a Python loop
+  forward  one full float32 forward pass against PyTorch eager
+  compile  cold compilation of the cached XL/2-skip sampler, and its memory at 50 and 250 steps
+  h200     the same program compiled for an H200 without one: memory, compile time
+
+Rivals take turns within one run; medians and minima are printed. On two cores the whole takes about
+20 minutes and 12 GB of memory; run it on a machine that does nothing else. `--quick` is a smoke test
+whose figures mean nothing.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from benchmarks import compiling, forward, h200, report, speedup
+
+ROUNDS = 5
+FORWARD_ROUNDS = 15
+QUICK_ROUNDS = 2
+H200_ROWS = (  # steps, flags
+    (250, ()),
+    (50, ()),
+    (250, ("--attention", "xla")),
+    (250, ("--merge-dots",)),
+)
+
+
+def _h200(quick: bool) -> list[dict[str, object]]:
+    model = "DiT-S/2-skip" if quick else "DiT-XL/2-skip"
+    rows = []
+    for steps, flags in H200_ROWS[:1] if quick else H200_ROWS:
+        command = ("benchmarks.h200", "--model", model, "--steps", str(steps), *flags)
+        figures = compiling.in_fresh_process(*command)
+        rows.append(
+            {
+                "model": model,
+                "steps": steps,
+                "flags": " ".join(flags) or "cudnn",
+                "trace + lower s": figures["lower_s"],
+                "compile s": figures["compile_s"],
+                "temp MiB": figures["temp_bytes"] / compiling.MIB,
+                "weights and inputs MiB": figures["argument_bytes"] / compiling.MIB,
+            }
+        )
+    return rows
+
+
+def _sections(options: argparse.Namespace):
+    """Name -> (title, function that measures)."""
+    quick = options.quick
+    rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    passes = options.rounds or (QUICK_ROUNDS if quick else FORWARD_ROUNDS)
+    return {
+        "speedup": ("Skip-Cache against no cache", lambda: speedup.measure(quick, rounds)),
+        "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
+        "forward": (
+            "Full forward, float32, ours / PyTorch eager",
+            lambda: forward.measure(quick, passes, options.threads),
+        ),
+        "compile": ("Cold compilation on this machine", lambda: compiling.measure(quick)),
+        "h200": ("Compiled for an H200 (bfloat16, batch 4, guided)", lambda: _h200(quick)),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ("speedup", "drivers", "forward", "compile", "h200")
+    parser.add_argument("--sections", nargs="+", choices=names, default=names)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")
+    parser.add_argument("--threads", type=int, default=2, help="cores for both libraries")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    return parser
+
+
+def main() -> None:
+    """Runs the chosen sections and prints one table for each."""
+    options = _parser().parse_args()
+    # Before JAX starts its threads: it takes one for each core that it may use.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    machine = report.environment(options.threads)
+    print("# Sampling benchmark\n")
+    print(report.markdown(("machine", ""), list(machine.items())) + "\n", flush=True)
+    results = {}
+    sections = _sections(options)
+    for name in options.sections:
+        title, measure = sections[name]
+        if name == "h200" and not h200.available():
+            print(f"## {title}\n\nnot compiled: {h200.INSTALL}\n", flush=True)
+            continue
+        results[name] = measure()
+        print(report.table(title, results[name]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, **results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Interleaved timing: rivals take turns, so that a slow minute of the machine hits all of them."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+WARM_UPS = 2
+# torch's threads spin for a while after each call and would slow down the next one's.
+PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each repeat."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def minimum(self) -> float:
+        return min(self.seconds)
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+    """Times every call once a round, in rotating order, after warming up.
+
+    Args:
+      calls: name -> a function that returns when its work is done.
+      rounds: repeats of each.
+    """
+    for call in calls.values():
+        for _ in range(WARM_UPS):
+            call()
+    names = list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(rounds):
+        shift = i % len(names)
+        for name in names[shift:] + names[:shift]:
+            gc.collect()
+            time.sleep(PAUSE_S)
+            start = time.perf_counter()
+            calls[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def once(call: Callable[[], object]) -> tuple[object, float]:
+    """What a call returns, and its seconds."""
+    start = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - start
