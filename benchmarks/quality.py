@@ -126,7 +126,8 @@ def real_rows(judge: Judge, per_class: int) -> Iterator[Row]:
         yield {"model": "real digits", "sampling": name, **blank, **marks, "PSNR dB": ""}
 
 
-def _parser() -> argparse.ArgumentParser:
+def read_flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -145,13 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=int, default=ALWAYS, help="cache below this timestep")
     parser.add_argument("--stop", type=int, default=PUBLISHED_STOP, help="and above this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    return parser
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table; exit code 2 and one line for bad input."""
     argv = sys.argv[1:] if argv is None else argv
-    flags = _parser().parse_args(argv)
+    flags = read_flags(argv)
     with told_in_one_line(PROGRAM):
         if min(flags.per_class, flags.batch) < 1:
             raise ValueError("--per-class and --batch: wanted 1 or more")

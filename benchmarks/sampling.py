@@ -1,4 +1,6 @@
-"""Every figure about speed and memory of sampling, in one command from the root of the repository:
+"""Every figure about speed and memory of sampling, in one command.
+
+From the root of the repository:
 
     pip install -r requirements.txt -r requirements-torch.txt
     python -m benchmarks.sampling [--sections speedup forward ...] [--json FILE]
@@ -10,9 +12,9 @@ Sections:
   compile  cold compilation of the cached XL/2-skip sampler, and its memory at 50 and 250 steps
   h200     the same program compiled for an H200 without one: memory, compile time
 
-Rivals take turns within one run; medians and minima are printed. On two cores the whole takes about
-20 minutes and 12 GB of memory; run it on a machine that does nothing else. `--quick` is a smoke test
-whose figures mean nothing.
+Rivals take turns within one run; medians and minima are printed. On two cores the whole takes
+about 20 minutes and 12 GB of memory; run it on a machine that does nothing else. `--quick` is a
+smoke test whose figures mean nothing.
 """
 
 import argparse

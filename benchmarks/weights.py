@@ -11,7 +11,7 @@ SPREAD = 0.02  # keeps activations near 1 through 28 blocks
 
 
 def random_params(model: nn.Module, seed: int = 0) -> Params:
-    """Normal draws in the model's parameter type. Fresh weights would hold zeros: untested gates."""
+    """Normal draws in the model's parameter type: fresh weights hold zeros, and gates of zero."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:

@@ -1,6 +1,6 @@
 """The plain twin of digits_skip: the same run without long skips.
 
-    python train.py --config configs/digits_plain.py --workdir runs/digits_plain
+python train.py --config configs/digits_plain.py --workdir runs/digits_plain
 """
 
 import ml_collections

@@ -63,8 +63,9 @@ def _run(
     reuse: Any,
 ) -> Images:
     model = program.model
-    guided = program.guided_channels is not None
-    null = jnp.full_like(labels, model.config.num_classes) if guided else None
+    null = None
+    if program.guided_channels is not None and labels is not None:
+        null = jnp.full_like(labels, model.config.num_classes)
     denoiser = make_denoiser(
         bind(model, params), x, labels, null, program.guided_channels, program.trunk
     )
@@ -81,8 +82,8 @@ def _run(
 class Sampler:
     """A sampling program: made once, called with weights, keys and labels as often as wanted.
 
-    Nothing recompiles when weights, seed, labels, guidance scale (above 1), or a schedule or plan of
-    the same number of steps changes.
+    Nothing recompiles when weights, seed, labels, guidance scale (above 1), or a schedule or plan
+    of the same number of steps changes.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class Sampler:
         self.guidance = _as_guidance(model, guidance)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance)
         self.plan = _plan(model, cache, self.inputs.t)
-        static = self.plan is not None and driver != "scan"
+        reuse = None if self.plan is None else self.plan.reuse
+        self._reuse = reuse if driver == "scan" else None
         stepper = Ddpm(clip=clip) if method == "ddpm" else Ddim(eta=eta, clip=clip)
         channels = self.guidance.channels or model.config.in_channels
         self._program = _Program(
@@ -121,16 +123,15 @@ class Sampler:
             guided_channels=channels if self.guidance.doubles else None,
             trunk=None if self.plan is None else self.plan.trunk,
             driver=driver,
-            static_reuse=tuple(map(bool, self.plan.reuse)) if static else None,
+            static_reuse=None if reuse is None or driver == "scan" else tuple(map(bool, reuse)),
             progress=progress,
         )
 
     def arguments(self, params: Params, keys: Key[Array, "B"], labels: Any) -> tuple[Any, ...]:
         """The data arguments of the compiled program; labels are checked here."""
         labels = _check_labels(self._program.model, labels, len(keys), self.guidance.doubles)
-        scans = self.plan is not None and self._program.static_reuse is None
         x, keys = _split_and_draw(keys, self._program.model.config.sample_shape)
-        return params, x, keys, labels, self.inputs, self.plan.reuse if scans else None
+        return params, x, keys, labels, self.inputs, self._reuse
 
     def __call__(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Images:
         """Samples one batch: one key (and label) per sample, [B] -> float32 [B,H,W,C]."""
@@ -240,7 +241,8 @@ def sample(
 
     Examples:
       >>> import jax, skipdit_jax as sd
-      >>> model = sd.create_model("DiT-S/2-skip", depth=4, hidden_size=16, num_heads=2, input_size=8)
+      >>> tiny = {"depth": 4, "hidden_size": 16, "num_heads": 2, "input_size": 8}
+      >>> model = sd.create_model("DiT-S/2-skip", **tiny)
       >>> params = sd.init_params(model, jax.random.key(0))
       >>> cache = sd.SkipCache(every=2, branch=1)
       >>> sd.sample(model, params, jax.random.key(1), labels=[207, 360], steps=4, cache=cache).shape

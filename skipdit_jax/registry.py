@@ -72,9 +72,7 @@ _CACHE_NAME = re.compile(r"DiT-cache-(?P<every>\d+)")
 
 def model_names() -> list[str]:
     """Every name that `create_model` takes, aliases apart."""
-    published = [
-        f"DiT-{s}/{p}{skip}" for skip in ("", "-skip") for s in SIZES for p in PATCHES
-    ]
+    published = [f"DiT-{s}/{p}{skip}" for skip in ("", "-skip") for s in SIZES for p in PATCHES]
     return [*published, "DiT-skip", "DiT-cache-N", DIGITS]
 
 
@@ -127,7 +125,7 @@ def create_model(name: str, *, image_size: int | None = None, **overrides: Any) 
     Args:
       name: "DiT-XL/2", "DiT-B/4-skip", "DiT-skip" (= XL/2-skip), ...: `model_names()`.
       image_size: side in pixels, a multiple of the autoencoder's 8; sets `input_size`.
-      **overrides: any field of the family's config (`DiTConfig`): `depth`, `num_classes`, `dtype`...
+      **overrides: any field of the family's config (`DiTConfig`): `depth`, `dtype`...
 
     Returns:
       A flax module; parameters are made by `init_params` or `load_checkpoint`.

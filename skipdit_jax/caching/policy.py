@@ -1,6 +1,7 @@
 """Policies: frozen settings that turn the timesteps of a run into a plan, on the host.
 
-Skip-Cache (arXiv 2411.17616). On timesteps tau[0..S-1] in sampling order step i reuses the deep part if
+Skip-Cache (arXiv 2411.17616). On timesteps tau[0..S-1] in sampling order, step i reuses the deep
+part if
 
     (1)  i mod N != 0   and   tau[i] < start   and   (i == 0 or tau[i-1] > stop)
 
@@ -25,9 +26,7 @@ NARROWEST = 1  # the branch that saves most
 _NOTATION = re.compile(r"N?(?P<every>\d+)(-(?P<start>\d+)-(?P<stop>\d+))?")
 
 
-def interval_reuse(
-    timesteps: Int[np.ndarray, "S"], every: int, start: int, stop: int
-) -> StepFlags:
+def interval_reuse(timesteps: Int[np.ndarray, "S"], every: int, start: int, stop: int) -> StepFlags:
     """Equation (1): True where a step takes the deep part from the cache. Entry 0 is False."""
     tau = np.asarray(timesteps)
     before = np.concatenate([[np.iinfo(np.int64).max], tau[:-1]])

@@ -9,5 +9,5 @@ _PUBLISHED_DIT_DEPTH = 28
 
 
 def dit_branch(depth: int) -> int:
-    """k for a DiT: 4 as published for depth 28; shallower ones keep one block at each end."""
+    """K for a DiT: 4 as published for depth 28; shallower ones keep one block at each end."""
     return DIT_SKIP_CACHE.branch or NARROWEST if depth == _PUBLISHED_DIT_DEPTH else NARROWEST

@@ -73,8 +73,8 @@ def _rounded_tables(
 ) -> dict[str, Any]:
     """Returns the fixed tables that a file holds in rounded form, under their own names.
 
-    Weights stored in half precision carry a rounded table, and their recorded outputs were made with
-    it; such a table becomes a leaf of the parameters, which the model then prefers to its own.
+    Weights stored in half precision carry a rounded table, and the originals compute with it; such
+    a table becomes a leaf of the parameters, which the model then prefers to its own.
     """
     read = {name: handles[name].read().astype(np.float32) for name in tables if name in handles}
     return {

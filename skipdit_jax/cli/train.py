@@ -152,8 +152,12 @@ def make_training(config: ml_collections.ConfigDict) -> tuple[TrainState, Any, A
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = registry.init_params(model, init_key)
     optimizer = make_optimizer(optimizing, params)
+
+    def apply(params: Any, x: Any, t: Any, y: Any) -> Any:
+        return model.apply({"params": params}, x, t, y)
+
     step_fn = make_train_step(
-        lambda params, x, t, y: model.apply({"params": params}, x, t, y),
+        apply,
         diffusion,
         optimizer,
         num_classes=model.config.num_classes,

@@ -1,5 +1,7 @@
 """Self-attention with a choice of implementation that never changes behind the user's back."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -48,9 +50,7 @@ def fold_attention(q: Heads, k: Heads, v: Heads) -> Heads:
     logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    out = jnp.einsum(
-        "bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
+    out = jnp.einsum("bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
     # Dividing after the product touches d values per token instead of N.
     out = (out / total).astype(v.dtype)
     return out.reshape(batch, heads, tokens, dim).transpose(0, 2, 1, 3)
@@ -58,7 +58,7 @@ def fold_attention(q: Heads, k: Heads, v: Heads) -> Heads:
 
 def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto") -> Heads:
     """softmax(q k^T / sqrt(d)) v; the softmax is float32 in every implementation."""
-    chosen = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
+    chosen: Any = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
     if chosen == "fold":
         return fold_attention(q, k, v)
     return jax.nn.dot_product_attention(q, k, v, implementation=chosen)
@@ -76,7 +76,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns the update, before its gate, in `dtype`."""
         batch, tokens, width = x.shape
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         qkv = Linear(3 * width, **types, name="qkv")(x)
         qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
         out = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], self.implementation)

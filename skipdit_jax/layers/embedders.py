@@ -1,6 +1,7 @@
 """From pictures, times and labels to vectors, and from tokens back to pictures."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -45,7 +46,7 @@ class TimestepEmbedder(nn.Module):
     def __call__(self, t: Float[Array, "B"]) -> Float[Array, "B D"]:
         """Returns float32 [B, D]."""
         normal = nn.initializers.normal(EMBEDDING_STD)
-        options = {"param_dtype": self.param_dtype, "kernel_init": normal}
+        options: dict[str, Any] = {"param_dtype": self.param_dtype, "kernel_init": normal}
         h = Linear(self.width, self.dtype, out_dtype=jnp.float32, name="fc1", **options)(
             timestep_features(t)
         )

@@ -1,6 +1,7 @@
 """The long-skip fusion (Skip-DiT, arXiv 2411.17616, section 3)."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -40,6 +41,8 @@ class SkipFusion(nn.Module):
         """Returns the new input of a late stage, in `dtype`."""
         width = h.shape[-1]
         default = uniform_fan_in(2 * width)
-        inits = {} if self.xavier else {"kernel_init": default, "bias_init": default}
+        inits: dict[str, Any] = (
+            {} if self.xavier else {"kernel_init": default, "bias_init": default}
+        )
         both = LayerNorm(self.param_dtype, name="norm")(jnp.concatenate([h, skip], axis=-1))
         return Linear(width, self.dtype, self.param_dtype, name="linear", **inits)(both)

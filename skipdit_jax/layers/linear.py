@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
-DType = jnp.dtype | type
+from skipdit_jax.layers.norms import DType
 
 
 class Linear(nn.Module):

@@ -1,5 +1,7 @@
 """The feed-forward half of a block."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,6 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
         """Returns the update, before its gate, in `dtype`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h = Linear(self.hidden, **types, out_dtype=jnp.float32, name="fc1")(x)
         return Linear(x.shape[-1], **types, name="fc2")(jax.nn.gelu(h, approximate=True))

@@ -17,7 +17,7 @@ def modulate(x: Float[Array, "B *tokens D"], shift: Vector, scale: Vector) -> Ar
 
 
 def gated(x: Float[Array, "B *tokens D"], gate: Vector, update: Array) -> Array:
-    """x + gate * update: summed in float32, returned in the type of x."""
+    """X + gate * update: summed in float32, returned in the type of x."""
     return (x.astype(jnp.float32) + gate * update.astype(jnp.float32)).astype(x.dtype)
 
 

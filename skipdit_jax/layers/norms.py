@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+DType = jnp.dtype | type
+
 EPSILON = 1e-6  # of every layer norm in the published models (spec 1)
 
 
@@ -23,7 +25,7 @@ def layer_norm(x: Float[Array, "*rows D"], epsilon: float = EPSILON) -> Float[Ar
 class LayerNorm(nn.Module):
     """Layer norm with trained scale and bias, computed and returned in float32."""
 
-    param_dtype: jnp.dtype = jnp.float32
+    param_dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:

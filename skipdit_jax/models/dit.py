@@ -1,6 +1,7 @@
 """DiT (Peebles & Xie, arXiv 2212.09748) and Skip-DiT (arXiv 2411.17616): class to image."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -138,14 +139,15 @@ class DiTBlock(nn.Module):
     def setup(self):
         """Makes the parts, named as their parameters."""
         config = self.config
-        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+        types: dict[str, Any] = {
+            "dtype": jnp.dtype(config.dtype),
+            "param_dtype": jnp.dtype(config.param_dtype),
+        }
         self.modulation = modulation_linear(6, config.hidden_size, **types)
         self.attn = SelfAttention(config.num_heads, config.attention, **types)
         self.mlp = Mlp(int(config.hidden_size * config.mlp_ratio), **types)
 
-    def __call__(
-        self, h: Float[Array, "B N D"], c: Float[Array, "B D"]
-    ) -> Float[Array, "B N D"]:
+    def __call__(self, h: Float[Array, "B N D"], c: Float[Array, "B D"]) -> Float[Array, "B N D"]:
         """One stage: [B,N,D] -> [B,N,D]."""
         vectors = modulation_vectors(self.modulation, c, h.ndim)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors  # each [B,1,D]
@@ -213,7 +215,10 @@ class DiT(nn.Module):
         """Makes the parts, named as their parameters."""
         config = self.config
         width = config.hidden_size
-        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+        types: dict[str, Any] = {
+            "dtype": jnp.dtype(config.dtype),
+            "param_dtype": jnp.dtype(config.param_dtype),
+        }
         self.x_embedder = Linear(width, **types)
         self.t_embedder = TimestepEmbedder(width, **types)
         if config.num_classes:

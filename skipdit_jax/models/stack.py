@@ -51,11 +51,14 @@ def run_stages(
 
 def bind(model: nn.Module, params: Params) -> StagedModel:
     """The three pure calls of a backbone with its parameters bound."""
-    variables: dict[str, Any] = {"params": params}
+
+    def call(method: str) -> Any:
+        return partial(model.apply, {"params": params}, method=method)
+
     return StagedModel(
-        embed=partial(model.apply, variables, method="embed"),
-        run=partial(model.apply, variables, method="run"),
-        head=partial(model.apply, variables, method="head"),
+        embed=call("embed"),
+        run=call("run"),
+        head=call("head"),
         num_stages=model.num_stages,
         num_skips=model.num_skips,
     )

@@ -1,4 +1,4 @@
-"""Between network and sampler: binds condition, guidance and trunk, so that a step sees one call."""
+"""Between network and sampler: binds condition, guidance and trunk into the call of a step."""
 
 from collections.abc import Callable
 from typing import NamedTuple

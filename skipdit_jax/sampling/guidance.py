@@ -44,7 +44,7 @@ class Guidance:
         return self.scale > 1
 
     def scales(self, timesteps: Int[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
-        """s of each step, float32."""
+        """S of each step, float32."""
         low, high = self.interval or (-np.inf, np.inf)
         inside = (low <= timesteps) & (timesteps <= high)
         return np.where(inside, self.scale, 1.0).astype(np.float32)

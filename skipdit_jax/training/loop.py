@@ -88,7 +88,8 @@ def train(
 
 def _finite_means(window: list[Metrics], first_step: int) -> Record:
     """Averages a window of metrics on the host, or names its first step that is not finite."""
-    values = Metrics(*(np.asarray(column) for column in zip(*jax.device_get(window), strict=True)))
+    columns: Any = map(np.asarray, zip(*jax.device_get(window), strict=True))
+    values = Metrics(*columns)
     finite = np.isfinite(values.loss) & np.isfinite(values.grad_norm)
     if not finite.all():
         step = first_step + int(np.argmin(finite))

@@ -145,7 +145,9 @@ def test_variants(overrides, shape):
 
 def test_bfloat16_stays_near_float32(fresh):
     model, params = fresh
-    params = jax.tree.map(lambda a: a + 0.05 * jax.random.normal(jax.random.key(2), a.shape), params)
+    params = jax.tree.map(
+        lambda a: a + 0.05 * jax.random.normal(jax.random.key(2), a.shape), params
+    )
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 4))
     inputs = x, jnp.array([3.0, 999.0]), jnp.array([1, 5])
     want = np.asarray(model.apply({"params": params}, *inputs))

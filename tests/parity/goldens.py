@@ -1,8 +1,8 @@
 """Finding, loading, comparing and damaging golden files.
 
-A test that wants one is marked `@pytest.mark.golden("dit*")` and takes the fixture `golden`: it runs once
-for each file of that stem in each folder of `--golden`. A stem of this library's families that no
-folder holds is a failure; files of families that are not built yet are left alone.
+A test that wants one is marked `@pytest.mark.golden("dit*")` and takes the fixture `golden`: it
+runs once for each file of that stem in each folder of `--golden`. A stem of this library's families
+that no folder holds is a failure; files of families that are not built yet are left alone.
 """
 
 import fnmatch
@@ -99,7 +99,7 @@ def find(patterns, folders):
 
 
 def deviation(got, want):
-    """max |got - want| / rms(want), the measure of golden/README.md; inf for NaN or other shapes."""
+    """Max |got - want| / rms(want), as in golden/README.md; inf for NaN or other shapes."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
         return float("inf")

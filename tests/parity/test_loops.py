@@ -169,4 +169,6 @@ def test_schedules(golden):
 @pytest.mark.golden("cache_schedule")
 def test_damaged_schedule_is_seen(golden):
     with pytest.raises(AssertionError):
-        check_schedules(golden.damaged(next(key for key in golden.arrays if key.startswith("dit/"))))
+        check_schedules(
+            golden.damaged(next(key for key in golden.arrays if key.startswith("dit/")))
+        )

@@ -12,7 +12,9 @@ COND, UNCOND = 3.0, 1.0
 
 
 def test_mix_by_hand():
-    doubled = jnp.stack([jnp.full((1, 2, 4), COND), jnp.full((1, 2, 4), UNCOND)]).reshape(2, 1, 2, 4)
+    doubled = jnp.stack([jnp.full((1, 2, 4), COND), jnp.full((1, 2, 4), UNCOND)]).reshape(
+        2, 1, 2, 4
+    )
     out = mix(doubled, jnp.float32(4.0), 3)
     assert np.unique(out[..., :3]).tolist() == [UNCOND + 4 * (COND - UNCOND)]
     assert np.unique(out[..., 3:]).tolist() == [COND]
@@ -35,7 +37,9 @@ def small():
 
 def draw(small, guidance):
     model, params = small
-    return sd.sample(model, params, jax.random.key(1), [1, 2], steps=3, guidance=guidance, clip=True)
+    return sd.sample(
+        model, params, jax.random.key(1), [1, 2], steps=3, guidance=guidance, clip=True
+    )
 
 
 def test_scale_one_is_no_guidance(small):
