@@ -7,6 +7,7 @@ prints one line of JSON. Weights are abstract, the persistent compilation cache 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,12 +26,13 @@ def compile_once(model_name: str, steps: int) -> dict[str, float]:
     import numpy as np
 
     import skipdit_jax as sd
+    from skipdit_jax.pipeline import sample_keys
     from skipdit_jax.registry import abstract_params
 
     jax.config.update("jax_enable_compilation_cache", False)
     model = sd.create_model(model_name)
     sampler = sd.Sampler(model, steps=steps, guidance=GUIDANCE, cache=sd.SkipCache(every=3))
-    keys = jax.eval_shape(lambda key: jax.random.split(key, BATCH), jax.random.key(0))
+    keys = sample_keys(jax.random.key(0), 0, BATCH)
     params = abstract_params(model)
     ready = time.perf_counter()
     lowered = sampler.lower(params, keys, np.zeros(BATCH, np.int32))
@@ -51,9 +53,9 @@ def in_fresh_process(*command: str) -> dict[str, float]:
     Raises:
       RuntimeError: with the last line of its errors, if it fails.
     """
-    run = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
-    )
+    command = (sys.executable, "-m", *command)
+    env = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # so that the last line is the error
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError((run.stderr.strip().splitlines() or ["no message"])[-1])
     return json.loads(run.stdout.splitlines()[-1])

@@ -55,7 +55,7 @@ def _pretend_cudnn() -> None:
 
 
 def _abstract(tree):
-    """Shapes and types placed on the absent H200; typed keys stay keys."""
+    """Shapes and types placed on the absent H200."""
     import jax
     from jax.experimental import topologies
     from jax.sharding import NamedSharding, PartitionSpec
@@ -73,6 +73,7 @@ def compile_sampler(options: argparse.Namespace):
     import numpy as np
 
     import skipdit_jax as sd
+    from skipdit_jax.pipeline import sample_keys
     from skipdit_jax.registry import abstract_params
 
     if options.attention == "cudnn":
@@ -88,8 +89,9 @@ def compile_sampler(options: argparse.Namespace):
     sampler = sd.Sampler(
         model, steps=options.steps, guidance=GUIDANCE, cache=cache, driver=options.driver
     )
-    keys = jax.eval_shape(lambda key: jax.random.split(key, options.batch), jax.random.key(0))
-    params, keys = _abstract((abstract_params(model), keys))
+    keys = sample_keys(jax.random.key(0), 0, options.batch)
+    # The weights decide where the program runs: arrays that are tied to no device follow them.
+    params = _abstract(abstract_params(model))
     start = time.perf_counter()
     lowered = sampler.lower(params, keys, np.zeros(options.batch, np.int32))
     middle = time.perf_counter()

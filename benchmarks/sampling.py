@@ -18,11 +18,12 @@ smoke test whose figures mean nothing.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 from pathlib import Path
 
-from benchmarks import compiling, forward, h200, report, speedup
+from benchmarks import compiling, h200, report, speedup
 
 ROUNDS = 5
 FORWARD_ROUNDS = 15
@@ -55,6 +56,21 @@ def _h200(quick: bool) -> list[dict[str, object]]:
     return rows
 
 
+def _forward(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
+    from benchmarks import forward  # torch is needed only here
+
+    return forward.measure(quick, rounds, threads)
+
+
+def _missing(section: str) -> str | None:
+    """What a section lacks, as a command; None if it can run."""
+    if section == "forward" and importlib.util.find_spec("torch") is None:
+        return "pip install -r requirements-torch.txt"
+    if section == "h200" and not h200.available():
+        return h200.INSTALL
+    return None
+
+
 def _sections(options: argparse.Namespace):
     """Name -> (title, function that measures)."""
     quick = options.quick
@@ -65,7 +81,7 @@ def _sections(options: argparse.Namespace):
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
-            lambda: forward.measure(quick, passes, options.threads),
+            lambda: _forward(quick, passes, options.threads),
         ),
         "compile": ("Cold compilation on this machine", lambda: compiling.measure(quick)),
         "h200": ("Compiled for an H200 (bfloat16, batch 4, guided)", lambda: _h200(quick)),
@@ -97,8 +113,8 @@ def main() -> None:
     sections = _sections(options)
     for name in options.sections:
         title, measure = sections[name]
-        if name == "h200" and not h200.available():
-            print(f"## {title}\n\nnot compiled: {h200.INSTALL}\n", flush=True)
+        if missing := _missing(name):
+            print(f"## {title}\n\nleft out; it needs: {missing}\n", flush=True)
             continue
         results[name] = measure()
         print(report.table(title, results[name]), flush=True)

@@ -109,6 +109,7 @@ def compare_drivers(quick: bool, rounds: int) -> list[dict[str, object]]:
     calls, compiling = {}, {}
     for driver in DRIVERS:
         sampler = bench.sampler(DRIVER_INTERVAL, driver)
+        jax.clear_caches()  # the sections before may have compiled the same program
         program, compiling[driver] = once(lambda s=sampler: bench.compile(s))
         calls[driver] = bench.call(program, sampler)
     times = interleaved(calls, rounds)

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from skipdit_jax.checkpoints.errors import CheckpointError
@@ -113,7 +112,7 @@ def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
             metadata = checkpointer.checkpointables_metadata(found).custom_metadata
         except READ_ERRORS as error:
             raise CheckpointError(f"{root}/{found}: {explain(error)}") from error
-    return Restored(found, jax.tree.map(_own, items), metadata or {})
+    return Restored(found, items, metadata or {})
 
 
 def read_metadata(root: Path, step: int) -> Metadata:
@@ -140,8 +139,11 @@ def explain(error: BaseException) -> str:
 
 
 def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    """Where a leaf is no array on a device, it is restored onto the first one."""
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        sharding = getattr(leaf, "sharding", None) or first
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-def _own(leaf: Any) -> Any:
-    return jnp.asarray(leaf)
+    return jax.tree.map(shape, tree)

@@ -78,7 +78,7 @@ def prepare(options: Options) -> Job:
             f"or sample --model {registry.DIGITS}"
         )
     return Job(
-        name=options.model or checkpoint.path.name,
+        name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
         model=model,
         params=weights.load_opened(checkpoint, model),
         source=f"{checkpoint.path} ({checkpoint.which})",

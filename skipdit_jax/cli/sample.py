@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     print(describe(job), flush=True)
     if variants:
         scores = compare.measure(job, variants, options.progress)
-        print(compare.table(scores))
+        print(compare.table(scores, job.settings))
         with told_in_one_line(PROGRAM):
             write_comparison(job, scores)
     else:

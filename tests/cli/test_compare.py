@@ -98,6 +98,7 @@ def test_one_picture_a_table_and_all_samples(small, own_folder, capsys):
     assert (names[:, 0] == names[:, 1]).all()
     assert (found["arr_0"][:2] != found["arr_0"][2:4]).any(), "the cache changed nothing"
     assert "inf" in rows[0]
+    assert "--sampler ddim" in told.out, "ddpm compares pictures of other noise"
     assert f"{4 * len(rows)}/{4 * len(rows)}" in told.err
     with Image.open("c.png") as image:
         assert image.size[1] > len(rows) * (CELL + MARGIN)

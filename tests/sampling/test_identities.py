@@ -11,15 +11,14 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.pipeline import sample_keys
 
-STEPS = 6
+STEPS = 5
 SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 5}
 FAMILIES = {
     "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 6}),
-    "DiT, wide grid, fixed variance": (
+    "DiT, wide, fixed variance, unconditional": (
         "DiT-S/2-skip",
-        {**SMALL, "depth": 4, "input_size": (4, 8), "learn_sigma": False},
+        {**SMALL, "depth": 4, "input_size": (4, 8), "learn_sigma": False, "num_classes": 0},
     ),
-    "DiT, unconditional": ("DiT-S/2-skip", {**SMALL, "depth": 4, "num_classes": 0}),
     "DiT, bfloat16": ("DiT-S/2-skip", {**SMALL, "depth": 4, "dtype": "bfloat16"}),
 }
 
@@ -39,7 +38,8 @@ def case(request):
 
 def draw(case, seed=2, **options):
     model, params, labels = case
-    options = {"steps": STEPS, "num_samples": 2, "clip": True, **options}
+    # Without noise in the loop the programs compile twice as fast; test_seeds_differ has noise.
+    options = {"steps": STEPS, "num_samples": 2, "clip": True, "method": "ddim", **options}
     return np.asarray(sd.sample(model, params, jax.random.key(seed), labels, **options))
 
 
@@ -50,8 +50,9 @@ def test_every_step_full_equals_no_cache_bit_for_bit(case, driver):
     assert np.isfinite(never).all()
 
 
-@pytest.mark.parametrize("cache", [sd.SkipCache(every=3), sd.BlockCache(every=2, front=1, back=1)])
-def test_drivers_agree(case, cache):
+def test_drivers_agree(case):
+    # The residual cache is the same engine with another target: one family shows it.
+    cache = sd.SkipCache(every=3) if case[2] is None else sd.BlockCache(every=3)
     scan, nested, unrolled = (draw(case, cache=cache, driver=d) for d in DRIVERS)
     tolerance = BFLOAT16 if case[0].config.dtype == "bfloat16" else FLOAT32
     np.testing.assert_allclose(nested, scan, atol=tolerance)
@@ -72,21 +73,24 @@ def test_calls_never_influence_each_other(case):
 
 
 def test_seeds_differ(case):
-    assert np.abs(draw(case, seed=5) - draw(case)).max() > 0
+    one, two = (draw(case, seed=seed, method="ddpm") for seed in (2, 5))
+    assert np.abs(one - two).max() > 0
+    assert np.array_equal(draw(case, method="ddpm"), one)
 
 
 def test_a_sample_does_not_depend_on_its_batch(case):
     model, params, labels = case
-    sampler = sd.Sampler(model, steps=STEPS, clip=True)
+    sampler = sd.Sampler(model, steps=STEPS, clip=True, method="ddpm")
     key = jax.random.key(2)
     alone = sampler(params, sample_keys(key, 1, 1), labels and labels[1:])
     tolerance = BFLOAT16 if model.config.dtype == "bfloat16" else FLOAT32
-    np.testing.assert_allclose(np.asarray(alone)[0], draw(case)[1], atol=tolerance)
+    together = draw(case, method="ddpm")
+    np.testing.assert_allclose(np.asarray(alone)[0], together[1], atol=tolerance)
 
 
 def test_raw_and_typed_keys_agree(case):
     model, params, labels = case
-    options = {"steps": STEPS, "num_samples": 2, "clip": True}
+    options = {"steps": STEPS, "num_samples": 2, "clip": True, "method": "ddim"}
     raw = sd.sample(model, params, jax.random.PRNGKey(2), labels, **options)
     assert np.array_equal(np.asarray(raw), draw(case))
 
