@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,7 @@ class Case:
 
     @property
     def summary(self) -> CacheSummary:
-        summary = self.sampler.summary(batch=1)
-        cache = self.changes.get("cache")
-        if isinstance(cache, BlockCache) and not cache.front + cache.back:
-            return replace(summary, cached_flops=0)  # Costs.total reads (0, 0) as "nothing cached"
-        return summary
+        return self.sampler.summary(batch=1)
 
     def draw(self, labels: np.ndarray, seed: int, batch: int) -> np.ndarray:
         """One picture per label, float32 [n,8,8,1] in [-1, 1], the same for every batch size."""

@@ -56,6 +56,21 @@ class StagedModel:
     num_skips: int
 
 
+class Trunk(NamedTuple):
+    """Which part of the network a cached step leaves out, fixed at trace time.
+
+    Attributes:
+      front: stages [0, front) run fresh on every step.
+      back: stages [U - back, U) run fresh on every step.
+      residual: False caches the value that enters the back part (Skip-Cache); True caches what the
+        deep part added to its input (block-range methods for models without skips).
+    """
+
+    front: int
+    back: int
+    residual: bool = False
+
+
 @dataclass(frozen=True)
 class Costs:
     """FLOPs of a backbone's parts for one network row (a multiply-add counts as two).
@@ -74,27 +89,11 @@ class Costs:
     num_stages: int
     num_skips: int
 
-    def total(self, front: int, back: int) -> int:
-        """FLOPs of a call whose stages [front, U - back) come from a cache; (0, 0) runs all."""
-        every = (front, back) == (0, 0)
-        stages = self.num_stages if every else front + back
-        fusions = self.num_skips if every else min(back, self.num_skips)
-        return stages * self.stage + fusions * self.fuse
-
-
-class Trunk(NamedTuple):
-    """Which part of the network a cached step leaves out, fixed at trace time.
-
-    Attributes:
-      front: stages [0, front) run fresh on every step.
-      back: stages [U - back, U) run fresh on every step.
-      residual: False caches the value that enters the back part (Skip-Cache); True caches what the
-        deep part added to its input (block-range methods for models without skips).
-    """
-
-    front: int
-    back: int
-    residual: bool = False
+    def total(self, trunk: Trunk | None = None) -> int:
+        """FLOPs of a call whose stages [front, U - back) come from a cache; None runs all."""
+        if trunk is None:
+            return self.num_stages * self.stage + self.num_skips * self.fuse
+        return (trunk.front + trunk.back) * self.stage + min(trunk.back, self.num_skips) * self.fuse
 
 
 class Plan(NamedTuple):

@@ -72,7 +72,10 @@ def model_of(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
       **overrides: fields of the config; `num_heads` cannot be read off an unpublished size.
     """
     fields = read_config(checkpoint, overrides.get("num_heads"))
-    return build(checkpoint.family.name, {**fields, **overrides})
+    try:
+        return build(checkpoint.family.name, {**fields, **overrides})
+    except (TypeError, ValueError) as error:  # a native file may state anything
+        raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
 
 
 def load_checkpoint(

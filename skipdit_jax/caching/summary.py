@@ -78,8 +78,8 @@ def summarise(
       rows: network batch B, doubled by guidance.
       cache: shape and type of the cached value.
     """
-    full = costs.total(0, 0)
-    cached = full if plan is None else costs.total(plan.trunk.front, plan.trunk.back)
+    full = costs.total()
+    cached = full if plan is None else costs.total(plan.trunk)
     reused = 0 if plan is None else int(np.sum(plan.reuse))
     size = 0 if cache is None or plan is None else int(np.prod(cache.shape)) * cache.dtype.itemsize
     return CacheSummary(

@@ -103,8 +103,8 @@ def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
     """
     found = latest_step(root) if step is None else step
     if found is None or not (root / str(found)).is_dir():
-        wanted = "a checkpoint" if step is None else f"step {step}"
-        raise CheckpointError(f"{root}: found no {wanted}, newest is {latest_step(root)}")
+        wanted = "checkpoint" if step is None else f"step {step}"
+        raise CheckpointError(f"{root}: no {wanted}, newest is {latest_step(root)}")
     shapes = {name: None if tree is None else _shapes(tree) for name, tree in abstract.items()}
     with ocp.training.Checkpointer(root.absolute()) as checkpointer:
         try:

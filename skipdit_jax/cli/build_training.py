@@ -38,7 +38,7 @@ OPTIMIZER_NAMES = {"lr_schedule": "schedule", "lr_final_fraction": "final_fracti
 SECTIONS = ("model", "data", "diffusion")
 OWN_NAMES = ("batch_size", "seed", "ema_decay", "dtype")
 OPTIONAL = ("sampling",)
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,9 @@ class Guidance:
         (Kynkaanniemi et al., arXiv 2404.07724). None: everywhere.
     """
 
-    scale: float = 1.0
+    scale: float | int = 1.0
     channels: int | None = None
-    interval: tuple[float, float] | None = None
+    interval: tuple[float | int, float | int] | None = None
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""

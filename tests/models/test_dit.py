@@ -7,6 +7,7 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.registry import abstract_params, model_names
+from skipdit_jax.typing import Trunk
 
 # With the fixed table of 256 positions (spec 1; arXiv 2212.09748, table 1 rounds the first).
 PUBLISHED_COUNTS = {"DiT-XL/2": 675_129_632, "DiT-XL/2-skip": 712_369_184}
@@ -31,13 +32,13 @@ def test_published_parameter_counts(name):
 @pytest.mark.parametrize("name", PUBLISHED_FLOPS)
 def test_published_flops(name):
     costs = sd.create_model(name).costs
-    assert costs.total(0, 0) == pytest.approx(PUBLISHED_FLOPS[name], rel=0.002)
+    assert costs.total() == pytest.approx(PUBLISHED_FLOPS[name], rel=0.002)
 
 
 def test_published_ceilings():
     """Spec 2: speed ceilings by arithmetic for DiT-XL/2-skip, 250 steps, N = 2..6."""
     model = sd.create_model("DiT-XL/2-skip")
-    assert model.costs.total(4, 4) == pytest.approx(CACHED_FLOPS, rel=0.005)
+    assert model.costs.total(Trunk(4, 4)) == pytest.approx(CACHED_FLOPS, rel=0.005)
     samplers = (sd.Sampler(model, steps=250, cache=sd.SkipCache(every=n)) for n in range(2, 7))
     ceilings = [round(sampler.summary(1).ceiling, 3) for sampler in samplers]
     assert ceilings == [1.535, 1.872, 2.096, 2.273, 2.397]

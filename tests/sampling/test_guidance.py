@@ -32,7 +32,10 @@ def small():
         "DiT-S/2-skip", depth=4, hidden_size=16, num_heads=2, input_size=4, num_classes=5
     )
     params = sd.init_params(model, jax.random.key(0))
-    return model, jax.tree.map(lambda a: a + 0.1, params)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    return model, jax.tree.unflatten(tree, noisy)
 
 
 def draw(small, guidance):

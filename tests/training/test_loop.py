@@ -1,0 +1,152 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from skipdit_jax.checkpoints.store import Store, latest_step, read_metadata, restore
+from skipdit_jax.training.logs import JsonLog, read_log
+from skipdit_jax.training.loop import DivergedError, LoopConfig, train
+from skipdit_jax.training.state import from_items, to_items
+from tests.training import toy
+
+
+def run(state, step, batches, steps, **options):
+    """Trains and returns (state, records, saves)."""
+    records, saves = [], []
+
+    def save(done, state):
+        saves.append((done, int(state.step)))
+
+    config = LoopConfig(**{"steps": steps, "log_every": 2, "checkpoint_every": 3, **options})
+    callbacks = {"save": save, "log": records.append, "learning_rate": lambda step: 0.5 * step}
+    return train(state, step, batches, config, **callbacks), records, saves
+
+
+def test_logs_and_saves_on_time_and_at_the_end():
+    state, records, saves = run(*toy.training(), toy.batches(), 7)
+    assert [record["step"] for record in records] == [2, 4, 6, 7]
+    assert saves == [(3, 3), (6, 6), (7, 7)]
+    assert int(state.step) == 7
+    assert [record["lr"] for record in records] == [0.5, 1.5, 2.5, 3.0]
+    assert json.loads(json.dumps(records)) == records
+
+
+def test_records_are_means_of_their_steps():
+    _, single, _ = run(*toy.training(), toy.batches(), 4, log_every=1)
+    _, double, _ = run(*toy.training(), toy.batches(), 4)
+    for name in ("loss", "mse", "vb", "grad_norm"):
+        values = np.array([record[name] for record in single]).reshape(2, 2).mean(1)
+        np.testing.assert_allclose([record[name] for record in double], values, rtol=1e-6)
+
+
+def test_a_finished_run_does_nothing():
+    state, step = toy.training()
+    state, *_ = run(state, step, toy.batches(), 2)
+    _, records, saves = run(state, step, toy.batches(), 2)
+    assert (records, saves) == ([], [])
+
+
+@pytest.mark.parametrize("bad", [5, 6])
+def test_a_loss_that_is_not_finite_stops_before_the_next_save_and_names_its_step(bad):
+    batches = list(itertools.islice(toy.batches(), 8))
+    batches[bad - 1]["image"] = np.full_like(batches[bad - 1]["image"], np.nan)
+    saves = []
+    config = LoopConfig(steps=8, log_every=100, checkpoint_every=3)
+    with pytest.raises(DivergedError, match=f"step {bad}: loss nan"):
+        train(
+            *toy.training(),
+            iter(batches),
+            config,
+            learning_rate=lambda step: 0,
+            save=lambda done, state: saves.append(done),
+            log=saves.append,
+        )
+    assert saves == [3]
+
+
+@pytest.mark.parametrize("name", ["steps", "log_every", "checkpoint_every"])
+def test_bad_lengths_are_named(name):
+    with pytest.raises(ValueError, match=f"{name}: got 0"):
+        LoopConfig(**{"steps": 5, name: 0})
+
+
+def train_and_save(root, steps, resume):
+    """One process of a run: (state, order of the images seen)."""
+    state, step = toy.training(warmup_steps=3, schedule="cosine", clip_norm=0.5, decays=(0.9, 0.5))
+    batches, seen = toy.batches(seed=5), []
+    if resume:
+        restored = restore(root, to_items(state))
+        state = from_items(restored.items, like=state)
+        batches.set_state(restored.metadata["data"])
+
+    def watched():
+        for batch in batches:
+            seen.append(batch["image"].sum())
+            yield batch
+
+    with Store(root) as store:
+        state = train(
+            state,
+            step,
+            watched(),
+            LoopConfig(steps=steps, checkpoint_every=2),
+            learning_rate=lambda step: 0,
+            save=lambda done, state: store.save(
+                done, to_items(state), {"data": batches.get_state()}
+            ),
+            log=lambda record: None,
+        )
+    return state, seen
+
+
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path):
+    straight, order = train_and_save(tmp_path / "straight", 10, resume=False)
+    _, first = train_and_save(tmp_path / "parts", 4, resume=False)
+    resumed, second = train_and_save(tmp_path / "parts", 10, resume=True)
+    assert first + second == order
+    toy.assert_equal(resumed, straight)
+    assert latest_step(tmp_path / "parts") == 10
+
+
+def test_a_saved_state_is_not_touched_by_the_steps_that_follow(tmp_path):
+    """The save is asynchronous and the next step is given the same buffers."""
+    state, step = toy.training()
+    batches = toy.batches()
+    want = [np.asarray(leaf).copy() for leaf in _leaves(state)]
+    with Store(tmp_path / "root") as store:
+        store.save(0, to_items(state), {"note": 1})
+        for _ in range(5):
+            state, _ = step(state, next(batches))
+    fresh, _ = toy.training()
+    restored = restore(tmp_path / "root", to_items(fresh), step=0)
+    got = _leaves(from_items(restored.items, like=fresh))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert read_metadata(tmp_path / "root", 0) == restored.metadata == {"note": 1}
+
+
+def _leaves(state):
+    return [leaf for tree in (state.params, *state.ema.values()) for leaf in _flat(tree)]
+
+
+def _flat(tree):
+    return [leaf for part in tree.values() for leaf in part.values()]
+
+
+def test_log_forgets_what_a_resumed_run_will_do_again(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = JsonLog(path)
+    for step in (2, 4, 6):
+        log.write({"step": step, "loss": 0.5 * step})
+    JsonLog(path, resumed_step=4).write({"step": 6, "loss": -1.0})
+    assert [(r["step"], r["loss"]) for r in read_log(path)] == [(2, 1.0), (4, 2.0), (6, -1.0)]
+
+
+def test_log_survives_a_line_cut_short_but_not_damage(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    assert read_log(path) == [{"step": 1}]
+    path.write_text('{"st\n{"step": 1}\n')
+    with pytest.raises(ValueError, match="line 1"):
+        read_log(path)

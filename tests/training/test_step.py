@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from skipdit_jax.training.state import create_state
+from skipdit_jax.training.step import draw, update_ema
+from tests.training import toy
+
+COUNT = 20_000
+SIGMAS = 5  # of a binomial draw; one run in two million fails by chance, and the key is fixed
+
+
+def many_draws(dropout=0.1, key=0):
+    images, labels = jnp.zeros((COUNT, 1, 1, 1)), jnp.arange(COUNT, dtype=jnp.int32) % toy.CLASSES
+    options = {"num_timesteps": 20, "num_classes": toy.CLASSES, "class_dropout_prob": dropout}
+    return labels, draw(jax.random.key(key), images, labels, **options)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_labels_are_dropped_to_the_null_class_at_the_asked_rate(dropout):
+    labels, draws = many_draws(dropout)
+    dropped = np.asarray(draws.labels != labels)
+    assert (np.asarray(draws.labels)[dropped] == toy.CLASSES).all()
+    error = SIGMAS * np.sqrt(dropout * (1 - dropout) / COUNT)
+    assert abs(dropped.mean() - dropout) < error
+
+
+def test_no_dropout_keeps_every_label():
+    labels, draws = many_draws(0.0)
+    np.testing.assert_array_equal(draws.labels, labels)
+
+
+def test_timesteps_are_uniform_over_all_steps_and_noise_is_normal():
+    _, draws = many_draws()
+    counts = np.bincount(np.asarray(draws.t), minlength=20)
+    assert counts.size == 20
+    assert np.abs(counts - COUNT / 20).max() < SIGMAS * np.sqrt(COUNT / 20)
+    assert abs(float(draws.noise.mean())) < SIGMAS / np.sqrt(COUNT)
+    assert abs(float(draws.noise.var()) - 1) < SIGMAS * np.sqrt(2 / COUNT)
+
+
+def test_parts_of_a_draw_do_not_depend_on_each_other():
+    _, draws = many_draws(0.5)
+    dropped = np.asarray(draws.labels == toy.CLASSES)
+    parts = np.stack([np.asarray(draws.t), np.asarray(draws.noise).ravel(), dropped])
+    correlation = np.corrcoef(parts) - np.eye(3)
+    assert np.abs(correlation).max() < SIGMAS / np.sqrt(COUNT)
+
+
+@pytest.mark.parametrize("decay", [0.9999, 0.9, 0.0])
+def test_ema_rounds_as_numpy_does_under_jit(decay):
+    """Each product is rounded before the sum: a fused multiply-add differs in one of five."""
+    random = np.random.default_rng(0)
+    mean = random.uniform(1, 2, 1000).astype(np.float32)
+    leaf = (mean + 1e-4 * random.standard_normal(1000)).astype(np.float32)
+    want = mean * np.float32(decay) + leaf * np.float32(1 - decay)
+    got = jax.jit(update_ema, static_argnums=2)({"a": mean}, {"a": leaf}, decay)
+    np.testing.assert_array_equal(got["a"], want)
+
+
+def test_a_step_averages_the_parameters_it_made():
+    state, step = toy.training(decays=(0.9, 0.5))
+    before = jax.tree.map(np.asarray, state.ema)
+    state, _ = step(state, next(toy.batches()))
+    for name, decay in (("0.9", 0.9), ("0.5", 0.5)):
+        jax.tree.map(
+            lambda mean, old, new, d=decay: np.testing.assert_allclose(
+                mean, d * old + (1 - d) * np.asarray(new), rtol=1e-6
+            ),
+            state.ema[name],
+            before[name],
+            state.params,
+        )
+    assert int(state.step) == 1
+
+
+def test_averages_of_bfloat16_parameters_are_float32():
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), toy.params())
+    ema = create_state(half, optax.identity(), jax.random.key(0)).ema["0.9999"]
+    moved = update_ema(ema, half, 0.9999)
+    assert {leaf.dtype for leaf in jax.tree.leaves((ema, moved))} == {jnp.dtype(jnp.float32)}
+
+
+def test_steps_draw_anew_and_depend_on_the_key_alone():
+    losses = []
+    for key in (0, 0, 1):
+        state, step = toy.training()
+        state = state._replace(key=jax.random.key(key))
+        batch = next(toy.batches())
+        run = []
+        for _ in range(3):
+            state, metrics = step(state, batch)
+            run.append(float(metrics.mse))
+        losses.append(run)
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+    assert len(set(losses[0])) == 3
+
+
+def test_the_given_state_is_donated_and_nothing_recompiles():
+    optimizer, step = toy.make()
+    state = create_state(toy.params(), optimizer, jax.random.key(0))
+    batches = toy.batches()
+    first, _ = step(state, next(batches))
+    second, _ = step(first, next(batches))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(second.params))
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("decays", [(0.9, 0.9), (1.0,), (-0.1,)])
+def test_bad_decays_are_refused(decays):
+    with pytest.raises(ValueError, match="ema_decay"):
+        toy.training(decays=decays)
