@@ -30,6 +30,7 @@ from skipdit_jax.training.optimizer import (
 )
 from skipdit_jax.training.state import TrainState, create_state, from_items, to_items
 from skipdit_jax.training.step import make_train_step
+from skipdit_jax.typing import Params
 
 # What a run cannot change halfway; the rest (steps, rates, lengths) may.
 FIXED_BY_RUN = ("model", "data", "diffusion", "seed", "batch_size", "ema_decay", "trainable")
@@ -90,9 +91,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> Job:
     batches = make_data(resolved)
     options = {**resolved["model"], "dtype": resolved["dtype"]}
     model = registry.create_model(options.pop("name"), **options)
-    init_key, run_key = jax.random.split(jax.random.key(resolved["seed"]))
-    params = registry.init_params(model, init_key)
-    optimizer = make_optimizer(optimizing, params)
+    shapes = registry.abstract_params(model)
+    optimizer = make_optimizer(optimizing, shapes)
 
     def apply(params: Any, x: Any, t: Any, y: Any) -> Any:
         return model.apply({"params": params}, x, t, y)
@@ -103,12 +103,19 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> Job:
         optimizer,
         num_classes=model.config.num_classes,
         class_dropout_prob=model.config.class_dropout_prob,
-        mask=trainable_mask(params, optimizing.trainable) if optimizing.trainable else None,
+        mask=trainable_mask(shapes, optimizing.trainable) if optimizing.trainable else None,
     )
-    state = create_state(params, optimizer, run_key, (resolved["ema_decay"],))
-    restored = find_checkpoint(workdir / "checkpoints", state, resolved)
-    if restored is not None:
-        state = from_items(restored.items, like=state)
+    init_key, run_key = jax.random.split(jax.random.key(resolved["seed"]))
+
+    def first_state(params: Params) -> TrainState:
+        return create_state(params, optimizer, run_key, (resolved["ema_decay"],))
+
+    abstract = jax.eval_shape(lambda params: to_items(first_state(params)), shapes)
+    restored = find_checkpoint(workdir / "checkpoints", abstract, resolved)
+    if restored is None:
+        state = first_state(registry.init_params(model, init_key))
+    else:
+        state = from_items(restored.items, like=run_key)
         batches.set_state(restored.metadata["data"])
     workdir.mkdir(parents=True, exist_ok=True)
     _write(workdir / "config.json", json.dumps(resolved, indent=2) + "\n")
@@ -134,8 +141,8 @@ def make_data(resolved: Record) -> grain.DatasetIterator:
     return make_batches(source, batch_size=resolved["batch_size"], seed=resolved["seed"])
 
 
-def find_checkpoint(root: Path, state: TrainState, resolved: Record) -> store.Restored | None:
-    """Reads the newest checkpoint, or returns None where there is none.
+def find_checkpoint(root: Path, abstract: store.Items, resolved: Record) -> store.Restored | None:
+    """Reads the newest checkpoint into these shapes, or returns None where there is none.
 
     Raises:
       ValueError: it was made with another model, seed, data or batch size: the run would not be
@@ -150,7 +157,7 @@ def find_checkpoint(root: Path, state: TrainState, resolved: Record) -> store.Re
             raise ValueError(
                 f"{root}: {name} was {saved[name]}, now {resolved[name]}: use another --workdir"
             )
-    return store.restore(root, to_items(state), step)
+    return store.restore(root, abstract, step)
 
 
 def _flat_names(resolved: Record) -> Record:

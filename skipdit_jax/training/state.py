@@ -76,12 +76,12 @@ def to_items(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "ema": state.ema, "train": rest}
 
 
-def from_items(items: dict[str, Any], like: TrainState) -> TrainState:
-    """Joins what `to_items` split; `like` says which kind of key the run has."""
+def from_items(items: dict[str, Any], like: PRNGKey) -> TrainState:
+    """Joins what `to_items` split; the key becomes one of the kind of `like`, typed or raw."""
     rest = items["train"]
     key = rest["key"]
-    if jnp.issubdtype(like.key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key, impl=jax.random.key_impl(like.key))
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key, impl=jax.random.key_impl(like))
     return TrainState(rest["step"], items["params"], items["ema"], rest["opt_state"], key)
 
 

@@ -77,7 +77,7 @@ def train_and_save(root, steps, resume):
     batches, seen = toy.batches(seed=5), []
     if resume:
         restored = restore(root, to_items(state))
-        state = from_items(restored.items, like=state)
+        state = from_items(restored.items, like=state.key)
         batches.set_state(restored.metadata["data"])
 
     def watched():
@@ -120,7 +120,7 @@ def test_a_saved_state_is_not_touched_by_the_steps_that_follow(tmp_path):
             state, _ = step(state, next(batches))
     fresh, _ = toy.training()
     restored = restore(tmp_path / "root", to_items(fresh), step=0)
-    got = _leaves(from_items(restored.items, like=fresh))
+    got = _leaves(from_items(restored.items, like=fresh.key))
     for a, b in zip(got, want, strict=True):
         np.testing.assert_array_equal(a, b)
     assert read_metadata(tmp_path / "root", 0) == restored.metadata == {"note": 1}

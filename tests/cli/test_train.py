@@ -1,0 +1,195 @@
+"""train.py: the digits from a config file to weights that can be loaded, and bad input."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from configs import digits_plain, digits_skip
+from skipdit_jax import registry
+from skipdit_jax.checkpoints import fill, open_checkpoint, read_config
+from skipdit_jax.cli import train
+from skipdit_jax.training.logs import read_log
+from skipdit_jax.trees import flatten
+
+# ml_collections 1.1 loads config files that way.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning")
+
+CONFIG = digits_skip.__file__
+TINY = {
+    "steps": 4,
+    "batch_size": 4,
+    "warmup_steps": 1,
+    "log_every": 2,
+    "checkpoint_every": 2,
+    "model.depth": 2,
+    "model.hidden_size": 8,
+    "model.num_heads": 2,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Programs are shared by the tests of this file, as they are by the runs of a user."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: jax.config.values[name] for name in options}
+    for values in (options, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is options:
+            yield
+
+
+def flags_of(workdir, config=CONFIG, **changes):
+    values = {**TINY, **{name.replace("__", "."): value for name, value in changes.items()}}
+    overrides = [f"--config.{name}={value}" for name, value in values.items()]
+    return [f"--config={config}", f"--workdir={workdir}", *overrides]
+
+
+def refused(capsys, flags):
+    """The one line that bad input ends with."""
+    with pytest.raises(SystemExit) as caught:
+        train.main(flags)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("train.py: error: ")
+    return err
+
+
+def weights(path):
+    """(config fields, parameters) of a native file."""
+    checkpoint = open_checkpoint(path)
+    fields = read_config(checkpoint)
+    expected = registry.abstract_params(registry.build("dit", fields))
+    return fields, fill(checkpoint, expected, fields)
+
+
+def test_trains_saves_and_resumes_to_the_same_weights(tmp_path, capsys):
+    straight, parts = tmp_path / "straight", tmp_path / "parts"
+    # A cosine rate depends on the length of the run, so that is the same and the first part dies.
+    assert train.main(flags_of(straight, lr_schedule="constant")) == 0
+    assert train.main(flags_of(parts, lr_schedule="constant", steps=2)) == 0
+    capsys.readouterr()
+    assert train.main(flags_of(parts, lr_schedule="constant")) == 0
+    assert f"resuming {parts} at step 2" in capsys.readouterr().out
+    _, want = weights(straight / "ema.safetensors")
+    fields, got = weights(parts / "ema.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+    assert (fields["depth"], fields["hidden_size"], fields["skip"]) == (2, 8, True)
+    records = read_log(parts / "metrics.jsonl")
+    assert [record["step"] for record in records] == [2, 4]
+    losses = [[r["loss"] for r in read_log(run / "metrics.jsonl")] for run in (straight, parts)]
+    assert losses[0] == losses[1]
+    assert json.loads((parts / "config.json").read_text())["model"]["depth"] == 2
+
+
+def test_weights_know_how_they_were_made(tmp_path):
+    assert train.main(flags_of(tmp_path / "run")) == 0
+    metadata = open_checkpoint(tmp_path / "run" / "ema.safetensors").metadata
+    assert metadata["diffusion"] == digits_skip.get_config().diffusion.to_dict()
+    assert metadata["training"]["step"] == TINY["steps"]
+    assert metadata["training"]["config"]["seed"] == 0
+
+
+def test_stage_one_moves_only_what_it_names(tmp_path):
+    flags = flags_of(tmp_path / "run", trainable="('^skip_fusions_',)", steps=2, ema_decay=0.0)
+    assert train.main(flags) == 0
+    _, got = weights(tmp_path / "run" / "ema.safetensors")
+    model = registry.create_model(
+        "DiT-S/2-skip",
+        depth=2,
+        hidden_size=8,
+        num_heads=2,
+        input_size=8,
+        in_channels=1,
+        num_classes=10,
+    )
+    start = flatten(registry.init_params(model, jax.random.split(jax.random.key(0))[0]))
+    moved = {path for path, leaf in flatten(got).items() if (leaf != start[path]).any()}
+    # The head is zero at the start, so the first gradient behind it is zero too.
+    assert all(path.startswith("skip_fusions_") for path in moved)
+
+
+def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
+    flags = flags_of(tmp_path / "run", lr=1e30, clip_norm=0.0, steps=20, checkpoint_every=20)
+    assert train.main(flags) == train.DIVERGED
+    assert capsys.readouterr().err.startswith("train.py: step ")
+    assert not (tmp_path / "run" / "ema.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model__name": "DiT-Z/2"}, "unknown model 'DiT-Z/2'"),
+        ({"model__depth": 3}, "depth 3 must be even"),
+        ({"model__hidden_size": 9}, "hidden_size 9"),
+        ({"diffusion__schedule": "nosuch"}, "nosuch"),
+        ({"data__name": "imagenet"}, "data.name: got 'imagenet'"),
+        ({"data__split": "val"}, "data.split: got 'val'"),
+        ({"lr": -1.0}, "lr: got -1.0"),
+        ({"lr_schedule": "step"}, "lr_schedule: got 'step'"),
+        ({"steps": 0}, "steps: got 0"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"warmup_steps": 99}, "warmup_steps: got 99"),
+        ({"ema_decay": 1.5}, "ema_decay: got [1.5]"),
+        ({"trainable": "('blocks_9',)"}, "'blocks_9' matches no parameter"),
+        ({"dtype": "float8"}, "float8"),
+        ({"stepz": 3}, "stepz"),
+        ({"steps": "many"}, "many"),
+        ({"config": "nosuch.py"}, "nosuch.py"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, changes, words):
+    assert words in refused(capsys, flags_of(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_are_asked_for(capsys):
+    assert "--workdir" in refused(capsys, [f"--config={CONFIG}"])
+    assert "--config" in refused(capsys, ["--workdir=run"])
+    assert "extra" in refused(capsys, [*flags_of("run"), "extra"])
+    assert "nosuch" in refused(capsys, ["--nosuch=1"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("model__hidden_size", 16), ("seed", 1)])
+def test_a_run_folder_of_another_config_is_refused(tmp_path, capsys, name, value):
+    assert train.main(flags_of(tmp_path / "run")) == 0
+    before = (tmp_path / "run" / "config.json").read_text()
+    capsys.readouterr()
+    err = refused(capsys, flags_of(tmp_path / "run", **{name: value}))
+    assert f"{name.split('__')[0]} was" in err
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
+def test_a_file_where_the_run_folder_should_be_is_named(tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    assert "run" in refused(capsys, flags_of(tmp_path / "run"))
+
+
+def test_config_files_with_wrong_names_are_refused(tmp_path, capsys):
+    lines = "from configs.digits_skip import get_config as base\ndef get_config():\n"
+    lines += "  config = base()\n  config.learning_rate = 1.0\n  del config.lr\n  return config\n"
+    (tmp_path / "config.py").write_text(lines)
+    flags = [f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"]
+    err = refused(capsys, flags)
+    assert "missing ['lr']" in err
+    assert "unknown ['learning_rate']" in err
+
+
+def test_help_says_how(capsys):
+    assert train.main(["--help"]) == 0
+    assert "--config FILE.py --workdir RUN" in capsys.readouterr().out
+
+
+def test_the_twins_differ_by_the_skips_alone():
+    skip, plain = digits_skip.get_config(), digits_plain.get_config()
+    assert (skip.model.name, plain.model.name) == ("DiT-S/2-skip", "DiT-S/2")
+    plain.model.name = skip.model.name
+    assert plain.to_dict() | {"sampling": None} == skip.to_dict() | {"sampling": None}
