@@ -36,7 +36,7 @@ class Linear(nn.Module):
         )
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
         out_dtype = self.dtype if self.out_dtype is None else self.out_dtype
-        product = jnp.matmul(
-            x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=out_dtype
-        )
-        return product + bias.astype(out_dtype).reshape((1,) * (x.ndim - 1) + (self.features,))
+        # One axis of rows: XLA on CPU contracts the two row axes of a gradient slowly.
+        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        product = jnp.matmul(rows, kernel.astype(self.dtype), preferred_element_type=out_dtype)
+        return (product + bias.astype(out_dtype)[None]).reshape(*x.shape[:-1], self.features)
