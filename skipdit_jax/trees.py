@@ -1,10 +1,9 @@
-"""Path names of nested parameter dicts: flatten, rebuild, choose by name, compare.
+"""Path names of nested parameter dicts: flatten, rebuild, compare.
 
 A path joins the keys from the root with slashes: "blocks_0/attn/qkv/kernel".
 """
 
 import fnmatch
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -54,26 +53,6 @@ def matches_glob(name: str, patterns: Iterable[str]) -> bool:
     True
     """
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def glob_mask(tree: Mapping[str, Any], patterns: Iterable[str]) -> dict[str, Any]:
-    """Returns the tree with True at the leaves whose path fits a shell pattern, else False.
-
-    >>> glob_mask({"blocks_0": {"bias": 0}, "skip_fusions_0": {"bias": 0}}, ["skip_*"])
-    {'blocks_0': {'bias': False}, 'skip_fusions_0': {'bias': True}}
-    """
-    chosen = tuple(patterns)
-    return unflatten({path: matches_glob(path, chosen) for path in flatten(tree)})
-
-
-def regex_mask(tree: Mapping[str, Any], pattern: str) -> dict[str, Any]:
-    """Returns the tree with True at the leaves whose whole path the expression matches.
-
-    >>> regex_mask({"a": {"kernel": 0, "bias": 0}}, r".*/kernel")
-    {'a': {'bias': False, 'kernel': True}}
-    """
-    compiled = re.compile(pattern)
-    return unflatten({path: compiled.fullmatch(path) is not None for path in flatten(tree)})
 
 
 class Misfits(NamedTuple):

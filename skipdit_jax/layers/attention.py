@@ -61,7 +61,9 @@ def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto") -> Heads:
     chosen: Any = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
     if chosen == "fold":
         return fold_attention(q, k, v)
-    return jax.nn.dot_product_attention(q, k, v, implementation=chosen)
+    # Its float32 softmax meets bf16 values: JAX mixes them on purpose, strict promotion forbids it.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(q, k, v, implementation=chosen)
 
 
 class SelfAttention(nn.Module):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from skipdit_jax.compiler import COMPILER_OPTIONS
 from skipdit_jax.diffusion.gaussian import q_sample, take
 from skipdit_jax.diffusion.losses import Losses, training_losses
 from skipdit_jax.diffusion.schedules import Diffusion
@@ -20,10 +21,6 @@ from skipdit_jax.typing import Labels, Latents, Params, PRNGKey
 
 Apply = Callable[[Params, Latents, Float[Array, "B"], Labels], Latents]
 LossFn = Callable[..., tuple[Float[Array, ""], Losses]]
-
-# XLA would otherwise concatenate the adaLN weights of all blocks inside every step on a GPU
-# (jax-notes, section 2); ignored on other devices.
-COMPILER_OPTIONS = {"xla_gpu_dot_merger_threshold_mb": "0"}
 
 
 class Draws(NamedTuple):

@@ -120,7 +120,9 @@ def test_recorded_arguments_are_inert_data(golden):
 def test_recorded_files_are_read_as_torch_reads_them(golden):
     torch = pytest.importorskip("torch", reason="torch is not installed: nothing to compare with")
     torch.serialization.add_safe_globals([__import__("argparse").Namespace])
-    for path in sorted(golden.glob("*.pt")):
+    paths = sorted(golden.glob("*.pt"))
+    assert paths
+    for path in paths:
         compare_with_torch(torch, read_torch_file(path), torch.load(path, weights_only=True))
 
 

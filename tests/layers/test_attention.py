@@ -13,9 +13,12 @@ def heads(dtype=jnp.float32):
     return [jax.random.normal(key, (2, 5, 3, 8), dtype) for key in keys]
 
 
-def test_implementations_agree():
-    q, k, v = heads()
-    np.testing.assert_allclose(attend(q, k, v, "fold"), attend(q, k, v, "xla"), atol=1e-6)
+@pytest.mark.parametrize(("dtype", "atol"), [(jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)])
+def test_implementations_agree(dtype, atol):
+    q, k, v = heads(dtype)
+    fold, xla = attend(q, k, v, "fold"), attend(q, k, v, "xla")
+    assert fold.dtype == xla.dtype == dtype
+    np.testing.assert_allclose(*(np.asarray(a, np.float32) for a in (fold, xla)), atol=atol)
 
 
 def test_uniform_weights_average_the_values():
