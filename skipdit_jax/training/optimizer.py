@@ -15,7 +15,7 @@ import optax
 from skipdit_jax import trees
 from skipdit_jax.typing import Params
 
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,15 @@ class OptimizerConfig:
 
     Attributes:
       lr: peak learning rate.
-      schedule: after warm-up, "constant" or "cosine" (down to `lr * final_fraction` at `steps`).
+      schedule: after warm-up, "constant", "cosine" or "linear" (both down to
+        `lr * final_fraction` at `steps`).
       steps: length of the run, where a decaying schedule ends.
       warmup_steps: steps of linear rise from 0 to `lr`.
       final_fraction: last learning rate of a decaying schedule, as a fraction of `lr`.
       beta1, beta2, eps: of Adam.
       weight_decay: decoupled, on all trainable parameters.
       clip_norm: gradients are scaled down to this global norm; 0 leaves them alone.
+      clip_from: first step that clips; Latte lets a run settle before (arXiv 2401.03048).
       trainable: regular expressions searched in parameter paths such as "blocks_0/attn/qkv/kernel".
         A parameter that matches one is trained; none given trains all. Frozen parameters take no
         optimiser memory.
@@ -46,6 +48,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float = 0.0
+    clip_from: int = 0
     trainable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class OptimizerConfig:
             raise ValueError(f"lr: got {self.lr}, want a positive number")
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(f"warmup_steps: got {self.warmup_steps}, want 0..{self.steps - 1}")
-        for name in ("final_fraction", "weight_decay", "clip_norm"):
+        for name in ("final_fraction", "weight_decay", "clip_norm", "clip_from"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, want 0 or more")
         for name in ("beta1", "beta2"):
@@ -68,6 +71,8 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
     decay_steps = config.steps - config.warmup_steps
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(config.lr, decay_steps, config.final_fraction)
+    elif config.schedule == "linear":
+        after = optax.linear_schedule(config.lr, config.lr * config.final_fraction, decay_steps)
     else:
         after = optax.constant_schedule(config.lr)
     if not config.warmup_steps:
@@ -104,7 +109,6 @@ def make_optimizer(config: OptimizerConfig, params: Params) -> optax.GradientTra
       config: see `OptimizerConfig`.
       params: the parameter tree (arrays or `ShapeDtypeStruct`), read for its paths only.
     """
-    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     adamw = optax.adamw(
         make_schedule(config),
         config.beta1,
@@ -112,7 +116,7 @@ def make_optimizer(config: OptimizerConfig, params: Params) -> optax.GradientTra
         config.eps,
         weight_decay=config.weight_decay,
     )
-    transform = optax.chain(*parts, adamw)
+    transform = optax.chain(*_clipping(config), adamw)
     if not config.trainable:
         return _with_promotion(transform)
     labels = jax.tree.map(
@@ -120,6 +124,15 @@ def make_optimizer(config: OptimizerConfig, params: Params) -> optax.GradientTra
     )
     transforms = {"train": transform, "frozen": optax.set_to_zero()}
     return _with_promotion(optax.partition(transforms, labels))
+
+
+def _clipping(config: OptimizerConfig) -> list[optax.GradientTransformation]:
+    if not config.clip_norm:
+        return []
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    if not config.clip_from:
+        return [clip]
+    return [optax.conditionally_transform(clip, lambda step: step >= config.clip_from)]
 
 
 def _with_promotion(transform: optax.GradientTransformation) -> optax.GradientTransformation:
