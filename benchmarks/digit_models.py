@@ -74,12 +74,13 @@ def load_subject(source: Path, flags: argparse.Namespace) -> Subject:
     shape, classes = model.config.sample_shape, model.config.num_classes
     if (shape, classes) != ((IMAGE_SIZE, IMAGE_SIZE, 1), NUM_CLASSES):
         raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted (8, 8, 1) of 10")
-    recipe = read_recipe(checkpoint)
+    diffusion = read_diffusion(checkpoint, model)
+    recipe = read_recipe(checkpoint, diffusion)
     recommended = {name: getattr(recipe, name) for name in ("steps", "method", "guidance", "eta")}
     recommended["clip"] = True if recipe.clip is None else recipe.clip  # as sample.py does pixels
     typed = {name: getattr(flags, name) for name in recommended}
     options = {name: recommended[name] if typed[name] is None else typed[name] for name in typed}
-    options["diffusion"] = read_diffusion(checkpoint, model)
+    options["diffusion"] = diffusion
     return Subject(model, load_opened(checkpoint, model), options)
 
 

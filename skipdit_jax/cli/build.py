@@ -65,8 +65,9 @@ def prepare(options: Options) -> Job:
     checkpoint = _open(options, entry)
     model = make_model(options, entry, checkpoint)
     pixels = model.config.in_channels in PIXEL_CHANNELS
-    recipe = read_recipe(checkpoint)
-    settings = make_settings(options, entry, recipe, read_diffusion(checkpoint, model), model)
+    diffusion = read_diffusion(checkpoint, model)
+    recipe = read_recipe(checkpoint, diffusion)
+    settings = make_settings(options, entry, recipe, diffusion, model)
     labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
     settings.sampler(model)  # made once more to run; here it finds what the model cannot follow
     if options.compare and not model.num_skips:

@@ -14,6 +14,7 @@ import flax.linen as nn
 from skipdit_jax.caching.policy import SkipCache
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import default_diffusion
 
 
@@ -45,6 +46,8 @@ class Recipe:
         """Raises ValueError for what only this class could find."""
         if self.num_samples < 1:
             raise ValueError(f"num_samples is {self.num_samples}, wanted 1 or more")
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}, wanted one of {', '.join(METHODS)}")
 
     def skip_cache(self) -> SkipCache | None:
         """The recommended caching policy."""
@@ -53,8 +56,12 @@ class Recipe:
         return dataclasses.replace(SkipCache.parse(self.cache), branch=self.branch)
 
 
-def read_recipe(checkpoint: Checkpoint | None) -> Recipe:
+def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion) -> Recipe:
     """Reads what the checkpoint recommends, or gives the published settings.
+
+    Args:
+      checkpoint: opened, or None.
+      diffusion: the process whose steps the recipe chooses from.
 
     Raises:
       CheckpointError: the metadata cannot be understood.
@@ -72,6 +79,8 @@ def read_recipe(checkpoint: Checkpoint | None) -> Recipe:
             }
         )
         recipe.skip_cache()
+        if checkpoint is not None:
+            diffusion.respace(recipe.steps)
     except (TypeError, ValueError, AttributeError) as error:
         raise _misfit(checkpoint, "sampling", error) from error
     return recipe

@@ -20,7 +20,7 @@ from skipdit_jax.layers.linear import Linear
 from skipdit_jax.layers.mlp import Mlp
 from skipdit_jax.layers.modulation import gated, modulate, modulation_linear, modulation_vectors
 from skipdit_jax.layers.positions import sincos_2d
-from skipdit_jax.models.stack import run_stages
+from skipdit_jax.models.stack import REMATS, remat_block, run_stages
 from skipdit_jax.typing import Costs, Skips
 
 DTYPES = ("float32", "bfloat16")
@@ -52,6 +52,7 @@ class DiTConfig:
       dtype: compute type, "float32" or "bfloat16". Norms, softmax and modulation stay float32.
       param_dtype: type of the stored weights.
       attention: "auto", "xla", "cudnn" or "fold".
+      remat: what training keeps of each block for its backward pass, see `stack.remat_block`.
     """
 
     input_size: int | tuple[int, int] = 32
@@ -68,6 +69,7 @@ class DiTConfig:
     dtype: str = "float32"
     param_dtype: str = "float32"
     attention: str = "auto"
+    remat: str = "none"
 
     def __post_init__(self):
         """Raises ValueError, naming the field, for values that describe no model."""
@@ -104,6 +106,7 @@ class DiTConfig:
                 self.attention in IMPLEMENTATIONS,
                 f"attention is {self.attention!r}, wanted one of {IMPLEMENTATIONS}",
             ),
+            (self.remat in REMATS, f"remat is {self.remat!r}, wanted one of {tuple(REMATS)}"),
         )
         for holds, message in checks:
             if not holds:
@@ -224,7 +227,8 @@ class DiT(nn.Module):
         if config.num_classes:
             rows = config.num_classes + config.has_null_class
             self.y_embedder = LabelEmbedder(rows, width, types["param_dtype"])
-        self.blocks = [DiTBlock(config) for _ in range(config.depth)]
+        block = remat_block(DiTBlock, config.remat)
+        self.blocks = [block(config) for _ in range(config.depth)]
         self.skip_fusions = [SkipFusion(**types) for _ in range(self.num_skips)]
         self.final_layer = FinalLayer(config)
 

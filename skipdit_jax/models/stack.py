@@ -5,9 +5,29 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jaxtyping import Array
 
 from skipdit_jax.typing import Hidden, Params, Skips, StagedModel
+
+REMATS = {
+    "none": None,
+    "blocks": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+"""What a block keeps for its backward pass, by name; see `remat_block`."""
+
+
+def remat_block(block: type[nn.Module], remat: str) -> type[nn.Module]:
+    """Makes a kind of block trade memory for time in training; parameters and output stay.
+
+    Args:
+      block: the module class of a stage.
+      remat: "none" keeps all intermediates; "blocks" keeps only what enters a block and computes it
+        again in the backward pass (a third more work); "dots" keeps the results of its linears too.
+    """
+    policy = REMATS[remat]
+    return block if policy is None else nn.remat(block, policy=policy)
 
 
 def run_stages(

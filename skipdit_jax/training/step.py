@@ -10,31 +10,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from skipdit_jax.compiler import COMPILER_OPTIONS
 from skipdit_jax.diffusion.gaussian import q_sample, take
 from skipdit_jax.diffusion.losses import Losses, training_losses
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.training.draws import Draws, TimestepSampler, draw, uniform
+from skipdit_jax.training.ema import ema_decay_at, update_ema
 from skipdit_jax.training.state import TrainState
-from skipdit_jax.typing import Labels, Latents, Params, PRNGKey
+from skipdit_jax.typing import Labels, Latents, Params
 
 Apply = Callable[[Params, Latents, Float[Array, "B"], Labels], Latents]
 LossFn = Callable[..., tuple[Float[Array, ""], Losses]]
-
-
-class Draws(NamedTuple):
-    """The chance in one step.
-
-    Attributes:
-      t: indices into the diffusion's steps, int32 [B].
-      noise: standard normal, like the images.
-      labels: class labels int32 [B], some of them replaced by the null class.
-    """
-
-    t: Int[Array, "B"]
-    noise: Latents
-    labels: Labels
 
 
 class Metrics(NamedTuple):
@@ -44,26 +32,6 @@ class Metrics(NamedTuple):
     mse: Float[Array, ""]
     vb: Float[Array, ""]
     grad_norm: Float[Array, ""]
-
-
-def draw(
-    key: PRNGKey,
-    images: Latents,
-    labels: Labels,
-    *,
-    num_timesteps: int,
-    num_classes: int,
-    class_dropout_prob: float,
-) -> Draws:
-    """Draws uniform timesteps, noise, and which labels become the null class `num_classes`."""
-    t_key, noise_key, drop_key = jax.random.split(key, 3)
-    batch = labels.shape
-    drop = jax.random.uniform(drop_key, batch) < class_dropout_prob
-    return Draws(
-        t=jax.random.randint(t_key, batch, 0, num_timesteps),
-        noise=jax.random.normal(noise_key, images.shape),
-        labels=jnp.where(drop, jnp.int32(num_classes), labels),
-    )
 
 
 def make_loss(apply: Apply, diffusion: Diffusion, mask: Params | None = None) -> LossFn:
@@ -91,47 +59,72 @@ def make_loss(apply: Apply, diffusion: Diffusion, mask: Params | None = None) ->
 
 
 def make_update(
-    loss: LossFn, optimizer: optax.GradientTransformation
+    loss: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    ema_warmup: bool = False,
 ) -> Callable[[TrainState, Latents, Draws], tuple[TrainState, Metrics]]:
-    """Returns update(state, images, draws) -> next state and metrics, a pure function."""
+    """Returns update(state, images, draws) -> next state and metrics, a pure function.
+
+    Args:
+      loss: see `make_loss`.
+      optimizer: see `optimizer.make_optimizer`.
+      accumulate: the batch is worked off in this many equal parts, whose gradients are averaged.
+      ema_warmup: averages forget their start faster, see `ema.ema_decay_at`.
+    """
 
     def update(state: TrainState, images: Latents, draws: Draws) -> tuple[TrainState, Metrics]:
-        (mean, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params, images, draws)
+        (mean, terms), grads = mean_gradient(loss, state.params, images, draws, accumulate)
         metrics = Metrics(mean, jnp.mean(terms.mse), jnp.mean(terms.vb), optax.tree.norm(grads))
-        return apply_gradients(state, grads, optimizer), metrics
+        return apply_gradients(state, grads, optimizer, ema_warmup), metrics
 
     return update
 
 
+def mean_gradient(
+    loss: LossFn, params: Params, images: Latents, draws: Draws, parts: int = 1
+) -> tuple[tuple[Array, Losses], Params]:
+    """Returns ((mean loss, terms), gradient) of a batch, worked off in equal parts one by one.
+
+    Raises:
+      ValueError: the batch cannot be cut into that many equal parts.
+    """
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    if parts == 1:
+        return gradient(params, images, draws)
+    if len(images) % parts:
+        raise ValueError(f"accumulate: {parts} parts of a batch of {len(images)}, want equal parts")
+
+    def cut(leaf: Array) -> Array:
+        # Part i takes rows i, i + parts, ...: where a mesh splits the rows, every device has some.
+        return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+
+    def add(total: Params, part: tuple[Latents, Draws]) -> tuple[Params, tuple[Array, Losses]]:
+        found, grads = gradient(params, *part)
+        return jax.tree.map(jnp.add, total, grads), found
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    total, (means, terms) = jax.lax.scan(add, zeros, jax.tree.map(cut, (images, draws)))
+    return (jnp.mean(means), terms), jax.tree.map(lambda leaf: leaf / parts, total)
+
+
 def apply_gradients(
-    state: TrainState, grads: Params, optimizer: optax.GradientTransformation
+    state: TrainState,
+    grads: Params,
+    optimizer: optax.GradientTransformation,
+    ema_warmup: bool = False,
 ) -> TrainState:
     """Moves the parameters, then every average towards them."""
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = {name: update_ema(mean, params, float(name)) for name, mean in state.ema.items()}
+    ema = {}
+    for name, mean in state.ema.items():
+        decay = float(name)
+        ema[name] = update_ema(
+            mean, params, ema_decay_at(state.step, decay) if ema_warmup else decay
+        )
     return TrainState(state.step + 1, params, ema, opt_state, state.key)
-
-
-def update_ema(ema: Params, params: Params, decay: float) -> Params:
-    """Returns decay * ema + (1 - decay) * params, in float32, each product rounded by itself.
-
-    Rounding as the original does keeps averages equal to its own for the whole run.
-    """
-    return jax.tree.map(
-        lambda mean, leaf: _unfused_add(mean * decay, leaf.astype(jnp.float32) * (1 - decay)),
-        ema,
-        params,
-    )
-
-
-def _unfused_add(a: Array, b: Array) -> Array:
-    """Sums two products; the test, which changes nothing, gives both a second use.
-
-    XLA drops optimization barriers on CPU, and LLVM then contracts a product that is only added
-    into a fused multiply-add: measured, one unit in the last place per step at a decay of 0.9999.
-    """
-    return jnp.where(jnp.isnan(a) | jnp.isnan(b), jnp.nan, a + b)
 
 
 def make_train_step(
@@ -142,6 +135,9 @@ def make_train_step(
     num_classes: int,
     class_dropout_prob: float,
     mask: Params | None = None,
+    sample_timesteps: TimestepSampler = uniform,
+    accumulate: int = 1,
+    ema_warmup: bool = False,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """Returns the jitted step(state, batch) -> (state, metrics); the given state is donated.
 
@@ -152,10 +148,15 @@ def make_train_step(
       num_classes: classes without the null class; 0 trains without conditions.
       class_dropout_prob: probability of replacing a label by the null class `num_classes`.
       mask: tree of bools from `optimizer.trainable_mask`, or None to train all.
+      sample_timesteps: see `draws.TIMESTEP_SAMPLERS`.
+      accumulate: see `make_update`.
+      ema_warmup: see `make_update`.
 
     The batch holds "image" float32 [B,H,W,C] in [-1, 1] and "label" int32 [B].
     """
-    update = make_update(make_loss(apply, diffusion, mask), optimizer)
+    update = make_update(
+        make_loss(apply, diffusion, mask), optimizer, accumulate=accumulate, ema_warmup=ema_warmup
+    )
     dropout = class_dropout_prob if num_classes else 0.0
 
     def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
@@ -166,6 +167,7 @@ def make_train_step(
             num_timesteps=len(diffusion.timesteps),
             num_classes=num_classes,
             class_dropout_prob=dropout,
+            sample_timesteps=sample_timesteps,
         )
         return update(state, batch["image"], draws)
 

@@ -13,9 +13,10 @@ import optax
 import pytest
 
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.training.draws import Draws
 from skipdit_jax.training.optimizer import OptimizerConfig, make_optimizer, trainable_mask
 from skipdit_jax.training.state import create_state, ema_name
-from skipdit_jax.training.step import Draws, apply_gradients, make_loss
+from skipdit_jax.training.step import apply_gradients, make_loss
 from skipdit_jax.trees import flatten
 from tests.parity import goldens
 from tests.parity.models import entries_of, model_of, params_of

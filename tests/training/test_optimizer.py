@@ -25,6 +25,15 @@ def test_rate_rises_to_its_peak_and_falls_to_the_fraction():
     np.testing.assert_allclose(rate[110], 0.2, rtol=1e-5)
 
 
+def test_a_linear_rate_falls_evenly_after_the_warm_up():
+    config = OptimizerConfig(
+        lr=2.0, schedule="linear", steps=110, warmup_steps=10, final_fraction=0.5
+    )
+    rate = np.array([float(make_schedule(config)(step)) for step in range(111)])
+    np.testing.assert_allclose(np.diff(rate[10:]), -0.01, rtol=1e-4)
+    np.testing.assert_allclose(rate[[10, 110]], (2.0, 1.0), rtol=1e-6)
+
+
 def test_constant_rate_is_the_default_from_the_first_step():
     rate = make_schedule(OptimizerConfig(lr=3e-4, steps=5))
     assert {float(rate(step)) for step in range(5)} == {3e-4}
@@ -69,6 +78,25 @@ def test_clipping_scales_the_whole_gradient():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *moves)
 
 
+def test_clipping_waits_for_its_first_step():
+    """With eps = 1 far above the gradients, AdamW's first moves are proportional to them."""
+    params = toy.params()
+    grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e-3), params)
+    options = {"clip_norm": 1e-5, "eps": 1.0, "beta1": 0.0}
+    clipped, free, late = (
+        make_optimizer(OptimizerConfig(**{**options, **change}), params)
+        for change in ({}, {"clip_norm": 0.0}, {"clip_from": 2})
+    )
+    states = [optimizer.init(params) for optimizer in (clipped, free, late)]
+    for step in range(4):
+        moves = []
+        for i, optimizer in enumerate((clipped, free, late)):
+            updates, states[i] = optimizer.update(grads, states[i], params)
+            moves.append(float(updates["body"]["bias"][0]))
+        np.testing.assert_allclose(moves[2], moves[0] if step >= 2 else moves[1], rtol=1e-2)
+        assert abs(moves[1]) > 10 * abs(moves[0])
+
+
 def test_weight_decay_shrinks_without_a_gradient():
     params = toy.params()
     optimizer = make_optimizer(OptimizerConfig(lr=0.1, weight_decay=0.5), params)
@@ -98,7 +126,8 @@ def test_patterns_that_choose_nothing_are_refused(pattern):
     [
         ("lr", 0.0),
         ("lr", float("nan")),
-        ("schedule", "linear"),
+        ("schedule", "exponential"),
+        ("clip_from", -1),
         ("warmup_steps", 10),
         ("warmup_steps", -1),
         ("clip_norm", -1.0),

@@ -1,20 +1,24 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, draw
+from skipdit_jax.training.ema import ema_decay_at, update_ema
 from skipdit_jax.training.state import create_state
-from skipdit_jax.training.step import draw, update_ema
 from tests.training import toy
 
 COUNT = 20_000
 SIGMAS = 5  # of a binomial draw; one run in two million fails by chance, and the key is fixed
 
 
-def many_draws(dropout=0.1, key=0):
+def many_draws(dropout=0.1, key=0, timesteps="uniform"):
     images, labels = jnp.zeros((COUNT, 1, 1, 1)), jnp.arange(COUNT, dtype=jnp.int32) % toy.CLASSES
     options = {"num_timesteps": 20, "num_classes": toy.CLASSES, "class_dropout_prob": dropout}
+    options["sample_timesteps"] = TIMESTEP_SAMPLERS[timesteps]
     return labels, draw(jax.random.key(key), images, labels, **options)
 
 
@@ -32,13 +36,25 @@ def test_no_dropout_keeps_every_label():
     np.testing.assert_array_equal(draws.labels, labels)
 
 
-def test_timesteps_are_uniform_over_all_steps_and_noise_is_normal():
-    _, draws = many_draws()
+@pytest.mark.parametrize("timesteps", TIMESTEP_SAMPLERS)
+def test_timesteps_are_uniform_over_all_steps_and_noise_is_normal(timesteps):
+    _, draws = many_draws(timesteps=timesteps)
     counts = np.bincount(np.asarray(draws.t), minlength=20)
     assert counts.size == 20
     assert np.abs(counts - COUNT / 20).max() < SIGMAS * np.sqrt(COUNT / 20)
     assert abs(float(draws.noise.mean())) < SIGMAS / np.sqrt(COUNT)
     assert abs(float(draws.noise.var()) - 1) < SIGMAS * np.sqrt(2 / COUNT)
+
+
+def test_stratified_timesteps_cover_every_part_of_the_range():
+    """A batch of B has one step in each B-th of the range, and every step is alike over keys."""
+    draws = jax.vmap(lambda key: TIMESTEP_SAMPLERS["stratified"](key, 5, 20))(
+        jax.random.split(jax.random.key(0), COUNT)
+    )
+    assert (np.sort(np.asarray(draws) // 4, axis=1) == np.arange(5)).all()
+    for sample in np.asarray(draws).T:
+        counts = np.bincount(sample, minlength=20)
+        assert np.abs(counts - COUNT / 20).max() < SIGMAS * np.sqrt(COUNT / 20)
 
 
 def test_parts_of_a_draw_do_not_depend_on_each_other():
@@ -108,6 +124,34 @@ def test_the_given_state_is_donated_and_nothing_recompiles():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(second.params))
     assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_gradients_are_those_of_the_whole_batch(parts):
+    whole, step = toy.training()
+    accumulated, step_by_parts = toy.training(accumulate=parts)
+    for batch in itertools.islice(toy.batches(), 3):
+        whole, metrics = step(whole, batch)
+        accumulated, of_parts = step_by_parts(accumulated, batch)
+        np.testing.assert_allclose(of_parts, metrics, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), accumulated.params, whole.params
+    )
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_refused():
+    state, step = toy.training(accumulate=3)
+    with pytest.raises(ValueError, match="accumulate: 3 parts of a batch of 4"):
+        step(state, next(toy.batches()))
+
+
+def test_a_warming_average_of_a_moving_value_forgets_its_start_sooner():
+    """After n updates with constant input, what is left of the start is the product of decays."""
+    decays = [float(ema_decay_at(jnp.int32(n), 0.99)) for n in range(2000)]
+    assert decays[0] == pytest.approx(0.1)
+    assert max(decays) == pytest.approx(0.99)
+    assert np.all(np.diff(decays) >= 0)
+    assert np.prod(decays[:50]) < 1e-3 < 0.99**50
 
 
 @pytest.mark.parametrize("decays", [(0.9, 0.9), (1.0,), (-0.1,)])

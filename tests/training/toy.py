@@ -43,13 +43,17 @@ def batches(seed=0):
     return make_batches(source(), batch_size=BATCH, seed=seed)
 
 
-def make(**options):
+def make(accumulate=1, **options):
     """(optimizer, jitted step)."""
     config = OptimizerConfig(**{"lr": 1e-2, "steps": 100, **options})
     optimizer = make_optimizer(config, params())
     mask = trainable_mask(params(), config.trainable) if config.trainable else None
     step = make_train_step(
-        apply, DIFFUSION, optimizer, num_classes=CLASSES, class_dropout_prob=DROPOUT, mask=mask
+        *(apply, DIFFUSION, optimizer),
+        num_classes=CLASSES,
+        class_dropout_prob=DROPOUT,
+        mask=mask,
+        accumulate=accumulate,
     )
     return optimizer, step
 
