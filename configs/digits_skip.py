@@ -9,30 +9,29 @@ skipdit_jax/assets/dit_digits.safetensors.
 
 import ml_collections
 
+from skipdit_jax.cli.train_config import default_config
+
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
-    config = ml_collections.ConfigDict()
-    config.steps = 6000
+    config = default_config()
+    config.steps = 5000
     config.batch_size = 64
-    config.seed = 0
 
     config.lr = 2e-3
     config.lr_schedule = "cosine"
     config.lr_final_fraction = 0.01
     config.warmup_steps = 200
-    config.beta1 = 0.9
     config.beta2 = 0.99
-    config.weight_decay = 0.0
     config.clip_norm = 1.0
     config.ema_decay = 0.999
-    config.trainable = ()
 
     config.log_every = 100
-    config.checkpoint_every = 250
-    config.dtype = "float32"
+    config.checkpoint_every = 500
+    config.sample_every = 1000
 
-    config.model = ml_collections.ConfigDict()
+    config.data.name = "digits"
+
     config.model.name = "DiT-S/2-skip"
     config.model.input_size = 8
     config.model.in_channels = 1
@@ -40,17 +39,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.hidden_size = 64
     config.model.depth = 12
     config.model.num_heads = 4
-    config.model.class_dropout_prob = 0.1
-
-    config.data = ml_collections.ConfigDict()
-    config.data.name = "digits"
-    config.data.split = "train"
-
-    config.diffusion = ml_collections.ConfigDict()
-    config.diffusion.schedule = "linear"
 
     # What sample.py does with these weights if it is not told otherwise.
-    config.sampling = ml_collections.ConfigDict()
     config.sampling.steps = "100"
     config.sampling.guidance = 1.5
     config.sampling.clip = True

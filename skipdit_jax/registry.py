@@ -14,6 +14,7 @@ from skipdit_jax.caching.policy import SkipCache
 from skipdit_jax.caching.presets import DIT_SKIP_CACHE, dit_branch
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.models.dit import PATCHES, SIZES, DiT, DiTConfig
+from skipdit_jax.sharding import FSDP, TENSOR, Rule, Rules
 from skipdit_jax.typing import Params
 
 VAE_FACTOR = 8  # pixels per latent along each side, Stable Diffusion's autoencoder
@@ -29,12 +30,14 @@ class Family(NamedTuple):
       module: makes the module from a config.
       guided_channels: how many channels guidance mixes in the published samples; None: all.
       branch: config -> the published shallow width of Skip-Cache.
+      sharding: which mesh axes split its parameters.
     """
 
     config: type
     module: Callable[[Any], nn.Module]
     guided_channels: int | None
     branch: Callable[[Any], int]
+    sharding: Rules
 
 
 class PublishedSampling(NamedTuple):
@@ -62,8 +65,25 @@ class Entry(NamedTuple):
     weights: Path | None = None
 
 
+# Column, then row: what qkv and fc1 put out in parts, proj and fc2 take in parts, so that the MLP
+# needs one sum over "tensor" (Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3). The
+# columns of qkv are [q|k|v], not heads: the partitioner moves them once more (docs/scaling.md).
+# Embeddings: 1,001 rows divide by nothing, the width does.
+DIT_SHARDING = (
+    Rule(r"(attn/qkv|mlp/fc1|modulation)/kernel$", (FSDP, TENSOR)),
+    Rule(r"(attn/proj|mlp/fc2)/kernel$", (TENSOR, FSDP)),
+    Rule(r"(t_embedder/fc\d|skip_fusions_\d+/linear|final_layer/linear)/kernel$", (FSDP, None)),
+    Rule(r"(y_embedder/embedding|x_embedder/kernel)$", (None, FSDP)),
+)
+
 FAMILIES = {
-    "dit": Family(DiTConfig, DiT, guided_channels=3, branch=lambda config: dit_branch(config.depth))
+    "dit": Family(
+        DiTConfig,
+        DiT,
+        guided_channels=3,
+        branch=lambda config: dit_branch(config.depth),
+        sharding=DIT_SHARDING,
+    )
 }
 
 _DIT_NAME = re.compile(r"DiT-(?P<size>S|B|L|XL)[/-](?P<patch>\d+)(?P<skip>-skip)?")
@@ -160,6 +180,11 @@ def family_of(model: nn.Module) -> str:
         if isinstance(model.config, family.config):
             return name
     raise ValueError(f"{type(model).__name__} belongs to no family: {', '.join(FAMILIES)}")
+
+
+def sharding_rules(model: nn.Module) -> Rules:
+    """Which mesh axes split the parameters of the model, see `sharding.shardings`."""
+    return FAMILIES[family_of(model)].sharding
 
 
 def published_sampling(model: nn.Module) -> PublishedSampling:

@@ -12,6 +12,7 @@ LAYERS = {
     "trees": 0,
     "config": 0,
     "compiler": 0,
+    "sharding": 0,
     "layers": 1,
     "caching": 1,
     "diffusion": 1,
@@ -37,7 +38,7 @@ ALLOWED = {
     "sampling": {"caching", "diffusion"},
     "training": {"diffusion", "checkpoints"},
 }
-LOWEST = {"typing", "trees", "config", "compiler"}
+LOWEST = {"typing", "trees", "config", "compiler", "sharding"}
 
 
 def imports(path):

@@ -1,10 +1,13 @@
 """Training checkpoints through orbax: a folder of steps, each written whole or not at all.
 
+Each carries the digests of its items, which are compared with what is read.
+
 Opening an orbax root creates it, and its errors tell the cause only in `__cause__`; so the folder
 is looked at first, and errors are told with their chain.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +15,14 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.errors import CheckpointError
 
 Items = dict[str, Any]
 Metadata = dict[str, Any]
 KEEP_LAST = 2
+DIGESTS = "digests"
+"""Where the metadata of a checkpoint has the digest of each item."""
 READ_ERRORS = (OSError, ValueError, KeyError, ocp.training.errors.StepNotFoundError)
 
 
@@ -28,11 +34,13 @@ class Restored:
       step: steps done when it was saved.
       items: the named trees asked for.
       metadata: the JSON-able dict saved with them.
+      skipped: one line for each newer checkpoint that could not be used.
     """
 
     step: int
     items: Items
     metadata: Metadata
+    skipped: tuple[str, ...] = ()
 
 
 class Store:
@@ -41,11 +49,21 @@ class Store:
     Use as a context manager: leaving it waits for the last save and raises its error.
     """
 
-    def __init__(self, root: Path, keep: int = KEEP_LAST):
+    def __init__(self, root: Path, keep: int = KEEP_LAST, keep_every: int = 0):
+        """Opens a folder, made if missing.
+
+        Args:
+          root: the folder.
+          keep: how many of the newest checkpoints stay.
+          keep_every: those of steps divisible by this stay too; 0 for none.
+        """
         policies = ocp.training.preservation_policies
+        newest, spaced = policies.LatestN(keep), policies.EveryNSteps(keep_every or 1)
         self._checkpointer = ocp.training.Checkpointer(
             root.absolute(),
-            preservation_policy=policies.LatestN(keep),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [newest, spaced] if keep_every else [newest]
+            ),
             cleanup_tmp_directories=True,
         )
         self._pending: Any = None
@@ -71,8 +89,9 @@ class Store:
           metadata: anything JSON can hold.
         """
         self.wait()
+        labelled = {**metadata, DIGESTS: {name: digest(tree) for name, tree in items.items()}}
         self._pending = self._checkpointer.save_checkpointables_async(
-            step, items, custom_metadata=metadata, force=True, overwrite=True
+            step, items, custom_metadata=labelled, force=True, overwrite=True
         )
 
     def wait(self) -> None:
@@ -82,12 +101,49 @@ class Store:
             self._pending = None
 
 
+def steps_in(root: Path) -> list[int]:
+    """Returns the finished steps below `root`, newest first; creates nothing."""
+    if not root.is_dir():
+        return []
+    names = (entry.name for entry in root.iterdir() if entry.is_dir())
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
 def latest_step(root: Path) -> int | None:
     """Returns the newest finished step below `root`, or None; creates nothing."""
-    if not root.is_dir():
-        return None
-    names = (entry.name for entry in root.iterdir() if entry.is_dir())
-    return max((int(name) for name in names if name.isdecimal()), default=None)
+    return next(iter(steps_in(root)), None)
+
+
+def restore_newest(
+    root: Path, abstract: Items, accept: Callable[[Metadata], None]
+) -> Restored | None:
+    """Reads the newest intact checkpoint, or returns None where there is none at all.
+
+    Args:
+      root: folder of checkpoints.
+      abstract: see `restore`.
+      accept: given the metadata before anything is read; raises what shall stop the search.
+
+    Raises:
+      CheckpointError: there are checkpoints, but none of them is intact.
+    """
+    skipped: list[str] = []
+    for step in steps_in(root):
+        try:
+            metadata = read_metadata(root, step)
+        except CheckpointError as error:
+            skipped.append(str(error))
+            continue
+        accept(metadata)
+        try:
+            found = restore(root, abstract, step)
+        except CheckpointError as error:
+            skipped.append(str(error))
+        else:
+            return dataclasses.replace(found, skipped=tuple(skipped))
+    if skipped:
+        raise CheckpointError(f"{root}: no checkpoint is intact: {'; '.join(skipped)}")
+    return None
 
 
 def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
@@ -99,7 +155,8 @@ def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
       step: which checkpoint; the newest if not given.
 
     Raises:
-      CheckpointError: no such checkpoint, or it does not fit, with orbax's own reasons.
+      CheckpointError: no such checkpoint, it does not fit (with orbax's own reasons), or it has
+        another digest than when it was saved.
     """
     found = latest_step(root) if step is None else step
     if found is None or not (root / str(found)).is_dir():
@@ -109,10 +166,14 @@ def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
     with ocp.training.Checkpointer(root.absolute()) as checkpointer:
         try:
             items = checkpointer.load_checkpointables(found, shapes)
-            metadata = checkpointer.checkpointables_metadata(found).custom_metadata
+            metadata = checkpointer.checkpointables_metadata(found).custom_metadata or {}
         except READ_ERRORS as error:
             raise CheckpointError(f"{root}/{found}: {explain(error)}") from error
-    return Restored(found, items, metadata or {})
+    digests = metadata.pop(DIGESTS, {})
+    for name, tree in items.items():
+        if digests.get(name) != digest(tree):
+            raise CheckpointError(f"{root}/{found}: {name} is not what was saved: other digest")
+    return Restored(found, items, metadata)
 
 
 def read_metadata(root: Path, step: int) -> Metadata:
@@ -123,9 +184,10 @@ def read_metadata(root: Path, step: int) -> Metadata:
     """
     with ocp.training.Checkpointer(root.absolute()) as checkpointer:
         try:
-            return checkpointer.checkpointables_metadata(step).custom_metadata or {}
+            metadata = checkpointer.checkpointables_metadata(step).custom_metadata or {}
         except READ_ERRORS as error:
             raise CheckpointError(f"{root}/{step}: {explain(error)}") from error
+    return {name: value for name, value in metadata.items() if name != DIGESTS}
 
 
 def explain(error: BaseException) -> str:

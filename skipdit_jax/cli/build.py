@@ -14,8 +14,8 @@ import numpy as np
 from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.cli.options import MAX_BATCH, Options
-from skipdit_jax.cli.outputs import Targets, choose_targets
+from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, Options
+from skipdit_jax.cli.outputs import PACKED, Targets, choose_targets
 from skipdit_jax.cli.recipe import read_diffusion, read_recipe
 from skipdit_jax.cli.settings import PIXEL_CHANNELS, Settings, choose_labels, make_settings
 from skipdit_jax.registry import Entry
@@ -39,6 +39,7 @@ class Job:
       columns: of the picture.
       pixels: whether samples are pictures, not latents.
       targets: files to write.
+      folder: of many samples, for FID; then `batch` is that of one process.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Job:
     columns: int
     pixels: bool
     targets: Targets
+    folder: Path | None = None
 
 
 def prepare(options: Options) -> Job:
@@ -68,11 +70,19 @@ def prepare(options: Options) -> Job:
     diffusion = read_diffusion(checkpoint, model)
     recipe = read_recipe(checkpoint, diffusion)
     settings = make_settings(options, entry, recipe, diffusion, model)
-    labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
+    if options.num_fid_samples is None:
+        labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
+    else:
+        count, columns = options.num_fid_samples, 1
+        labels = draw_labels(options.seed, count, model.config.num_classes)
     settings.sampler(model)  # made once more to run; here it finds what the model cannot follow
     if options.compare and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
-    targets = choose_targets(options, pixels)
+    if options.sample_dir is None:
+        targets, batch = choose_targets(options, pixels), options.batch_size or MAX_BATCH
+    else:
+        targets = Targets(None, options.sample_dir / PACKED)
+        batch = _fid_batch(options.per_proc_batch_size or FID_BATCH)
     if checkpoint is None:
         raise ValueError(
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
@@ -87,11 +97,27 @@ def prepare(options: Options) -> Job:
         key=jax.random.key(options.seed),
         labels=labels,
         count=count,
-        batch=min(options.batch_size or MAX_BATCH, count),
+        batch=batch if options.sample_dir else min(batch, count),
         columns=columns,
         pixels=pixels,
         targets=targets,
+        folder=options.sample_dir,
     )
+
+
+def draw_labels(seed: int, count: int, num_classes: int) -> np.ndarray | None:
+    """A class for each sample number, all alike; more samples keep the first ones. int64 [n]."""
+    return np.random.default_rng(seed).integers(num_classes, size=count) if num_classes else None
+
+
+def _fid_batch(size: int) -> int:
+    devices = jax.local_device_count()
+    if size % devices:
+        raise ValueError(
+            f"--per-proc-batch-size {size}: cannot be split over the {devices} devices of a "
+            f"process, wanted a multiple of {devices}"
+        )
+    return size
 
 
 def _entry(options: Options) -> Entry | None:

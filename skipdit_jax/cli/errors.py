@@ -1,8 +1,10 @@
 """How the command lines tell a user's mistake: one line on stderr and exit code 2."""
 
+import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 BAD_INPUT = 2
 
@@ -30,3 +32,11 @@ def told_in_one_line(program: str) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """The message of an error with line breaks made spaces; its type's name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Raises a ValueError where argparse would print several lines and end the program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ValueError with the message."""
+        raise ValueError(message)

@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from skipdit_jax.caching.drivers import DRIVERS
+from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
+from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.dit import DTYPES
 from skipdit_jax.pipeline import METHODS
@@ -15,6 +17,7 @@ from skipdit_jax.registry import DIGITS
 PROGRAM = "sample.py"
 MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
 MAX_BATCH = 64  # samples in one program, if the user does not say
+FID_BATCH = 32  # samples at a time of one process, as published (sample_ddp.py of DiT)
 DEFAULT_OUT = Path("samples.png")
 NO_CACHE = "none"
 
@@ -64,13 +67,10 @@ class Options:
     npz: Path | None
     compare: bool
     progress: bool
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print in several lines."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+    num_fid_samples: int | None
+    per_proc_batch_size: int | None
+    sample_dir: Path | None
+    cluster: Cluster
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -83,12 +83,32 @@ def parse(argv: Sequence[str]) -> Options:
     values: dict[str, Any] = vars(make_parser().parse_args(argv))
     groups = values.pop("class_labels")
     labels = None if groups is None else tuple(label for group in groups for label in group)
-    return Options(**values, class_labels=labels)
+    cluster = from_flags(values)
+    options = Options(**values, class_labels=labels, cluster=cluster)
+    _check_many(options)
+    return options
+
+
+def _check_many(options: Options) -> None:
+    """Flags of many samples and flags of a few exclude each other."""
+    if options.num_fid_samples is None:
+        if options.per_proc_batch_size is not None or options.sample_dir is not None:
+            raise ValueError("--per-proc-batch-size and --sample-dir: wanted --num-fid-samples")
+        if not options.cluster.alone:
+            raise ValueError("several processes sample together only with --num-fid-samples")
+        return
+    if options.sample_dir is None:
+        raise ValueError("--num-fid-samples: wanted --sample-dir, a folder for them")
+    few = ("class_labels", "num_samples", "batch_size", "npz")
+    typed = [f"--{name.replace('_', '-')}" for name in few if getattr(options, name) is not None]
+    typed += ["--compare"] * options.compare + ["--out"] * (options.out != DEFAULT_OUT)
+    if typed:
+        raise ValueError(f"--num-fid-samples: wanted no {', '.join(typed)} beside it")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of sample.py."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -99,6 +119,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sampling(parser.add_argument_group("what and how to sample"))
     _add_cache(parser.add_argument_group("Skip-Cache"))
     _add_output(parser.add_argument_group("computing and writing"))
+    _add_many(parser.add_argument_group("many samples, for FID"))
+    add_flags(parser)
     return parser
 
 
@@ -208,6 +230,28 @@ def _add_output(group: Any) -> None:
         "picture, PSNR, SSIM and measured speedups",
     )
     add("--progress", action="store_true", help="a bar, moved from inside the compiled loop")
+
+
+def _add_many(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--num-fid-samples",
+        type=_positive,
+        metavar="N",
+        help="samples of classes drawn by the seed; a run that was stopped goes on",
+    )
+    add(
+        "--per-proc-batch-size",
+        type=_positive,
+        metavar="B",
+        help=f"samples at a time of each process; default: {FID_BATCH}",
+    )
+    add(
+        "--sample-dir",
+        type=Path,
+        metavar="DIR",
+        help="gets 000000.png, ... and samples.npz (arr_0 uint8 [n,H,W,C], labels)",
+    )
 
 
 def _natural(text: str) -> int:

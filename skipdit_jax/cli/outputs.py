@@ -11,6 +11,7 @@ from skipdit_jax.cli.options import Options
 from skipdit_jax.visualise.grids import to_uint8
 
 PICTURE, ARRAYS = ".png", ".npz"
+PACKED = "samples.npz"  # all files of --sample-dir in one
 
 
 class Targets(NamedTuple):

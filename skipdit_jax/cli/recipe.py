@@ -7,6 +7,7 @@ Other checkpoints say nothing: then the published settings of DiT hold.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -68,21 +69,31 @@ def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion) -> Recipe:
     """
     stated = _stated(checkpoint, "sampling", Recipe)
     try:
-        recipe = Recipe(
-            **{
-                **stated,
-                "steps": str(stated.get("steps", Recipe.steps)),
-                "guidance": float(stated.get("guidance", Recipe.guidance)),
-                "eta": float(stated.get("eta", Recipe.eta)),
-                "cache": stated.get("cache") or "",
-                "num_samples": int(stated.get("num_samples", Recipe.num_samples)),
-            }
-        )
-        recipe.skip_cache()
+        recipe = make_recipe(stated)
         if checkpoint is not None:
             diffusion.respace(recipe.steps)
     except (TypeError, ValueError, AttributeError) as error:
         raise _misfit(checkpoint, "sampling", error) from error
+    return recipe
+
+
+def make_recipe(stated: Mapping[str, Any]) -> Recipe:
+    """Makes a recipe of what a file or config states, in whatever types it does.
+
+    Raises:
+      TypeError, ValueError, AttributeError: it means nothing.
+    """
+    recipe = Recipe(
+        **{
+            **stated,
+            "steps": str(stated.get("steps", Recipe.steps)),
+            "guidance": float(stated.get("guidance", Recipe.guidance)),
+            "eta": float(stated.get("eta", Recipe.eta)),
+            "cache": stated.get("cache") or "",
+            "num_samples": int(stated.get("num_samples", Recipe.num_samples)),
+        }
+    )
+    recipe.skip_cache()
     return recipe
 
 

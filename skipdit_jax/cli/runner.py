@@ -51,16 +51,18 @@ class Result(NamedTuple):
 
 def make_batches(job: Job) -> list[Batch]:
     """Cuts a job into batches; the last is filled up with further samples of its last label."""
-    batches = []
-    for first in range(0, job.count, job.batch):
-        size = min(job.batch, job.count - first)
-        keys = sample_keys(job.key, first, job.batch)
-        labels = job.labels
-        if labels is not None:
-            labels = labels[first : first + size]
-            labels = np.pad(labels, (0, job.batch - size), mode="edge")
-        batches.append(Batch(keys, labels, size))
-    return batches
+    return [make_batch(job, first) for first in range(0, job.count, job.batch)]
+
+
+def make_batch(job: Job, first: int) -> Batch:
+    """The batch that begins with a sample number."""
+    size = min(job.batch, job.count - first)
+    keys = sample_keys(job.key, first, job.batch)
+    labels = job.labels
+    if labels is not None:
+        labels = labels[first : first + size]
+        labels = np.pad(labels, (0, job.batch - size), mode="edge")
+    return Batch(keys, labels, size)
 
 
 def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skipdit_jax.cli import compare
+from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import Job, prepare
+from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM, parse
 from skipdit_jax.cli.outputs import save_arrays
@@ -34,11 +35,14 @@ def main(argv: Sequence[str]) -> int:
     """
     with told_in_one_line(PROGRAM):
         options = parse(argv)
+        initialize(options.cluster)
         job = prepare(options)
         variants = compare.make_variants(job) if options.compare else []
     use_compilation_cache()
-    print(describe(job), flush=True)
-    if variants:
+    say(describe(job))
+    if job.folder is not None:
+        many.run(job, options.progress)
+    elif variants:
         scores = compare.measure(job, variants, options.progress)
         print(compare.table(scores, job.settings))
         with told_in_one_line(PROGRAM):
@@ -48,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         print(describe_time(result))
         with told_in_one_line(PROGRAM):
             write_samples(job, result.samples)
-    print(describe_files(job))
+    say(describe_files(job))
     return 0
 
 

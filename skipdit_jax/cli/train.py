@@ -2,34 +2,58 @@
 
     python train.py --config FILE.py --workdir RUN [--config.NAME=VALUE ...]
 
-FILE.py says how to run it and what it reaches (configs/digits_skip.py has all names). RUN gets
-config.json (as resolved), metrics.jsonl (the loss curve), checkpoints/ (the whole state) and
-ema.safetensors (averaged weights and all that sampling needs: sample.py --ckpt RUN).
-Exit codes: 0 done, 2 bad input (one line on stderr), 3 the loss stopped being finite.
+FILE.py says how to run it and what it reaches (configs/digits_skip.py; docs/training.md has all
+names). RUN gets config.json (as resolved), metrics.jsonl and tensorboard/ (the curves),
+checkpoints/ (the whole state), samples/ (grids, with --config.sample_every) and ema.safetensors
+(averaged weights and all that sampling needs: sample.py --ckpt RUN).
+Many processes: --distributed finds a cluster (Slurm, Kubernetes, TPU), or give --coordinator
+HOST:PORT --num-processes N --process-id I.
+Exit codes: 0 done, 2 bad input or data (one line on stderr), 3 the loss stopped being finite.
 """
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from skipdit_jax import sharding
 from skipdit_jax.checkpoints import save_native
 from skipdit_jax.checkpoints.store import Store
-from skipdit_jax.cli.build_training import Job, prepare
-from skipdit_jax.cli.errors import one_line, told_in_one_line
+from skipdit_jax.cli import distributed
+from skipdit_jax.cli.build_training import CHECKPOINTS, Job, prepare
+from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_one_line
+from skipdit_jax.cli.reports import Reports
 from skipdit_jax.cli.runner import use_compilation_cache
-from skipdit_jax.training.logs import JsonLog, Record
-from skipdit_jax.training.loop import DivergedError, train
+from skipdit_jax.data.sources import DataError
+from skipdit_jax.training.loop import DivergedError, Hooks, train
+from skipdit_jax.training.profiling import Profiler
 from skipdit_jax.training.state import TrainState, ema_name, to_items
+from skipdit_jax.training.throughput import Meter, peak_flops, train_flops
+from skipdit_jax.weights import RUN_WEIGHTS
 
 PROGRAM = "train.py"
 DIVERGED = 3
 FLAG_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, OSError, ImportError)
 """What absl and ml_collections raise for flags and config files that cannot be used."""
+
+
+class Command(NamedTuple):
+    """A command line read.
+
+    Attributes:
+      config: of the run.
+      workdir: run folder.
+      cluster: how processes find each other.
+    """
+
+    config: ml_collections.ConfigDict
+    workdir: Path
+    cluster: distributed.Cluster
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,81 +72,98 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0
     use_compilation_cache()
+    flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
     with told_in_one_line(PROGRAM):
-        job = prepare(*parse(argv))
-    if job.state.step > 0:
-        print(f"resuming {job.workdir} at step {job.state.step}", flush=True)
+        command = parse(argv)
+        distributed.initialize(command.cluster)
+        job = prepare(command.config, command.workdir)
+        reports = Reports(job)
+    for note in job.notes:
+        reports.tell(note)
     try:
-        run(job, report=lambda line: print(line, flush=True))
+        run(job, reports)
+    except DataError as error:
+        print(f"{PROGRAM}: error: {one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
     except DivergedError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}; {job.workdir} keeps its last checkpoint", file=sys.stderr)
         return DIVERGED
     return 0
 
 
-def parse(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
-    """Reads --config FILE, --config.NAME=VALUE and --workdir RUN.
+def parse(argv: Sequence[str]) -> Command:
+    """Reads --config FILE, --config.NAME=VALUE, --workdir RUN and the flags of a cluster.
 
     Raises:
       ValueError: an unknown or malformed flag, or no readable config file.
     """
-    values, command = flags.FlagValues(), [PROGRAM, *argv]
+    parser = OneLineParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    distributed.add_flags(parser)
+    found, others = parser.parse_known_args(argv)
+    cluster = distributed.from_flags(vars(found))
+    values, line = flags.FlagValues(), [PROGRAM, *others]
     config = config_flags.DEFINE_config_file(
-        "config", None, "Experiment.", flag_values=values, sys_argv=command
+        "config", None, "Experiment.", flag_values=values, sys_argv=line
     )
     workdir = flags.DEFINE_string("workdir", None, "Run folder.", flag_values=values)
     try:
-        rest = values(command)[1:]
+        rest = values(line)[1:]
         if rest or config.value is None or not workdir.value:
             raise ValueError(f"want --config FILE and --workdir RUN, and no {rest or 'other'}")
         config.value.to_dict()
     except FLAG_ERRORS as error:
         raise ValueError(one_line(error)) from error
-    return config.value, Path(workdir.value)
+    return Command(config.value, Path(workdir.value), cluster)
 
 
-def run(job: Job, report: Callable[[str], None]) -> TrainState:
+def run(job: Job, reports: Reports) -> TrainState:
     """Trains to the end of the job, logging and saving into its run folder.
 
     Args:
       job: see `build_training.prepare`.
-      report: called with each line for the user.
+      reports: where its records and pictures go.
 
     Raises:
       DivergedError: the loss stopped being finite; the last good checkpoint is kept.
     """
-    log = JsonLog(job.workdir / "metrics.jsonl", resumed_step=int(job.state.step))
-
-    def on_record(record: Record) -> None:
-        log.write(record)
-        known = {name: value for name, value in record.items() if value is not None}
-        report(" ".join(f"{name} {value:.5g}" for name, value in known.items()))
-
-    with Store(job.checkpoints) as checkpoints:
+    config = job.config
+    kind = job.mesh.devices.flat[0].device_kind
+    meter = Meter(
+        train_flops(job.model.costs), peak_flops(kind, config.model["dtype"]), job.mesh.size
+    )
+    profiler = Profiler(job.workdir / "profile", config.profile.start, config.profile.steps)
+    keeping = {"keep": config.keep_last, "keep_every": config.keep_every}
+    with Store(job.workdir / CHECKPOINTS, **keeping) as checkpoints, reports:
 
         def save(step: int, state: TrainState) -> None:
-            metadata = {"config": job.resolved, "data": job.batches.get_state()}
+            metadata = {"config": config.resolved, "data": job.batches.get_state()}
             checkpoints.save(step, to_items(state), metadata)
             export(job, state)
 
-        return train(
-            job.state,
-            job.step,
-            job.batches,
-            job.loop,
+        hooks = Hooks(
             learning_rate=job.learning_rate,
             save=save,
-            log=on_record,
+            log=reports.record,
+            sample=reports.sample,
+            before_step=profiler.before_step,
         )
+        try:
+            return train(job.state, job.step, job.batches, config.loop, hooks, meter)
+        finally:
+            profiler.close()
+            job.batches.close()
 
 
 def export(job: Job, state: TrainState) -> None:
-    """Writes the averaged weights with all that sampling needs to know."""
+    """Writes the averaged weights with all that sampling needs to know; process 0 does."""
+    ema = sharding.to_host(state.ema[ema_name(job.config.ema_decays[0])])
+    if not distributed.is_main():
+        return
     save_native(
-        job.workdir / "ema.safetensors",
-        state.ema[ema_name(job.resolved["ema_decay"])],
-        dataclasses.asdict(job.model.config),
-        diffusion=job.resolved["diffusion"],
-        sampling=job.resolved.get("sampling", {}),
-        training={"step": int(state.step), "config": job.resolved},
+        job.workdir / RUN_WEIGHTS,
+        ema,
+        dataclasses.asdict(dataclasses.replace(job.model.config, remat="none")),
+        diffusion=job.config.resolved["diffusion"],
+        sampling=job.config.sampling,
+        training={"step": int(state.step), "config": job.config.resolved},
     )

@@ -1,36 +1,143 @@
-"""Endless seeded batches over anything that can be indexed, with a position that can be saved."""
+"""Endless seeded batches over anything that can be indexed, with a position that can be saved.
 
-from typing import Any, Protocol, runtime_checkable
+One infinite row of examples, the same for every number of processes: each epoch is the whole set
+in a new order, epochs are joined without a gap. Global batch i is its examples [i*P*b, (i+1)*P*b),
+and process p of P takes the p-th run of b of them. The last examples of an epoch open the batch
+that the next epoch fills, so nothing is dropped, and nothing depends on threads or workers.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
+
+from skipdit_jax.data.sources import BROKEN, ArraySource, Example, Source
+
+__all__ = ["ArraySource", "Batches", "Reading", "Source", "make_batches"]
+
+Transform = grain.transforms.Map | grain.transforms.RandomMap
+POSITION = "next_index"
+"""Key of the number of global batches done, named as in the states of grain itself."""
+
+_log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Random access to examples: dicts of numpy arrays and numbers."""
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How batches are read; no value changes what they hold.
 
-    def __len__(self) -> int: ...
+    Attributes:
+      workers: processes that read and decode; 0 reads in this one.
+      threads: reading threads of each process. One leaves the cores to the step.
+      ahead: batches that each process keeps ready.
+    """
 
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
-class ArraySource:
-    """Images [N,H,W,C] and labels [N] in memory, as examples {"image", "label"}."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        if len(images) != len(labels):
-            raise ValueError(f"data: {len(images)} images but {len(labels)} labels")
-        self._images, self._labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self._images[index], "label": self._labels[index]}
+    workers: int = 0
+    threads: int = 1
+    ahead: int = 2
 
 
-def make_batches(source: Source, *, batch_size: int, seed: int) -> grain.DatasetIterator:
+class Batches(grain.DatasetIterator):
+    """Endless iterator of {"image" float32 [B,H,W,C], "label" int32 [B]} that can be continued.
+
+    Attributes:
+      num_examples: of the whole set, over all processes.
+      broken: name -> reason of the broken files passed over by this object so far.
+    """
+
+    def __init__(
+        self,
+        batches: grain.MapDataset,
+        *,
+        num_examples: int,
+        identity: dict[str, Any],
+        reading: Reading,
+    ):
+        super().__init__()
+        self.num_examples = num_examples
+        self.broken: dict[str, str] = {}
+        self._batches, self._identity, self._reading = batches, identity, reading
+        self._done = 0
+        self._running: grain.DatasetIterator | None = None
+        self._ended = False
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._ended:
+            raise ValueError("data: these batches are closed, want them open to read on")
+        if self._running is None:
+            self._running = _read(self._batches, self._done, self._reading)
+        try:
+            batch = next(self._running)
+        except Exception:
+            # Batches already read ahead would otherwise take the place of this one.
+            self._stop()
+            raise
+        self._done += 1
+        for name, reason in batch.pop(BROKEN):
+            if name not in self.broken:
+                self.broken[name] = reason
+                _log.warning("data: skipped %s: %s", name, reason)
+        return batch
+
+    @property
+    def skipped(self) -> int:
+        """Number of broken files passed over by this object so far."""
+        return len(self.broken)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns a small JSON-able dict: the number of global batches done, and of what."""
+        return {POSITION: self._done, **self._identity}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues exactly behind the batch after which `state` was taken.
+
+        The number of processes and workers may have changed, as long as the global batch (of all
+        processes together) has not. A state of grain itself, with the position alone, is taken as
+        one of the same data.
+
+        Raises:
+          ValueError: the state is of other data, another seed or another global batch.
+        """
+        done = state.get(POSITION)
+        if not isinstance(done, int) or done < 0:
+            raise ValueError(f"data state: {POSITION} is {done!r}, want a number of batches")
+        for key in state.keys() - {POSITION}:
+            if state[key] != self._identity.get(key):
+                raise ValueError(
+                    f"data state: {key} was {state[key]!r}, is now {self._identity.get(key)!r}: "
+                    "the order of examples would differ"
+                )
+        self._stop()
+        self._done = done
+
+    def close(self) -> None:
+        """Ends the reading threads and worker processes."""
+        self._stop()
+        self._ended = True
+        super().close()
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+
+def make_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    shuffle: bool = True,
+    transforms: Sequence[Transform] = (),
+    identity: dict[str, Any] | None = None,
+    reading: Reading | None = None,
+) -> Batches:
     """Returns an endless iterator of batches, each epoch in a new order given by the seed.
 
     Epochs are joined before batches are cut: no image is dropped, every batch is full.
@@ -38,17 +145,64 @@ def make_batches(source: Source, *, batch_size: int, seed: int) -> grain.Dataset
 
     Args:
       source: the examples.
-      batch_size: examples in a batch.
-      seed: of the order.
+      batch_size: examples in a batch of this process.
+      seed: of the order and of random transforms.
+      process_index: which run of each global batch is taken.
+      process_count: global batches have process_count * batch_size examples.
+      shuffle: False keeps the order of the source in every epoch.
+      transforms: applied to single examples; random ones draw anew for each example and epoch.
+      identity: more JSON-able facts that a state must agree with to be continued.
+      reading: threads, workers and batches ahead.
 
     Raises:
-      ValueError: an empty source or a batch size below 1.
+      ValueError: an empty source, a batch size below 1, or a process outside the count.
     """
     if not len(source):
         raise ValueError("data: the set is empty, want at least one example")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, want 1 or more")
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None)
-    batches = dataset.batch(batch_size, drop_remainder=True)
-    # One reading thread: sources in memory need no more, and it leaves the cores to the step.
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index: got {process_index}, want 0..{process_count - 1}")
+    examples = grain.MapDataset.source(source).seed(seed)
+    examples = (examples.shuffle() if shuffle else examples).repeat(None)
+    for transform in transforms:
+        random = isinstance(transform, grain.transforms.RandomMap)
+        examples = examples.random_map(transform) if random else examples.map(transform)
+    batches = examples.batch(batch_size, drop_remainder=True, batch_fn=_stack)
+    return Batches(
+        batches[process_index::process_count],
+        num_examples=len(source),
+        identity={
+            **(identity or {}),
+            "examples": len(source),
+            "seed": seed,
+            "shuffle": shuffle,
+            "global_batch": batch_size * process_count,
+        },
+        reading=reading or Reading(),
+    )
+
+
+def _stack(examples: Sequence[Example]) -> dict[str, Any]:
+    """Arrays stacked; notes on broken files joined, as they differ in number."""
+    keys = [key for key in examples[0] if key != BROKEN]
+    batch: dict[str, Any] = {key: np.stack([one[key] for one in examples]) for key in keys}
+    return batch | {BROKEN: [note for one in examples for note in one.get(BROKEN, ())]}
+
+
+def _read(batches: grain.MapDataset, start: int, reading: Reading) -> grain.DatasetIterator:
+    """Iterates from a position; starting there keeps grain's worker states out of ours."""
+    ahead = max(reading.ahead, reading.threads)
+    options = grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=ahead)
+    rest = batches[start:].to_iter_dataset(options)
+    if not reading.workers:
+        return iter(rest)
+    if not flags.FLAGS.is_parsed():
+        raise ValueError(
+            "data.workers: grain's worker processes need parsed absl flags: "
+            "run under absl.app.run, or call absl.flags.FLAGS.mark_as_parsed() first"
+        )
+    workers = grain.MultiprocessingOptions(
+        num_workers=reading.workers, per_worker_buffer_size=reading.ahead
+    )
+    return iter(rest.mp_prefetch(workers))

@@ -1,9 +1,12 @@
-"""The record of a run: one JSON object per line, in order of steps, also across restarts."""
+"""The record of a run: JSON lines and TensorBoard, in order of steps, also across restarts."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
 
 Record = dict[str, Any]
 
@@ -28,6 +31,31 @@ class JsonLog:
         """Adds one record; it is on disk when this returns."""
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+class BoardLog:
+    """Writes records and pictures for TensorBoard; a resumed run hides what it will do again."""
+
+    def __init__(self, folder: Path, resumed_step: int = 0):
+        """Opens a new event file in the folder."""
+        purge = resumed_step + 1 if resumed_step else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
+
+    def write(self, record: Record) -> None:
+        """Adds the numbers of one record."""
+        for name, value in record.items():
+            if name != "step" and value is not None:
+                self._writer.add_scalar(name, value, record["step"])
+        self._writer.flush()
+
+    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Adds a picture, uint8 [H,W,C]."""
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()
 
 
 def read_log(path: Path) -> list[Record]:

@@ -11,8 +11,12 @@ import numpy as np
 from skipdit_jax.training.logs import Record
 from skipdit_jax.training.state import TrainState
 from skipdit_jax.training.step import Metrics
+from skipdit_jax.training.throughput import Meter
 
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+# Steps handed to the devices before the host waits: enough to keep them busy, few enough that
+# batches do not pile up in their memory.
+IN_FLIGHT = 2
 
 
 class DivergedError(RuntimeError):
@@ -27,17 +31,42 @@ class LoopConfig:
       steps: the run ends when the state has done this many.
       log_every: steps averaged into one record.
       checkpoint_every: steps between saves; the last step is always saved.
+      sample_every: steps between sample grids; 0 draws none.
     """
 
     steps: int
     log_every: int = 100
     checkpoint_every: int = 1000
+    sample_every: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise ValueError(f"{field.name}: got {value}, want 1 or more")
+            value, least = getattr(self, field.name), int(field.name != "sample_every")
+            if value < least:
+                raise ValueError(f"{field.name}: got {value}, want {least} or more")
+
+    def due(self, done: int, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        return bool(every) and (done % every == 0 or done == self.steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the loop calls.
+
+    Attributes:
+      learning_rate: step -> rate, for the record.
+      save: called as save(steps done, state) with states whose losses were all finite.
+      log: called with step, loss, mse, vb, grad_norm, lr and what `Meter.read` gives.
+      sample: called as sample(steps done, state).
+      before_step: called with the number of steps done, before each step.
+    """
+
+    learning_rate: Callable[[int], Any]
+    save: Callable[[int, TrainState], None]
+    log: Callable[[Record], None]
+    sample: Callable[[int, TrainState], None] = lambda done, state: None
+    before_step: Callable[[int], None] = lambda done: None
 
 
 def train(
@@ -45,10 +74,8 @@ def train(
     step_fn: Step,
     batches: Iterator[Any],
     config: LoopConfig,
-    *,
-    learning_rate: Callable[[int], Any],
-    save: Callable[[int, TrainState], None],
-    log: Callable[[Record], None],
+    hooks: Hooks,
+    meter: Meter,
 ) -> TrainState:
     """Runs from the state's own step to `config.steps` and returns the last state.
 
@@ -57,36 +84,42 @@ def train(
       step_fn: see `step.make_train_step`.
       batches: endless; its position must belong to the state.
       config: lengths.
-      learning_rate: step -> rate, for the record.
-      save: called as save(steps done, state) with states whose losses were all finite.
-      log: called with {"step", "loss", "mse", "vb", "grad_norm", "lr", "images_per_second"}.
+      hooks: what to call.
+      meter: measures speed.
 
     Raises:
-      DivergedError: a loss is NaN or infinite; the message names the step. Nothing is saved.
+      DivergedError: a loss is NaN or infinite; the message names the step and its batch. Nothing is
+        saved.
     """
     window: list[Metrics] = []
-    clock = _Clock()
     for step in range(int(state.step), config.steps):
+        hooks.before_step(step)
+        asked = time.perf_counter()
         batch = next(batches)
+        waited = time.perf_counter() - asked
         state, metrics = step_fn(state, batch)
         window.append(metrics)
-        clock.count(metrics, len(batch["label"]))
+        jax.block_until_ready(window[-IN_FLIGHT:][0])
+        meter.count(metrics, len(batch["label"]), waited)
         done = step + 1
-        last = done == config.steps
-        saving = last or done % config.checkpoint_every == 0
-        logging = last or done % config.log_every == 0
+        saving = config.due(done, config.checkpoint_every)
+        logging = config.due(done, config.log_every)
         if saving or logging:
-            means = _finite_means(window, first_step=done - len(window) + 1)
+            means = finite_means(window, first_step=done - len(window) + 1)
         if logging:
-            rate = float(learning_rate(step))
-            log({"step": done, **means, "lr": rate, "images_per_second": clock.rate()})
+            hooks.log(
+                {"step": done, **means, "lr": float(hooks.learning_rate(step)), **meter.read()}
+            )
             window = []
-        if saving:
-            save(done, state)
+        with meter.pause():
+            if saving:
+                hooks.save(done, state)
+            if config.due(done, config.sample_every):
+                hooks.sample(done, state)
     return state
 
 
-def _finite_means(window: list[Metrics], first_step: int) -> Record:
+def finite_means(window: list[Metrics], first_step: int) -> Record:
     """Averages a window of metrics on the host, or names its first step that is not finite."""
     columns: Any = map(np.asarray, zip(*jax.device_get(window), strict=True))
     values = Metrics(*columns)
@@ -95,27 +128,7 @@ def _finite_means(window: list[Metrics], first_step: int) -> Record:
         step = first_step + int(np.argmin(finite))
         found = values.loss[step - first_step], values.grad_norm[step - first_step]
         raise DivergedError(
-            f"step {step}: loss {found[0]}, grad_norm {found[1]}, want finite numbers"
+            f"step {step}: loss {found[0]}, grad_norm {found[1]}, want finite numbers "
+            f"(batch {step} of the run, counted from 1)"
         )
     return {name: float(column.mean()) for name, column in values._asdict().items()}
-
-
-class _Clock:
-    """Images per second since the last reading; the first step, which compiles, does not count."""
-
-    def __init__(self) -> None:
-        self._started: float | None = None
-        self._images = 0
-
-    def count(self, metrics: Metrics, images: int) -> None:
-        if self._started is None:
-            jax.block_until_ready(metrics)
-            self._started = time.perf_counter()
-        else:
-            self._images += images
-
-    def rate(self) -> float | None:
-        now = time.perf_counter()
-        rate = self._images / (now - (self._started or now)) if self._images else None
-        self._started, self._images = now, 0
-        return rate

@@ -138,6 +138,7 @@ def make_train_step(
     sample_timesteps: TimestepSampler = uniform,
     accumulate: int = 1,
     ema_warmup: bool = False,
+    out_shardings: Any = None,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """Returns the jitted step(state, batch) -> (state, metrics); the given state is donated.
 
@@ -151,6 +152,7 @@ def make_train_step(
       sample_timesteps: see `draws.TIMESTEP_SAMPLERS`.
       accumulate: see `make_update`.
       ema_warmup: see `make_update`.
+      out_shardings: of (state, metrics) on a mesh: the state must stay where it lies.
 
     The batch holds "image" float32 [B,H,W,C] in [-1, 1] and "label" int32 [B].
     """
@@ -171,4 +173,6 @@ def make_train_step(
         )
         return update(state, batch["image"], draws)
 
-    return jax.jit(step, donate_argnums=0, compiler_options=COMPILER_OPTIONS)
+    return jax.jit(
+        step, donate_argnums=0, out_shardings=out_shardings, compiler_options=COMPILER_OPTIONS
+    )

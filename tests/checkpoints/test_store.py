@@ -1,9 +1,13 @@
+import shutil
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints import CheckpointError
-from skipdit_jax.checkpoints.store import Store, latest_step, restore
+from skipdit_jax.checkpoints.digests import digest
+from skipdit_jax.checkpoints.store import Store, latest_step, restore, restore_newest
 
 ITEMS = {"params": {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}}, "ema": {"b": jnp.ones(2)}}
 
@@ -75,3 +79,73 @@ def test_damaged_data_is_told_with_its_cause(tmp_path):
             file.write_bytes(file.read_bytes()[:3])
     with pytest.raises(CheckpointError, match="1: "):
         restore(root, ITEMS)
+
+
+def test_every_so_many_steps_are_kept_beside_the_newest(tmp_path):
+    with Store(tmp_path / "root", keep=1, keep_every=20) as store:
+        for step in (10, 20, 30, 40, 50):
+            store.save(step, ITEMS, {})
+    assert sorted(entry.name for entry in (tmp_path / "root").iterdir()) == ["20", "40", "50"]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.uint8, jnp.bool_])
+def test_any_flipped_bit_changes_the_digest(dtype):
+    array = np.random.default_rng(0).integers(0, 2, (3, 4)).astype(dtype)
+    seen = {digest({"a": jnp.asarray(array)})}
+    bits = 1 if dtype == jnp.bool_ else 8 * array.itemsize
+    for bit in range(bits):
+        flipped = array.copy()
+        flipped.reshape(-1).view(np.uint8)[5 * array.itemsize + bit // 8] ^= 1 << bit % 8
+        seen.add(digest({"a": jnp.asarray(flipped)}))
+    assert len(seen) == 1 + bits
+
+
+def test_a_digest_knows_places_and_names():
+    a, b = jnp.arange(4.0), jnp.arange(4.0)[::-1]
+    digests = [{"a": a, "b": b}, {"a": b, "b": a}, {"a": a, "c": b}, {"a": a.reshape(2, 2), "b": b}]
+    assert len({digest(tree) for tree in digests}) == 4
+    assert digest({"b": b, "a": a}) == digest({"a": np.asarray(a), "b": np.asarray(b)})
+
+
+def test_the_newest_intact_checkpoint_is_used_and_the_others_are_named(tmp_path):
+    root = tmp_path / "root"
+    with Store(root, keep=4) as store:
+        for step in (1, 2, 3, 4):
+            store.save(step, ITEMS, {"step": step})
+    change_silently(root / "4")
+    for file in (root / "3" / "params").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:3])
+    restored = restore_newest(root, ITEMS, accept=lambda metadata: None)
+    assert (restored.step, restored.metadata) == (2, {"step": 2})
+    assert [line.partition(":")[0] for line in restored.skipped] == [f"{root}/4", f"{root}/3"]
+    assert "digest" in restored.skipped[0]
+
+
+def change_silently(folder):
+    """Puts well-formed data of other numbers in place: what a bit flip looks like to orbax."""
+    other = folder.parent.with_name("other")
+    with Store(other) as store:
+        store.save(1, jax.tree.map(lambda leaf: leaf + 1, ITEMS), {})
+    for name in ITEMS:
+        shutil.rmtree(folder / name)
+        shutil.copytree(other / "1" / name, folder / name)
+    shutil.rmtree(other)
+
+
+def test_where_nothing_is_intact_all_reasons_stand_in_one_line(tmp_path):
+    root = saved(tmp_path / "root", steps=(1, 2))
+    for step in (1, 2):
+        change_silently(root / str(step))
+    with pytest.raises(CheckpointError, match=r"no checkpoint is intact: .*/2: .*/1: ") as caught:
+        restore_newest(root, ITEMS, accept=lambda metadata: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_is_no_damage(tmp_path):
+    def refuse(metadata):
+        raise ValueError(f"not {metadata}")
+
+    with pytest.raises(ValueError, match=r"not .*step"):
+        restore_newest(saved(tmp_path / "root"), ITEMS, accept=refuse)
+    assert restore_newest(tmp_path / "none", ITEMS, accept=refuse) is None

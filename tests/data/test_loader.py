@@ -59,3 +59,108 @@ def test_bad_input_is_named():
         make_batches(numbered(), batch_size=0, seed=0)
     with pytest.raises(ValueError, match="2 images but 3 labels"):
         ArraySource(np.zeros((2, 1, 1, 1), np.float32), np.zeros(3, np.int32))
+
+
+def labels(batches, count):
+    return [next(batches)["label"].tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_batches_of_one(processes):
+    """Also across the ends of epochs, which 10 examples and batches of 8 do not meet."""
+    whole = labels(make_batches(numbered(), batch_size=8, seed=5), 6)
+    parts = [
+        labels(
+            make_batches(
+                numbered(),
+                batch_size=8 // processes,
+                seed=5,
+                process_index=index,
+                process_count=processes,
+            ),
+            6,
+        )
+        for index in range(processes)
+    ]
+    assert np.concatenate(parts, axis=1).tolist() == whole
+
+
+def test_a_run_continues_on_another_number_of_processes():
+    one = make_batches(numbered(), batch_size=4, seed=5)
+    labels(one, 3)
+    second = make_batches(numbered(), batch_size=2, seed=5, process_index=1, process_count=2)
+    second.set_state(one.get_state())
+    assert labels(second, 4) == [batch[2:] for batch in labels(one, 4)]
+
+
+def test_a_state_can_be_set_on_a_running_iterator():
+    batches = make_batches(numbered(), batch_size=4, seed=5)
+    start = batches.get_state()
+    first = labels(batches, 3)
+    batches.set_state(start)
+    assert labels(batches, 3) == first
+
+
+def test_a_state_of_grain_itself_is_a_position():
+    batches = make_batches(numbered(), batch_size=4, seed=5)
+    want = labels(batches, 3)[-1]
+    fresh = make_batches(numbered(), batch_size=4, seed=5)
+    fresh.set_state({"next_index": 2})
+    assert labels(fresh, 1) == [want]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch_size": 8}, "global_batch was 4, is now 8"),
+        ({"seed": 6}, "seed was 5, is now 6"),
+        ({"shuffle": False}, "shuffle was True"),
+        ({"source": numbered(11)}, "examples was 10, is now 11"),
+    ],
+)
+def test_a_state_of_another_order_is_refused(options, named):
+    wanted = {"source": numbered(), "batch_size": 4, "seed": 5}
+    state = make_batches(**wanted).get_state()
+    with pytest.raises(ValueError, match=named):
+        make_batches(**wanted | options).set_state(state)
+    with pytest.raises(ValueError, match="next_index is None"):
+        make_batches(**wanted).set_state({"seed": 5})
+
+
+class Failing:
+    """Example 5 fails the first time."""
+
+    def __init__(self):
+        self.healthy = False
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        if index == 5 and not self.healthy:
+            raise OSError("no such host")
+        return {"image": np.zeros((1, 1, 1), np.float32), "label": np.int32(index)}
+
+
+def test_an_error_loses_no_batch():
+    source = Failing()
+    batches = make_batches(source, batch_size=4, seed=0, shuffle=False)
+    assert labels(batches, 1) == [[0, 1, 2, 3]]
+    with pytest.raises(OSError, match="no such host"):
+        next(batches)
+    source.healthy = True
+    assert labels(batches, 2) == [[4, 5, 6, 7], [8, 9, 0, 1]]
+
+
+def test_a_closed_iterator_says_so():
+    batches = make_batches(numbered(), batch_size=4, seed=0)
+    next(batches)
+    batches.close()
+    batches.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(batches)
+
+
+def test_bad_processes_are_named():
+    with pytest.raises(ValueError, match=r"process_index: got 2, want 0\.\.1"):
+        make_batches(numbered(), batch_size=1, seed=0, process_index=2, process_count=2)

@@ -5,10 +5,22 @@ import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints.store import Store, latest_step, read_metadata, restore
-from skipdit_jax.training.logs import JsonLog, read_log
-from skipdit_jax.training.loop import DivergedError, LoopConfig, train
+from skipdit_jax.training.feed import Feed
+from skipdit_jax.training.logs import BoardLog, JsonLog, read_log
+from skipdit_jax.training.loop import DivergedError, Hooks, LoopConfig, train
 from skipdit_jax.training.state import from_items, to_items
+from skipdit_jax.training.throughput import Meter
 from tests.training import toy
+
+
+def hooks(**changes):
+    """Hooks that do nothing but what a test asks for."""
+    nothing = {"learning_rate": lambda step: 0, "save": lambda *_: None, "log": lambda _: None}
+    return Hooks(**{**nothing, **changes})
+
+
+def meter():
+    return Meter(flops_per_image=1000, peak=None, devices=1)
 
 
 def run(state, step, batches, steps, **options):
@@ -19,8 +31,8 @@ def run(state, step, batches, steps, **options):
         saves.append((done, int(state.step)))
 
     config = LoopConfig(**{"steps": steps, "log_every": 2, "checkpoint_every": 3, **options})
-    callbacks = {"save": save, "log": records.append, "learning_rate": lambda step: 0.5 * step}
-    return train(state, step, batches, config, **callbacks), records, saves
+    calls = hooks(save=save, log=records.append, learning_rate=lambda step: 0.5 * step)
+    return train(state, step, batches, config, calls, meter()), records, saves
 
 
 def test_logs_and_saves_on_time_and_at_the_end():
@@ -40,6 +52,17 @@ def test_records_are_means_of_their_steps():
         np.testing.assert_allclose([record[name] for record in double], values, rtol=1e-6)
 
 
+def test_samples_are_drawn_on_time_and_at_the_end_from_the_state_of_that_step():
+    drawn, started = [], []
+    config = LoopConfig(steps=5, sample_every=2)
+    calls = hooks(
+        sample=lambda done, state: drawn.append((done, int(state.step))), before_step=started.append
+    )
+    train(*toy.training(), toy.batches(), config, calls, meter())
+    assert drawn == [(2, 2), (4, 4), (5, 5)]
+    assert started == [0, 1, 2, 3, 4]
+
+
 def test_a_finished_run_does_nothing():
     state, step = toy.training()
     state, *_ = run(state, step, toy.batches(), 2)
@@ -53,14 +76,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_next_save_and_names_its_step
     batches[bad - 1]["image"] = np.full_like(batches[bad - 1]["image"], np.nan)
     saves = []
     config = LoopConfig(steps=8, log_every=100, checkpoint_every=3)
-    with pytest.raises(DivergedError, match=f"step {bad}: loss nan"):
+    with pytest.raises(DivergedError, match=rf"step {bad}: loss nan.*batch {bad} of the run"):
         train(
             *toy.training(),
             iter(batches),
             config,
-            learning_rate=lambda step: 0,
-            save=lambda done, state: saves.append(done),
-            log=saves.append,
+            hooks(save=lambda done, state: saves.append(done), log=saves.append),
+            meter(),
         )
     assert saves == [3]
 
@@ -91,11 +113,12 @@ def train_and_save(root, steps, resume):
             step,
             watched(),
             LoopConfig(steps=steps, checkpoint_every=2),
-            learning_rate=lambda step: 0,
-            save=lambda done, state: store.save(
-                done, to_items(state), {"data": batches.get_state()}
+            hooks(
+                save=lambda done, state: store.save(
+                    done, to_items(state), {"data": batches.get_state()}
+                )
             ),
-            log=lambda record: None,
+            meter(),
         )
     return state, seen
 
@@ -132,6 +155,34 @@ def _leaves(state):
 
 def _flat(tree):
     return [leaf for part in tree.values() for leaf in part.values()]
+
+
+def test_waiting_batches_are_not_yet_part_of_the_position():
+    """A feed reads ahead; what is saved is where the last batch that was used stands."""
+    used = [batch["image"] for batch in itertools.islice(Feed(toy.batches(), dict), 6)]
+    feed = Feed(toy.batches(), dict)
+    for _ in range(3):
+        next(feed)
+    position = feed.get_state()
+    again = Feed(toy.batches(), dict)
+    next(again)
+    again.set_state(position)
+    assert again.get_state() == position
+    for want in used[3:]:
+        np.testing.assert_array_equal(next(feed)["image"], want)
+        np.testing.assert_array_equal(next(again)["image"], want)
+
+
+def test_the_board_shows_what_was_logged_and_drawn(tmp_path):
+    board = BoardLog(tmp_path)
+    board.write({"step": 3, "loss": 0.5, "mfu": None})
+    board.picture("samples", np.zeros((4, 5, 3), np.uint8), 3)
+    board.close()
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    assert b"loss" in content
+    assert b"samples" in content
+    assert b"mfu" not in content
 
 
 def test_log_forgets_what_a_resumed_run_will_do_again(tmp_path):

@@ -1,0 +1,23 @@
+"""Stage one of converting a plain DiT: only the new skip norms and skip linears learn.
+
+    python train.py --config configs/digits_plain.py  --workdir runs/digits_plain
+    python train.py --config configs/digits_stage1.py --workdir runs/digits_stage1
+    python train.py --config configs/digits_stage2.py --workdir runs/digits_stage2
+"""
+
+import ml_collections
+
+from configs import digits_skip
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration of the run."""
+    config = digits_skip.get_config()
+    config.steps = 1000
+    config.lr = 1e-3
+    config.warmup_steps = 100
+    config.trainable = ("^skip_fusions_",)
+    # Weights of any kind: a run folder, a native file, a .pt of the original.
+    config.init.ckpt = "runs/digits_plain"
+    config.init.allow_missing = ("skip_*",)
+    return config

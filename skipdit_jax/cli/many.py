@@ -1,0 +1,210 @@
+"""Many samples for FID: one file each, drawn by all devices of all processes, and one .npz.
+
+Batches are numbered; batch b is that of process b mod P, whose own devices split its rows, so that
+processes wait for each other only at the end. A batch of which files are missing is drawn again as
+a whole, because rounding may depend on a sample's place in its batch: what a stopped run left and
+what the next one adds are, byte for byte, what one run would have written.
+"""
+
+import contextlib
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from skipdit_jax import sharding
+from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.cli.build import Job
+from skipdit_jax.cli.distributed import is_main, wait_for_all
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.options import PROGRAM
+from skipdit_jax.cli.runner import Batch, StepBar, make_batch
+from skipdit_jax.visualise.grids import save_png, to_uint8
+
+RECORD = "run.json"
+DIGITS = 6  # of a sample number in a file name, as published
+LEFTOVERS = ".*.tmp"  # of a process that was killed while it wrote
+
+
+class Task(NamedTuple):
+    """A batch to draw, and which of its samples have no file yet.
+
+    Attributes:
+      batch: all of it.
+      missing: {row of the batch: file}.
+    """
+
+    batch: Batch
+    missing: dict[int, Path]
+
+
+def run(job: Job, progress: bool = False) -> None:
+    """Draws what is missing in the folder and packs everything into one file.
+
+    Args:
+      job: with a folder.
+      progress: show a bar of batches on process 0.
+
+    Raises:
+      SystemExit: with code 2 if the folder belongs to another run or cannot be written.
+    """
+    with told_in_one_line(PROGRAM):
+        open_folder(job)
+    tasks = find_tasks(job, jax.process_index(), jax.process_count())
+    draw(job, tasks, progress and is_main())
+    wait_for_all("all samples are drawn")
+    if is_main():
+        with told_in_one_line(PROGRAM):
+            pack(job)
+    wait_for_all("all samples are packed")
+
+
+def open_folder(job: Job) -> None:
+    """Makes the folder, or makes sure that it holds samples of the same run.
+
+    Raises:
+      ValueError: it holds those of another run.
+      OSError: it cannot be made or written.
+    """
+    assert job.folder is not None, "many samples have a folder"
+    job.folder.mkdir(parents=True, exist_ok=True)
+    path, wanted = job.folder / RECORD, describe(job)
+    if not path.exists():
+        with replacing(path) as file:
+            file.write(json.dumps(wanted, indent=1).encode())
+        return
+    found = json.loads(path.read_text())
+    if differing := [name for name in wanted if found.get(name) != wanted[name]]:
+        name = differing[0]
+        raise ValueError(
+            f"--sample-dir {job.folder}: holds samples of {name} {found.get(name)}, "
+            f"wanted {wanted[name]}"
+        )
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """What all samples of a folder have in common, as plain JSON."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(job.params):
+        digest.update(np.asarray(leaf).tobytes())
+    settings = {name: str(value) for name, value in job.settings._asdict().items()}
+    return {
+        "model": str(job.model.config),
+        "weights": digest.hexdigest(),
+        "seed": jax.random.key_data(job.key).tolist(),
+        "per_proc_batch_size": job.batch,
+        **settings,
+    }
+
+
+def file_of(job: Job, number: int) -> Path:
+    """The file of one sample: a picture, or the latents float32 [H,W,C]."""
+    assert job.folder is not None, "many samples have a folder"
+    return job.folder / f"{number:0{DIGITS}d}{'.png' if job.pixels else '.npy'}"
+
+
+def find_tasks(job: Job, process: int, processes: int) -> list[Task]:
+    """The batches of one process that lack files."""
+    tasks = []
+    for index in range(process, -(-job.count // job.batch), processes):
+        first = index * job.batch
+        rows = range(min(job.batch, job.count - first))
+        files = {row: file_of(job, first + row) for row in rows}
+        missing = {row: path for row, path in files.items() if not path.exists()}
+        if missing:
+            tasks.append(Task(make_batch(job, first), missing))
+    return tasks
+
+
+def draw(job: Job, tasks: list[Task], progress: bool = False) -> None:
+    """Samples batch after batch; the devices draw one while the last one's files are written."""
+    if not tasks:
+        return
+    mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
+    sampler = job.settings.sampler(job.model)
+    params = jax.device_put(job.params, sharding.replicated(mesh))
+
+    def arguments(batch: Batch) -> tuple[Any, ...]:
+        return params, jax.device_put(batch.keys, sharding.batch_sharding(mesh)), batch.labels
+
+    compiled = sampler.lower(*arguments(tasks[0].batch)).compile()
+    bar = StepBar()
+    with bar.shown(len(tasks), "batches") if progress else contextlib.nullcontext():
+        last: tuple[Task, Any] | None = None
+        for task in tasks:
+            samples = compiled(*sampler.arguments(*arguments(task.batch)))
+            if last is not None:
+                write(*last, job.pixels)
+                bar.advance()
+            last = task, samples
+        assert last is not None, "there was a task"
+        write(*last, job.pixels)
+        bar.advance()
+
+
+def write(task: Task, samples: Any, pixels: bool) -> None:
+    """Writes the missing files of a batch, each whole or not at all."""
+    host = np.asarray(samples)
+    with told_in_one_line(PROGRAM):
+        for row, path in task.missing.items():
+            if pixels:
+                save_png(path, to_uint8(host[row : row + 1])[0])
+            else:
+                with replacing(path) as file:
+                    np.save(file, host[row])
+
+
+def pack(job: Job) -> None:
+    """Joins all files into one .npz, one by one, so that memory does not grow with their number.
+
+    Raises:
+      ValueError: files are missing: the processes did not see one folder.
+    """
+    assert job.folder is not None, "many samples have a folder"
+    assert job.targets.arrays is not None, "many samples have a file"
+    files = [file_of(job, number) for number in range(job.count)]
+    missing = [path.name for path in files if not path.exists()]
+    if missing:
+        raise ValueError(
+            f"--sample-dir {job.folder}: {len(missing)} files are missing, first {missing[0]}; "
+            "wanted a folder that all processes share"
+        )
+    shape = (job.count, *job.model.config.sample_shape)
+    with (
+        replacing(job.targets.arrays) as file,
+        zipfile.ZipFile(file, "w", allowZip64=True) as archive,
+    ):
+        dtype = np.dtype(np.uint8 if job.pixels else np.float32)
+        with _entry(archive, "arr_0" if job.pixels else "latents", shape, dtype) as entry:
+            for path in files:
+                entry.write(_read(path, shape[1:]).tobytes())
+        if job.labels is not None:
+            labels = job.labels.astype(np.int64)
+            with _entry(archive, "labels", labels.shape, labels.dtype) as entry:
+                entry.write(labels.tobytes())
+    for path in job.folder.glob(LEFTOVERS):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _entry(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype
+) -> Iterator[BinaryIO]:
+    """An array of an .npz to write piece by piece, after its header."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(entry, header)
+        yield entry  # type: ignore[misc]
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if path.suffix == ".npy":
+        return np.load(path)
+    with Image.open(path) as image:
+        return np.asarray(image).reshape(shape)

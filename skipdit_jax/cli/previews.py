@@ -1,0 +1,64 @@
+"""Grids of samples while a model trains: the same noise and labels every time."""
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from skipdit_jax import sharding
+from skipdit_jax.cli.build_training import Job
+from skipdit_jax.cli.recipe import make_recipe
+from skipdit_jax.cli.settings import PIXEL_CHANNELS, default_labels
+from skipdit_jax.pipeline import Sampler, sample_keys
+from skipdit_jax.training.state import TrainState, ema_name
+from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
+
+UNCONDITIONAL_COLUMNS = 8
+LATENTS_SHOWN = 3  # channels of a latent that stand for red, green and blue
+LATENT_SPREAD = 3.0  # standard deviations of a unit latent that fill the range of a picture
+
+
+class Preview:
+    """Samples as config.sampling says, with the averaged weights of the first decay."""
+
+    def __init__(self, job: Job):
+        """Makes the sampling program.
+
+        Raises:
+          ValueError: config.sampling means nothing, or nothing that the model can follow.
+        """
+        config, model = job.config, job.model
+        try:
+            recipe = make_recipe(config.sampling)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"sampling: {error}") from error
+        self._ema = ema_name(config.ema_decays[0])
+        self._pixels = model.config.in_channels in PIXEL_CHANNELS
+        self._sampler = Sampler(
+            model,
+            steps=recipe.steps,
+            method=recipe.method,
+            guidance=recipe.guidance if model.config.has_null_class else 1.0,
+            cache=recipe.skip_cache() if model.num_skips else None,
+            diffusion=config.diffusion,
+            eta=recipe.eta,
+            clip=self._pixels if recipe.clip is None else recipe.clip,
+        )
+        classes = model.config.num_classes
+        labels = np.array(default_labels(classes)) if classes else None
+        self._columns = UNCONDITIONAL_COLUMNS if labels is None else len(labels)
+        self._labels = None if labels is None else np.tile(labels, recipe.num_samples)
+        count = self._columns * recipe.num_samples
+        self._keys = sample_keys(jax.random.key(config.seed), 0, count)
+
+    def draw(self, state: TrainState) -> UInt8[np.ndarray, "H W C"] | None:
+        """Returns the grid, a row for each sample of the labels; None where others draw it.
+
+        All processes must call it; the first one draws.
+        """
+        params = sharding.to_host(state.ema[self._ema])
+        if jax.process_index() != 0:
+            return None
+        samples = np.asarray(self._sampler(params, self._keys, self._labels))
+        if not self._pixels:
+            samples = np.clip(samples[..., :LATENTS_SHOWN] / LATENT_SPREAD, -1, 1)
+        return make_grid(enlarge(to_uint8(samples)), self._columns)

@@ -1,0 +1,196 @@
+"""Folders of pre-encoded latents: how they are laid out, and the writer.
+
+A folder holds shards of one format and `latents.json`. It is written under a temporary name and
+renamed when it is whole. An example has arrays [H,W,C] of one dtype (float16 or float32), either
+"mean" and "logvar" of an autoencoder's posterior or one "sample", and a label.
+
+* npz: arrays mean, logvar or sample [n,H,W,C] and label [n], not compressed, as `numpy.savez`
+  writes them: examples are then read straight from their place in the file.
+* array_record: a record is the label as int32 followed by the arrays in the order above, all
+  little-endian and in C order. Shape and dtype stand in `latents.json`.
+"""
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from skipdit_jax.data.sources import Example
+
+MANIFEST = "latents.json"
+FORMATS = ("npz", "array_record")
+KINDS = (("mean", "logvar"), ("sample",))
+DTYPES = ("float16", "float32")
+LABEL_DTYPE = np.dtype("<i4")
+SHARD_SIZE = 4096
+"""Examples of a shard, held in memory by the writer: 64 MiB of float16 moments at 32x32x4."""
+# One record for each chunk, so that a random read decodes nothing but what was asked for.
+_WRITER_OPTIONS = "group_size:1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a folder of latents holds.
+
+    Attributes:
+      format: "npz" or "array_record".
+      arrays: ("mean", "logvar") or ("sample",).
+      shape: [H,W,C] of each array.
+      dtype: "float16" or "float32".
+      shards: file name -> number of examples, in order.
+      max_label: the largest label.
+    """
+
+    format: str
+    arrays: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    shards: dict[str, int] = field(default_factory=dict)
+    max_label: int = 0
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads `latents.json`.
+
+    Raises:
+      ValueError: there is none, or it is not what this module writes.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"data.path: no {path}, want a folder of write_latents, or of .npz shards")
+    try:
+        stored = json.loads(path.read_text())
+        stored |= {key: tuple(stored[key]) for key in ("arrays", "shape")}
+        manifest = Manifest(**stored)
+    except (TypeError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a manifest of latents: {error}") from error
+    if (
+        manifest.format not in FORMATS
+        or manifest.arrays not in KINDS
+        or manifest.dtype not in DTYPES
+    ):
+        raise ValueError(
+            f"{path}: got {manifest.format}, {manifest.arrays}, {manifest.dtype}, "
+            f"want one of {FORMATS}, {KINDS}, {DTYPES}"
+        )
+    return manifest
+
+
+def write_latents(
+    folder: str | Path,
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    format: str = "array_record",
+    shard_size: int = SHARD_SIZE,
+) -> Manifest:
+    """Writes a folder of latents that `open_data` reads, one shard in memory at a time.
+
+    Where it fails nothing is left behind: the folder is there whole or not at all.
+
+    Args:
+      folder: new, or empty.
+      examples: mappings of "mean" and "logvar", or "sample", [H,W,C], and an integer "label".
+      format: "array_record" or "npz".
+      shard_size: examples of a shard.
+
+    Raises:
+      ValueError: unknown format, no examples, examples that differ, or a folder in use.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format: got {format!r}, want one of {FORMATS}")
+    if shard_size < 1:
+        raise ValueError(f"shard_size: got {shard_size}, want 1 or more")
+    folder = Path(folder).resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists already, want a new or empty folder")
+    temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        manifest = _write_shards(temporary, examples, format, shard_size)
+        (temporary / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return manifest
+
+
+def record_dtype(manifest: Manifest) -> np.dtype:
+    """The layout of one array_record record, as a structured dtype."""
+    number = np.dtype(manifest.dtype).newbyteorder("<")
+    return np.dtype(
+        [("label", LABEL_DTYPE), *((key, number, manifest.shape) for key in manifest.arrays)]
+    )
+
+
+def _write_shards(
+    folder: Path, examples: Iterable[Mapping[str, Any]], format: str, shard_size: int
+) -> Manifest:
+    write = _write_npz if format == "npz" else _write_records
+    wanted: Manifest | None = None
+    shards: dict[str, int] = {}
+    max_label = 0
+    for number, shard in enumerate(_shards(examples, shard_size)):
+        wanted = wanted or _describe(shard[0], format)
+        _check_alike(shard, wanted, first=number * shard_size)
+        name = f"latents-{number:05d}.{format}"
+        write(folder / name, shard, wanted)
+        shards[name] = len(shard)
+        max_label = max(max_label, *(int(one["label"]) for one in shard))
+    if wanted is None:
+        raise ValueError("latents: no examples to write, want at least one")
+    return replace(wanted, shards=shards, max_label=max_label)
+
+
+def _shards(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Example]]:
+    rest = iter(examples)
+    while shard := [dict(one) for one in itertools.islice(rest, size)]:
+        yield shard
+
+
+def _describe(example: Example, format: str) -> Manifest:
+    arrays = tuple(key for key in example if key != "label")
+    kind = next((kind for kind in KINDS if set(kind) == set(arrays)), None)
+    if kind is None:
+        raise ValueError(f"latents: got arrays {sorted(arrays)}, want one of {KINDS}")
+    first = np.asarray(example[kind[0]])
+    if first.dtype.name not in DTYPES:
+        raise ValueError(f"latents: {kind[0]} is {first.dtype}, want one of {DTYPES}")
+    return Manifest(format=format, arrays=kind, shape=first.shape, dtype=first.dtype.name)
+
+
+def _check_alike(shard: list[Example], wanted: Manifest, first: int) -> None:
+    for place, example in enumerate(shard, first):
+        found = {k: (v.shape, v.dtype.name) for k, v in example.items() if k != "label"}
+        if found != dict.fromkeys(wanted.arrays, (wanted.shape, wanted.dtype)):
+            raise ValueError(
+                f"latents: example {place} has {found}, "
+                f"want {wanted.arrays} of {wanted.shape}, {wanted.dtype}, as the first"
+            )
+        if int(example["label"]) < 0:
+            raise ValueError(f"latents: example {place} has label {example['label']}, want >= 0")
+
+
+def _write_npz(path: Path, shard: list[Example], manifest: Manifest) -> None:
+    arrays: dict[str, Any] = {key: np.stack([one[key] for one in shard]) for key in manifest.arrays}
+    labels = np.array([one["label"] for one in shard], LABEL_DTYPE)
+    with path.open("wb") as file:
+        np.savez(file, label=labels, **arrays)
+
+
+def _write_records(path: Path, shard: list[Example], manifest: Manifest) -> None:
+    layout = record_dtype(manifest)
+    writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+    for example in shard:
+        record = np.empty((), layout)
+        for key in layout.names or ():
+            record[key] = example[key]
+        writer.write(record.tobytes())
+    writer.close()

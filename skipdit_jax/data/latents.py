@@ -1,0 +1,139 @@
+"""Reading of pre-encoded latents by index, from either format of `latent_files`."""
+
+import functools
+import zipfile
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from skipdit_jax.data.latent_files import (
+    KINDS,
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    record_dtype,
+)
+from skipdit_jax.data.sources import BrokenExampleError, Example, Source, check_labels
+
+OPEN_SHARDS = 256
+"""Mapped .npz shards held open at a time: a quarter of the usual limit of 1,024 open files."""
+# A local header of a zip file: 30 bytes, of which the last four give the lengths of the name and of
+# the extra field that follow it (PKWARE APPNOTE 4.3.7).
+_HEADER, _LENGTHS = 30, slice(26, 30)
+
+
+def open_latents(folder: str | Path, *, num_classes: int) -> Source:
+    """Opens a folder written by `write_latents`, or one of plain .npz shards without a manifest.
+
+    Raises:
+      ValueError: no such folder, missing or foreign files, or labels outside num_classes.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"data.path: no folder {str(folder)!r}, want one of latents")
+    loose = sorted(path.name for path in folder.glob("*.npz"))
+    if loose and not (folder / MANIFEST).exists():
+        return NpzSource(folder, loose, num_classes=num_classes)
+    manifest = read_manifest(folder)
+    missing = [name for name in manifest.shards if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder}: {missing[0]} of {len(missing)} missing shards, see {MANIFEST}")
+    check_labels(np.array([manifest.max_label]), num_classes, str(folder))
+    if manifest.format == "npz":
+        source: Source = NpzSource(folder, list(manifest.shards), num_classes=num_classes)
+    else:
+        source = RecordSource(folder, manifest)
+    if len(source) != sum(manifest.shards.values()):
+        raise ValueError(
+            f"{folder}: shards hold {len(source)} examples, "
+            f"want {sum(manifest.shards.values())} ({MANIFEST})"
+        )
+    return source
+
+
+class NpzSource:
+    """Examples of uncompressed .npz shards; opening reads the labels only, then one example each.
+
+    Shards are mapped into memory, the last `OPEN_SHARDS` of them stay open.
+    """
+
+    def __init__(self, folder: Path, names: list[str], *, num_classes: int):
+        self._paths = [str(folder / name) for name in names]
+        labels = [np.array(_map_shard(path)["label"]) for path in self._paths]
+        for path, values in zip(self._paths, labels, strict=True):
+            check_labels(values, num_classes, path)
+        self._labels = np.concatenate(labels).astype(np.int32)
+        self._starts = np.cumsum([0, *map(len, labels)])
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Example:
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        stored = _map_shard(self._paths[shard])
+        place = index - self._starts[shard]
+        arrays = {key: np.array(stored[key][place]) for key in stored if key != "label"}
+        return arrays | {"label": self._labels[index]}
+
+
+class RecordSource:
+    """Examples of array_record shards; opening reads their indices only."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self._folder, self._layout = str(folder), record_dtype(manifest)
+        self._records = grain.sources.ArrayRecordDataSource(
+            [str(folder / name) for name in manifest.shards]
+        )
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        record = self._records[index]
+        if len(record) != self._layout.itemsize:
+            raise BrokenExampleError(
+                f"{self._folder} record {index}",
+                f"{len(record)} bytes, want {self._layout.itemsize}",
+            )
+        stored = np.frombuffer(record, self._layout)[0]
+        return {key: stored[key] for key in self._layout.names or ()}
+
+
+@functools.lru_cache(maxsize=OPEN_SHARDS)
+def _map_shard(path: str) -> dict[str, np.ndarray]:
+    """Arrays of a shard as views of the mapped file: nothing is read before it is used."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            kind = next((k for k in KINDS if set(members) == {"label", *k}), None)
+            if kind is None:
+                raise ValueError(f"arrays {sorted(members)}, want label and one of {KINDS}")
+            mapped = np.memmap(path, np.uint8, "r")
+            arrays = {key: _view(archive, members[key], mapped) for key in (*kind, "label")}
+        count = len(arrays["label"])
+        if any(len(array) != count for array in arrays.values()):
+            raise ValueError(f"lengths { {k: len(a) for k, a in arrays.items()} }, want one length")
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return arrays
+
+
+def _view(archive: zipfile.ZipFile, name: str, mapped: np.memmap) -> np.ndarray:
+    """One array inside an uncompressed archive, in place."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed, want numpy.savez, not savez_compressed")
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        reader = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        shape, fortran, dtype = reader[version](member)
+        header = member.tell()
+    lengths = mapped[info.header_offset :][_LENGTHS].view("<u2")
+    start = info.header_offset + _HEADER + int(lengths.sum()) + header
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, want numbers")
+    return np.ndarray(shape, dtype, mapped, start, order="F" if fortran else "C")

@@ -1,0 +1,58 @@
+"""Steps from a stored example to what the model sees; random ones draw from the example's place.
+
+grain hands each random step a generator that depends on the seed and on the place of the example in
+the endless row of epochs: neither threads, workers nor a restart change a draw.
+"""
+
+import grain
+import numpy as np
+
+from skipdit_jax.data.sources import Example
+
+# uint8 0..255 to [-1, 1].
+HALF_RANGE = 127.5
+
+
+class ScalePixels(grain.transforms.Map):
+    """uint8 0..255 becomes float32 in [-1, 1]; float images are taken to be there already."""
+
+    def map(self, element: Example) -> Example:
+        """Returns the example with its image as float32 [H,W,C]."""
+        image = element["image"]
+        if image.dtype == np.uint8:
+            image = image.astype(np.float32) / np.float32(HALF_RANGE) - np.float32(1)
+        elif not np.issubdtype(image.dtype, np.floating):
+            raise ValueError(f"data: images are {image.dtype}, want uint8 or float in [-1, 1]")
+        return element | {"image": image.astype(np.float32, copy=False)}
+
+
+class RandomFlip(grain.transforms.RandomMap):
+    """Mirrors left and right with probability one half."""
+
+    def random_map(self, element: Example, rng: np.random.Generator) -> Example:
+        """Returns the example with its image [H,W,C] mirrored or not."""
+        if rng.integers(2):
+            return element | {"image": element["image"][:, ::-1]}
+        return element
+
+
+class DrawLatent(grain.transforms.RandomMap):
+    """Stored moments become one draw of the latent, float32, times `scale`.
+
+    image = scale * (mean + exp(logvar / 2) * noise), the reparametrised draw of an autoencoder's
+    posterior (Kingma and Welling, 2013, eq. 10). A stored sample is only scaled.
+    """
+
+    def __init__(self, scale: float | int):
+        self._scale = np.float32(scale)
+
+    def random_map(self, element: Example, rng: np.random.Generator) -> Example:
+        """Returns the example with "image" in place of the stored arrays."""
+        stored = dict(element)
+        if "sample" in stored:
+            latent = stored.pop("sample").astype(np.float32)
+        else:
+            mean, logvar = (stored.pop(key).astype(np.float32) for key in ("mean", "logvar"))
+            noise = rng.standard_normal(mean.shape, np.float32)
+            latent = mean + np.exp(logvar / 2) * noise
+        return stored | {"image": self._scale * latent}

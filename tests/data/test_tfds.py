@@ -1,0 +1,136 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from skipdit_jax.data.config import DataConfig
+from skipdit_jax.data.digits_builder import prepare_digits
+from skipdit_jax.data.open import open_data
+
+SIDE, COUNT = 20, 6
+
+
+class Pictures(tfds.core.GeneratorBasedBuilder):
+    """A set of encoded pictures, as most sets of TFDS are; two of them are damaged."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "pictures"
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(num_classes=3),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(0), "damaged": self._generate_examples(2)}
+
+    def _generate_examples(self, damaged):
+        for index in range(COUNT):
+            stored = io.BytesIO()
+            pixels = np.full((SIDE, 2 * SIDE, 3), 40 * index, np.uint8)
+            Image.fromarray(pixels).save(stored, "PNG")
+            data = stored.getvalue()[: 60 if index < damaged else None]
+            yield index, {"image": io.BytesIO(data), "label": index % 3}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    prepare_digits(root)
+    Pictures(data_dir=str(root), file_format="array_record").download_and_prepare()
+    return str(root)
+
+
+def batches(path, name, *, shape, classes=10, batch_size=64, **config):
+    return open_data(
+        DataConfig(name=name, path=path, **config),
+        sample_shape=shape,
+        num_classes=classes,
+        batch_size=batch_size,
+        seed=3,
+    )
+
+
+def test_prepared_digits_are_those_in_memory_in_the_same_order(data_dir):
+    prepared = batches(data_dir, "skipdit_digits", shape=(8, 8, 1), flip=True)
+    in_memory = batches("", "digits", shape=(8, 8, 1), flip=True)
+    for _ in range(30):
+        got, want = next(prepared), next(in_memory)
+        np.testing.assert_array_equal(got["image"], want["image"])
+        np.testing.assert_array_equal(got["label"], want["label"])
+        assert (got["image"].dtype, got["label"].dtype) == (np.float32, np.int32)
+
+
+def test_encoded_pictures_are_cut_to_the_model(data_dir):
+    data = batches(data_dir, "pictures", shape=(8, 8, 3), batch_size=COUNT, shuffle=False)
+    batch = next(data)
+    levels = np.round((batch["image"] + 1) * 127.5)
+    want = np.broadcast_to(40 * np.arange(COUNT)[:, None, None, None], (COUNT, 8, 8, 3))
+    np.testing.assert_array_equal(levels, want)
+    assert batch["label"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_damaged_pictures_are_named_or_skipped(data_dir):
+    options = {"shape": (8, 8, 3), "batch_size": COUNT, "split": "damaged", "shuffle": False}
+    with pytest.raises(ValueError, match="truncated") as caught:
+        next(batches(data_dir, "pictures", **options))
+    assert str(caught.value) == "pictures/damaged[0]: image file is truncated"
+    data = batches(data_dir, "pictures", skip_broken=True, **options)
+    assert next(data)["label"].tolist() == [2, 2, 2, 0, 1, 2]
+    assert set(data.broken) == {"pictures/damaged[0]", "pictures/damaged[1]"}
+
+
+def test_parts_of_a_split_are_sets(data_dir):
+    data = batches(data_dir, "pictures", shape=(8, 8, 3), split="train[:50%]", batch_size=2)
+    assert data.num_examples == COUNT // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "named"),
+    [
+        ("nowhere", {}, "no prepared set 'nowhere' in"),
+        ("skipdit_digits:9.0.0", {}, r"no prepared set 'skipdit_digits:9\.0\.0'"),
+        ("skipdit_digits", {"split": "val"}, r"data\.split: .*want one of \['test', 'train'\]"),
+        ("skipdit_digits", {"classes": 9}, r"10 classes, want labels 0\.\.8 \(num_classes\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(data_dir, name, config, named):
+    with pytest.raises(ValueError, match=f"^[^\n]*{named}[^\n]*$"):
+        batches(data_dir, name, shape=(8, 8, 1), **config)
+
+
+def test_other_file_formats_are_named(data_dir, tmp_path):
+    Pictures(data_dir=str(tmp_path), file_format="parquet").download_and_prepare()
+    with pytest.raises(ValueError, match="prepared as parquet, want file_format='array_record'"):
+        batches(str(tmp_path), "pictures", shape=(8, 8, 3))
+
+
+READ = """
+import sys
+from skipdit_jax.data.config import DataConfig
+from skipdit_jax.data.open import open_data
+
+data = open_data(
+    DataConfig(name="skipdit_digits", path=sys.argv[1]),
+    sample_shape=(8, 8, 1), num_classes=10, batch_size=8, seed=0,
+)
+assert next(data)["image"].shape == (8, 8, 8, 1)
+assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
+"""
+
+
+def test_reading_imports_no_tensorflow(data_dir):
+    done = subprocess.run(
+        [sys.executable, "-c", READ, data_dir], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

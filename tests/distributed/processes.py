@@ -1,0 +1,53 @@
+"""Starts scripts of this folder as processes of their own, which choose their number of devices."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 200  # far above what any of them takes
+
+
+def start(module, *arguments, devices=1):
+    """Starts `python -m module` with that many virtual CPU devices."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        # Programs that run for a moment: unoptimised, they take half the time to compile.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+        "--xla_backend_optimization_level=0",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(processes):
+    """Waits for processes that belong together; what each printed. If one hangs, all are ended."""
+    try:
+        outputs = [process.communicate(timeout=SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-2000:]
+    return [printed for printed, _ in outputs]
+
+
+def run_module(module, *arguments, devices=1):
+    """What one process printed."""
+    (printed,) = finish([start(module, *arguments, devices=devices)])
+    return printed
+
+
+def free_port():
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
