@@ -158,3 +158,23 @@ def test_bfloat16_stays_near_float32(fresh):
     assert got.dtype == jnp.float32
     error = np.sqrt(np.mean(np.square(np.asarray(got) - want))) / np.sqrt(np.mean(np.square(want)))
     assert 0 < error < 0.05
+
+
+def test_remat_computes_again_what_it_does_not_keep():
+    """Products in the gradient: "blocks" repeats all of a block, "dots" only those of attention."""
+    products = {}
+    for remat in ("none", "dots", "blocks"):
+        model = sd.create_model("DiT-S/2-skip", remat=remat, **TINY)
+        shapes = abstract_params(model)
+        x = jnp.zeros((1, *model.config.sample_shape))
+        inputs = (x, jnp.zeros(1), jnp.zeros(1, jnp.int32))
+
+        def loss(params, model=model, inputs=inputs):
+            return jnp.sum(model.apply({"params": params}, *inputs) ** 2)
+
+        text = str(jax.make_jaxpr(jax.grad(loss))(shapes))
+        products[remat] = text.count("dot_general[")
+        assert jax.tree.structure(shapes) == jax.tree.structure(
+            abstract_params(sd.create_model("DiT-S/2-skip", **TINY))
+        )
+    assert products["none"] < products["dots"] < products["blocks"]
