@@ -1,8 +1,8 @@
 """Stage one of converting a plain DiT: only the new skip norms and skip linears learn.
 
-    python train.py --config configs/digits_plain.py  --workdir runs/digits_plain
-    python train.py --config configs/digits_stage1.py --workdir runs/digits_stage1
-    python train.py --config configs/digits_stage2.py --workdir runs/digits_stage2
+python train.py --config configs/digits_plain.py  --workdir runs/digits_plain
+python train.py --config configs/digits_stage1.py --workdir runs/digits_stage1
+python train.py --config configs/digits_stage2.py --workdir runs/digits_stage2
 """
 
 import ml_collections

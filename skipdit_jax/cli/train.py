@@ -30,6 +30,7 @@ from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_o
 from skipdit_jax.cli.reports import Reports
 from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.data.sources import DataError
+from skipdit_jax.training.logs import Record
 from skipdit_jax.training.loop import DivergedError, Hooks, train
 from skipdit_jax.training.profiling import Profiler
 from skipdit_jax.training.state import TrainState, ema_name, to_items
@@ -140,10 +141,14 @@ def run(job: Job, reports: Reports) -> TrainState:
             checkpoints.save(step, to_items(state), metadata)
             export(job, state)
 
+        def log(record: Record) -> None:
+            skipped = {"skipped": job.batches.skipped} if config.data.skip_broken else {}
+            reports.record({**record, **skipped})
+
         hooks = Hooks(
             learning_rate=job.learning_rate,
             save=save,
-            log=reports.record,
+            log=log,
             sample=reports.sample,
             before_step=profiler.before_step,
         )

@@ -23,6 +23,11 @@ class Batches(Protocol):
         """Continues behind a saved position."""
         ...
 
+    @property
+    def skipped(self) -> int:
+        """Broken examples passed over so far."""
+        ...
+
     def close(self) -> None:
         """Ends what reads for it."""
         ...
@@ -65,6 +70,11 @@ class Feed:
         self._ready.clear()
         self._batches.set_state(state)
         self._state = state
+
+    @property
+    def skipped(self) -> int:
+        """Broken examples passed over so far, also for batches that still wait."""
+        return self._batches.skipped
 
     def close(self) -> None:
         """Ends what reads for it, such as worker processes."""

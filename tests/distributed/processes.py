@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 200  # far above what any of them takes
 
 
-def start(module, *arguments, devices=1):
-    """Starts `python -m module` with that many virtual CPU devices."""
+def start(*arguments, devices=1):
+    """Starts Python with these arguments and that many virtual CPU devices."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         # Programs that run for a moment: unoptimised, they take half the time to compile.
@@ -19,7 +19,7 @@ def start(module, *arguments, devices=1):
         "--xla_backend_optimization_level=0",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -41,8 +41,8 @@ def finish(processes):
 
 
 def run_module(module, *arguments, devices=1):
-    """What one process printed."""
-    (printed,) = finish([start(module, *arguments, devices=devices)])
+    """What `python -m module` printed."""
+    (printed,) = finish([start("-m", module, *arguments, devices=devices)])
     return printed
 
 

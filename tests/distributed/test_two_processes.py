@@ -1,45 +1,71 @@
-"""Two processes on this machine, weights split between them: one run, equal to one process.
+"""train.py as two processes on this machine, weights split between them: equal to one process.
 
 One device each: with two, XLA's collectives between processes on CPU (gloo) hang on this machine.
 """
 
-import json
+import shutil
 
 import numpy as np
 import pytest
 
-from tests.distributed.processes import finish, free_port, run_module, start
+from skipdit_jax.training.logs import read_log
+from tests.distributed.processes import finish, free_port, start
 
 RELATIVE = 1e-5  # sums in another order
+STEPS, HALF = 10, 5
+FLAGS = {
+    "steps": STEPS,
+    "checkpoint_every": HALF,
+    "log_every": 1,
+    "sample_every": STEPS,
+    "sampling.steps": 2,
+    "sampling.cache": "",
+    "batch_size": 8,
+    "warmup_steps": 1,
+    "model.depth": 2,
+    "model.num_heads": 2,
+}
+
+
+def training(workdir, *flags):
+    """A process of train.py, not yet finished."""
+    values = [f"--config.{name}={value}" for name, value in FLAGS.items()]
+    config = "--config=configs/digits_skip.py"
+    return start("train.py", config, f"--workdir={workdir}", *values, *flags)
+
+
+def losses(workdir):
+    records = read_log(workdir / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+    return [record["loss"] for record in records]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two") / "checkpoints"
-    address = f"localhost:{free_port()}"
-    module = "tests.distributed.two"
-    printed = finish([start(module, address, n, folder, devices=1) for n in range(2)])
-    assert [text.count("only process 0") for text in printed] == [1, 0]
-    return [
-        json.loads(next(line for line in text.splitlines() if line.startswith("{")))
-        for text in printed
-    ]
+def runs(tmp_path_factory):
+    """Folders of a run by one process and of the same run by two, and what the two printed."""
+    one, two = (tmp_path_factory.mktemp(name) / "run" for name in ("one", "two"))
+    finish([training(one)])
+    cluster = ["--config.mesh.fsdp=2", f"--coordinator=localhost:{free_port()}"]
+    cluster.append("--num-processes=2")
+    printed = finish([training(two, *cluster, f"--process-id={n}") for n in range(2)])
+    return one, two, printed
 
 
-def test_both_see_all_devices_and_feed_their_own_rows(found):
-    assert [one["main"] for one in found] == [True, False]
-    assert [one["devices"] for one in found] == [[2, 1], [2, 1]]
-    assert found[0]["rows"] + found[1]["rows"] == list(range(16))
+def test_two_processes_learn_as_one(runs):
+    one, two, _ = runs
+    np.testing.assert_allclose(losses(two), losses(one), rtol=RELATIVE)
 
 
-def test_ten_steps_are_those_of_one_process(found):
-    alone = json.loads(run_module("tests.distributed.alone"))
-    assert len(alone) == 10
-    for one in found:
-        np.testing.assert_allclose(one["losses"], alone, rtol=RELATIVE)
-    assert found[0]["losses"] == found[1]["losses"]
+def test_only_the_first_process_prints_and_both_write_one_run(runs):
+    _, two, printed = runs
+    assert [text.count("\nstep ") + text.startswith("step ") for text in printed] == [STEPS, 0]
+    assert [path.name for path in (two / "samples").iterdir()] == ["step_0000010.png"]
+    assert (two / "ema.safetensors").is_file()
 
 
-def test_a_checkpoint_of_both_is_read_by_both(found):
-    for one in found:
-        assert one["again"] == one["losses"][5:]
+def test_one_process_continues_what_two_began(runs):
+    one, two, _ = runs
+    shutil.rmtree(two / "checkpoints" / str(STEPS))
+    (text,) = finish([training(two)])
+    assert f"resuming {two} at step {HALF}" in text
+    np.testing.assert_allclose(losses(two), losses(one), rtol=RELATIVE)

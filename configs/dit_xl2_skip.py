@@ -1,0 +1,33 @@
+"""Skip-DiT-XL/2 on ImageNet 256x256 latents: DiT's published training, in bfloat16.
+
+    python train.py --config configs/dit_xl2_skip.py --workdir RUN --config.data.path=LATENTS
+
+LATENTS is a folder of shards from `skipdit_jax.data.latent_files.write_latents`. Settings of
+Peebles and Xie (arXiv 2212.09748, section 4): 400,000 steps of 256, AdamW at 1e-4, EMA 0.9999. Not
+run by us: no GPU was at hand.
+"""
+
+import ml_collections
+
+from skipdit_jax.cli.train_config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration of the run."""
+    config = default_config()
+    config.steps = 400_000
+    config.batch_size = 256
+    config.dtype = "bfloat16"
+    config.checkpoint_every = 5_000
+    config.keep_every = 50_000
+    config.sample_every = 10_000
+
+    config.data.name = "latents"
+    config.data.path = "latents/imagenet256"
+
+    config.model.name = "DiT-XL/2-skip"
+
+    config.sampling.steps = "250"
+    config.sampling.guidance = 4.0
+    config.sampling.cache = "N3-1000-20"
+    return config
