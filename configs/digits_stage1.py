@@ -13,8 +13,8 @@ from configs import digits_skip
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
     config = digits_skip.get_config()
-    config.steps = 1000
-    config.lr = 1e-3
+    config.steps = 2000
+    config.lr = 2e-3
     config.warmup_steps = 100
     config.trainable = ("^skip_fusions_",)
     # Weights of any kind: a run folder, a native file, a .pt of the original.

@@ -11,8 +11,8 @@ from configs import digits_skip
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
     config = digits_skip.get_config()
-    config.steps = 1000
-    config.lr = 5e-4
+    config.steps = 3000
+    config.lr = 1e-3
     config.warmup_steps = 100
     config.init.ckpt = "runs/digits_stage1"
     return config

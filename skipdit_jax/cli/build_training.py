@@ -26,6 +26,7 @@ from skipdit_jax.training.step import make_train_step
 from skipdit_jax.typing import Params
 
 CHECKPOINTS = "checkpoints"
+ANY_CLASS = 2**31 - 1  # an unconditional model takes a set of any number of classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def make_feed(config: TrainConfig, model: nn.Module, mesh: Mesh) -> Feed:
     batches = open_data(
         config.data,
         sample_shape=model.config.sample_shape,
-        num_classes=model.config.num_classes,
+        num_classes=model.config.num_classes or ANY_CLASS,
         batch_size=len(rows),
         seed=config.seed,
         process_index=int(rows[0]) // len(rows),

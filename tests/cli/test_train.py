@@ -99,6 +99,14 @@ def test_weights_know_how_they_were_made(tmp_path):
     assert metadata["training"]["config"]["seed"] == 0
 
 
+def test_an_unconditional_model_learns_from_labelled_pictures(tmp_path):
+    flags = flags_of(tmp_path / "run", model__num_classes=0, steps=2, warmup_steps=0)
+    assert train.main(flags) == 0
+    fields, got = weights(tmp_path / "run" / "ema.safetensors")
+    assert fields["num_classes"] == 0
+    assert "y_embedder" not in got
+
+
 def test_stage_one_moves_only_what_it_names(tmp_path):
     flags = flags_of(tmp_path / "run", trainable="('^skip_fusions_',)", steps=2, ema_decay=0.0)
     assert train.main(flags) == 0
@@ -167,14 +175,16 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, changes, wor
     assert not (tmp_path / "run").exists()
 
 
-def test_grids_of_the_same_noise_are_drawn_while_it_trains(tmp_path):
-    flags = flags_of(tmp_path / "run", sample_every=2, sampling__cache="", sampling__steps="4")
+def test_grids_and_a_profile_are_made_while_it_trains(tmp_path):
+    changes = {"sampling__cache": "", "sampling__steps": "4", "profile__start": 1}
+    flags = flags_of(tmp_path / "run", sample_every=2, profile__steps=1, **changes)
     assert train.main(flags) == 0
     names = ["step_0000002.png", "step_0000004.png"]
     assert sorted(path.name for path in (tmp_path / "run" / "samples").iterdir()) == names
     with Image.open(tmp_path / "run" / "samples" / names[0]) as picture:
         assert picture.width > picture.height > 0
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert [path for path in (tmp_path / "run" / "profile").rglob("*") if path.is_file()]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):

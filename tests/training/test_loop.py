@@ -112,7 +112,7 @@ def train_and_save(root, steps, resume):
             state,
             step,
             watched(),
-            LoopConfig(steps=steps, checkpoint_every=2),
+            LoopConfig(steps=steps, checkpoint_every=10),
             hooks(
                 save=lambda done, state: store.save(
                     done, to_items(state), {"data": batches.get_state()}
@@ -124,12 +124,13 @@ def train_and_save(root, steps, resume):
 
 
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path):
-    straight, order = train_and_save(tmp_path / "straight", 10, resume=False)
-    _, first = train_and_save(tmp_path / "parts", 4, resume=False)
-    resumed, second = train_and_save(tmp_path / "parts", 10, resume=True)
+    straight, order = train_and_save(tmp_path / "straight", 40, resume=False)
+    _, first = train_and_save(tmp_path / "parts", 17, resume=False)
+    resumed, second = train_and_save(tmp_path / "parts", 40, resume=True)
+    assert (len(first), len(second)) == (17, 23)
     assert first + second == order
     toy.assert_equal(resumed, straight)
-    assert latest_step(tmp_path / "parts") == 10
+    assert latest_step(tmp_path / "parts") == 40
 
 
 def test_a_saved_state_is_not_touched_by_the_steps_that_follow(tmp_path):
