@@ -1,7 +1,4 @@
-"""train.py as two processes on this machine, weights split between them: equal to one process.
-
-One device each: with two, XLA's collectives between processes on CPU (gloo) hang on this machine.
-"""
+"""train.py as two processes of two devices, weights split over all four: equal to one process."""
 
 import shutil
 
@@ -27,11 +24,11 @@ FLAGS = {
 }
 
 
-def training(workdir, *flags):
+def training(workdir, *flags, devices=1):
     """A process of train.py, not yet finished."""
     values = [f"--config.{name}={value}" for name, value in FLAGS.items()]
     config = "--config=configs/digits_skip.py"
-    return start("train.py", config, f"--workdir={workdir}", *values, *flags)
+    return start("train.py", config, f"--workdir={workdir}", *values, *flags, devices=devices)
 
 
 def losses(workdir):
@@ -45,9 +42,10 @@ def runs(tmp_path_factory):
     """Folders of a run by one process and of the same run by two, and what the two printed."""
     one, two = (tmp_path_factory.mktemp(name) / "run" for name in ("one", "two"))
     finish([training(one)])
-    cluster = ["--config.mesh.fsdp=2", f"--coordinator=localhost:{free_port()}"]
+    cluster = ["--config.mesh.fsdp=4", f"--coordinator=localhost:{free_port()}"]
     cluster.append("--num-processes=2")
-    printed = finish([training(two, *cluster, f"--process-id={n}") for n in range(2)])
+    numbers = [f"--process-id={n}" for n in range(2)]
+    printed = finish([training(two, *cluster, number, devices=2) for number in numbers])
     return one, two, printed
 
 
