@@ -39,7 +39,7 @@ def available() -> bool:
         return False
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Settings that must stand before jax is imported."""
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -47,14 +47,14 @@ def _prepare() -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}".strip()
 
 
-def _pretend_cudnn() -> None:
+def pretend_cudnn() -> None:
     """Answers for the absent card when JAX asks which cuDNN it has."""
     from jax._src.cudnn import fused_attention_stablehlo
 
     fused_attention_stablehlo.check_cudnn_version = lambda: CUDNN_VERSION
 
 
-def _abstract(tree):
+def abstract(tree):
     """Shapes and types placed on the absent H200."""
     import jax
     from jax.experimental import topologies
@@ -77,7 +77,7 @@ def compile_sampler(options: argparse.Namespace):
     from skipdit_jax.registry import abstract_params
 
     if options.attention == "cudnn":
-        _pretend_cudnn()
+        pretend_cudnn()
     model = sd.create_model(
         options.model,
         dtype=options.dtype,
@@ -91,7 +91,7 @@ def compile_sampler(options: argparse.Namespace):
     )
     keys = sample_keys(jax.random.key(0), 0, options.batch)
     # The weights decide where the program runs: arrays that are tied to no device follow them.
-    params = _abstract(abstract_params(model))
+    params = abstract(abstract_params(model))
     start = time.perf_counter()
     lowered = sampler.lower(params, keys, np.zeros(options.batch, np.int32))
     middle = time.perf_counter()
@@ -120,7 +120,7 @@ def main() -> None:
     options = _parser().parse_args()
     if not available():
         sys.exit(f"benchmarks.h200: no compiler for an H200; {INSTALL}")
-    _prepare()
+    prepare()
     compiled, lowering, compiling = compile_sampler(options)
     memory = compiled.memory_analysis()
     if options.hlo:
