@@ -1,13 +1,14 @@
-"""The training step of a model: timed here, or compiled, cold, for this machine or an absent H200.
+"""The training step of a model, compiled cold for this machine's processor or for an absent H200.
 
     python -m benchmarks.training_step --model DiT-XL/2 [--h200] [--remat blocks] [--batch 256]
 
 compiles in a process of its own, because XLA reads its flags once, and prints one line of JSON.
-Nothing is allocated: shapes are enough (CONTRIBUTING.md says what --h200 needs).
+Nothing is allocated or run: shapes are enough (CONTRIBUTING.md says what --h200 needs).
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,16 +18,21 @@ from benchmarks import h200
 
 BATCH = 256  # of the published training (arXiv 2212.09748, section 4)
 EMA_DECAY = 0.9999
+TINY = '{"depth": 2, "hidden_size": 48, "num_heads": 2}'  # options that make any DiT a quick one
+# Calls of cuDNN in the text of a program: one for each attention, forwards and backwards.
+FORWARD_CALL = 'custom_call_target="__cudnn$fmhaSoftmax"'
+BACKWARD_CALL = 'custom_call_target="__cudnn$fmhaSoftmaxBackward"'
 
 
 class Variant(NamedTuple):
-    """One way to run the step."""
+    """One way to run the step; `overrides` are further model options as JSON."""
 
     model: str
     batch: int
     dtype: str = "bfloat16"
     remat: str = "none"
     attention: str = "auto"
+    overrides: str = "{}"
 
 
 def make(variant: Variant):
@@ -40,7 +46,11 @@ def make(variant: Variant):
     from skipdit_jax.training.step import make_train_step
 
     model = sd.create_model(
-        variant.model, dtype=variant.dtype, remat=variant.remat, attention=variant.attention
+        variant.model,
+        dtype=variant.dtype,
+        remat=variant.remat,
+        attention=variant.attention,
+        **json.loads(variant.overrides),
     )
     optimizer = make_optimizer(OptimizerConfig(), abstract_params(model))
     step = make_train_step(
@@ -73,6 +83,7 @@ def abstract_arguments(variant: Variant) -> tuple[Any, Any, Any]:
 def compile_cold(variant: Variant, for_h200: bool, text: Path | None = None) -> dict[str, float]:
     """Traces and compiles; seconds and bytes."""
     start = time.perf_counter()
+    os.environ["JAX_PLATFORMS"] = "cpu"
     if for_h200:
         h200.prepare()
         if variant.attention == "cudnn":
@@ -88,14 +99,18 @@ def compile_cold(variant: Variant, for_h200: bool, text: Path | None = None) -> 
     middle = time.perf_counter()
     compiled = lowered.compile()
     done, memory = time.perf_counter(), compiled.memory_analysis()
+    program = compiled.as_text()
     if text is not None:
-        text.write_text(compiled.as_text())
+        text.write_text(program)
     return {
         "import_s": ready - start,
         "lower_s": middle - ready,
         "compile_s": done - middle,
         "temp_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
+        "donated_bytes": memory.alias_size_in_bytes,
+        "attention_calls": program.count(FORWARD_CALL),
+        "attention_backward_calls": program.count(BACKWARD_CALL),
     }
 
 
@@ -107,6 +122,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--remat", default="none")
     parser.add_argument("--attention", default="auto")
+    parser.add_argument("--overrides", default="{}", help="model options as JSON")
     parser.add_argument("--h200", action="store_true")
     parser.add_argument("--hlo", type=Path, help="file for the text of the compiled program")
     options = parser.parse_args()
