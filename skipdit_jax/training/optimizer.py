@@ -27,7 +27,7 @@ class OptimizerConfig:
       schedule: after warm-up, "constant", "cosine" or "linear" (both down to
         `lr * final_fraction` at `steps`).
       steps: length of the run, where a decaying schedule ends.
-      warmup_steps: steps of linear rise from 0 to `lr`.
+      warmup_steps: steps of linear rise from 0 to `lr`; a shorter run ends on the way up.
       final_fraction: last learning rate of a decaying schedule, as a fraction of `lr`.
       beta1, beta2, eps: of Adam.
       weight_decay: decoupled, on all trainable parameters.
@@ -56,9 +56,7 @@ class OptimizerConfig:
             raise ValueError(f"lr_schedule: got {self.schedule!r}, want one of {SCHEDULES}")
         if not self.lr > 0:
             raise ValueError(f"lr: got {self.lr}, want a positive number")
-        if not 0 <= self.warmup_steps < self.steps:
-            raise ValueError(f"warmup_steps: got {self.warmup_steps}, want 0..{self.steps - 1}")
-        for name in ("final_fraction", "weight_decay", "clip_norm", "clip_from"):
+        for name in ("warmup_steps", "final_fraction", "weight_decay", "clip_norm", "clip_from"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, want 0 or more")
         for name in ("beta1", "beta2"):
@@ -68,7 +66,7 @@ class OptimizerConfig:
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
     """Returns step -> learning rate (step 0 is the first update)."""
-    decay_steps = config.steps - config.warmup_steps
+    decay_steps = max(config.steps - config.warmup_steps, 1)
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(config.lr, decay_steps, config.final_fraction)
     elif config.schedule == "linear":

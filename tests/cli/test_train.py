@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
         ({"model__num_classes": 5}, "label"),
         ({"model__in_channels": 3}, "want (8, 8, 3)"),
         ({"wandb": "project"}, "pip install wandb"),
-        ({"warmup_steps": 99}, "warmup_steps: got 99"),
+        ({"warmup_steps": -1}, "warmup_steps: got -1"),
         ({"ema_decay": 1.5}, "ema_decay: got [1.5]"),
         ({"trainable": "('blocks_9',)"}, "'blocks_9' matches no parameter"),
         ({"dtype": "float8"}, "float8"),
