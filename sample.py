@@ -1,4 +1,4 @@
-"""Samples pictures of classes: python sample.py, or python sample.py --help."""
+"""Samples pictures or clips of classes: python sample.py, or python sample.py --help."""
 
 import sys
 

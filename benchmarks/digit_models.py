@@ -75,7 +75,7 @@ def load_subject(source: Path, flags: argparse.Namespace) -> Subject:
     if (shape, classes) != ((IMAGE_SIZE, IMAGE_SIZE, 1), NUM_CLASSES):
         raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted (8, 8, 1) of 10")
     diffusion = read_diffusion(checkpoint, model)
-    recipe = read_recipe(checkpoint, diffusion)
+    recipe = read_recipe(checkpoint, diffusion, model)
     recommended = {name: getattr(recipe, name) for name in ("steps", "method", "guidance", "eta")}
     recommended["clip"] = True if recipe.clip is None else recipe.clip  # as sample.py does pixels
     typed = {name: getattr(flags, name) for name in recommended}

@@ -111,6 +111,9 @@ class Sampler:
         self.diffusion = base.respace(str(steps))
         self.guidance = _as_guidance(model, guidance)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance)
+        if isinstance(cache, SkipCache):
+            cache = cache.like(published_sampling(model).cache)
+        self.cache = cache
         self.plan = _plan(model, cache, self.inputs.t)
         reuse = None if self.plan is None else self.plan.reuse
         self._reuse = reuse if driver == "scan" else None
@@ -168,8 +171,6 @@ def _as_guidance(model: nn.Module, guidance: float | Guidance) -> Guidance:
 def _plan(model: nn.Module, cache: CachePolicy | None, timesteps: np.ndarray) -> Plan | None:
     if cache is None:
         return None
-    if isinstance(cache, SkipCache) and cache.branch is None:
-        cache = dataclasses.replace(cache, branch=published_sampling(model).branch)
     plan = cache.plan(timesteps.astype(np.int64))
     check_plan(plan, model.num_stages, model.num_skips)
     return plan

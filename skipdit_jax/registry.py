@@ -11,15 +11,19 @@ import jax
 import jax.numpy as jnp
 
 from skipdit_jax.caching.policy import SkipCache
-from skipdit_jax.caching.presets import DIT_SKIP_CACHE, dit_branch
+from skipdit_jax.caching.presets import DIT_SKIP_CACHE, LATTE_SKIP_CACHE, dit_skip_cache
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.models.dit import PATCHES, SIZES, DiT, DiTConfig
+from skipdit_jax.models.backbone import PATCHES, SIZES
+from skipdit_jax.models.dit import DiT, DiTConfig
+from skipdit_jax.models.latte import Latte, LatteConfig
 from skipdit_jax.sharding import FSDP, TENSOR, Rule, Rules
 from skipdit_jax.typing import Params
 
 VAE_FACTOR = 8  # pixels per latent along each side, Stable Diffusion's autoencoder
 ASSETS = Path(__file__).parent / "assets"
 DIGITS = "dit-digits"
+MOVING_DIGITS = "latte-digits"
+BUNDLED = (DIGITS, MOVING_DIGITS)
 
 
 class Family(NamedTuple):
@@ -28,23 +32,26 @@ class Family(NamedTuple):
     Attributes:
       config: its frozen config class.
       module: makes the module from a config.
-      guided_channels: how many channels guidance mixes in the published samples; None: all.
-      branch: config -> the published shallow width of Skip-Cache.
+      guidance: scale of the published samples with labels.
+      guided_channels: how many channels guidance mixes in them; None: all.
+      cache: config -> the published settings of Skip-Cache.
       sharding: which mesh axes split its parameters.
     """
 
     config: type
     module: Callable[[Any], nn.Module]
+    guidance: float
     guided_channels: int | None
-    branch: Callable[[Any], int]
+    cache: Callable[[Any], SkipCache]
     sharding: Rules
 
 
 class PublishedSampling(NamedTuple):
     """Settings of the published samples that belong to a model."""
 
+    guidance: float
     guided_channels: int | None
-    branch: int
+    cache: SkipCache
 
 
 class Entry(NamedTuple):
@@ -80,26 +87,45 @@ FAMILIES = {
     "dit": Family(
         DiTConfig,
         DiT,
+        guidance=4.0,
         guided_channels=3,
-        branch=lambda config: dit_branch(config.depth),
+        cache=lambda config: dit_skip_cache(config.depth),
         sharding=DIT_SHARDING,
-    )
+    ),
+    "latte": Family(
+        LatteConfig,
+        Latte,
+        guidance=7.0,  # of UCF101 with labels
+        guided_channels=None,
+        cache=lambda config: LATTE_SKIP_CACHE,
+        sharding=DIT_SHARDING,  # the same names
+    ),
 }
+LABELS = {"DiT": "dit", "Latte": "latte"}
+"""How names begin -> family."""
+SKIP_CACHES = {"DiT-cache": DIT_SKIP_CACHE, "Latte-skip-cache": LATTE_SKIP_CACHE}
+"""How names end in the published notation -> the policy whose N they change."""
 
-_DIT_NAME = re.compile(r"DiT-(?P<size>S|B|L|XL)[/-](?P<patch>\d+)(?P<skip>-skip)?")
-_CACHE_NAME = re.compile(r"DiT-cache-(?P<every>\d+)")
+_SIZED = re.compile(r"(?P<label>DiT|Latte)-(?P<size>S|B|L|XL)[/-](?P<patch>\d+)(?P<skip>-skip)?")
+_CACHED = re.compile(r"(?P<name>DiT-cache|Latte-skip-cache)-(?P<every>\d+)")
 
 
 def model_names() -> list[str]:
     """Every name that `create_model` takes, aliases apart."""
-    published = [f"DiT-{s}/{p}{skip}" for skip in ("", "-skip") for s in SIZES for p in PATCHES]
-    return [*published, "DiT-skip", "DiT-cache-N", DIGITS]
+    names = []
+    for label in LABELS:
+        skips = ("", "-skip")
+        names += [f"{label}-{s}/{p}{skip}" for skip in skips for s in SIZES for p in PATCHES]
+        names.append(f"{label}-skip")
+    return [*names, *(f"{name}-N" for name in SKIP_CACHES), *BUNDLED]
 
 
-def _dit_entry(size: str, patch: int, skip: bool, cache: SkipCache | None = None) -> Entry:
+def _entry(
+    label: str, size: str = "XL", patch: int = 2, skip: bool = True, cache: SkipCache | None = None
+) -> Entry:
     depth, width, heads = SIZES[size]
     fields = {"depth": depth, "hidden_size": width, "num_heads": heads}
-    return Entry("dit", {**fields, "patch_size": patch, "skip": skip}, cache=cache)
+    return Entry(LABELS[label], {**fields, "patch_size": patch, "skip": skip}, cache=cache)
 
 
 def find_entry(name: str) -> Entry:
@@ -108,18 +134,19 @@ def find_entry(name: str) -> Entry:
     Raises:
       ValueError: with the list of names, if there is no such model.
     """
-    if match := _DIT_NAME.fullmatch(name):
-        size, patch, skip = match["size"], int(match["patch"]), bool(match["skip"])
-        if patch in PATCHES:
-            return _dit_entry(size, patch, skip)
-    if name == "DiT-skip":
-        return _dit_entry("XL", 2, skip=True)
-    if match := _CACHE_NAME.fullmatch(name):
-        every = dataclasses.replace(DIT_SKIP_CACHE, every=int(match["every"]))
-        return _dit_entry("XL", 2, skip=True, cache=every)
+    if (match := _SIZED.fullmatch(name)) and int(match["patch"]) in PATCHES:
+        return _entry(match["label"], match["size"], int(match["patch"]), bool(match["skip"]))
+    if (label := name.removesuffix("-skip")) in LABELS and label != name:
+        return _entry(label)
+    if match := _CACHED.fullmatch(name):
+        cache = dataclasses.replace(SKIP_CACHES[match["name"]], every=int(match["every"]))
+        return _entry(match["name"].split("-")[0], cache=cache)
     if name == DIGITS:
         weights = ASSETS / "dit_digits.safetensors"
         return Entry("dit", {"input_size": 8, "in_channels": 1}, 1, weights=weights)
+    if name == MOVING_DIGITS:
+        weights = ASSETS / "latte_digits.safetensors"
+        return Entry("latte", {"input_size": 32, "in_channels": 1}, 1, weights=weights)
     raise ValueError(f"unknown model {name!r}: choose one of {', '.join(model_names())}")
 
 
@@ -143,9 +170,11 @@ def create_model(name: str, *, image_size: int | None = None, **overrides: Any) 
     """Makes a model by its published name.
 
     Args:
-      name: "DiT-XL/2", "DiT-B/4-skip", "DiT-skip" (= XL/2-skip), ...: `model_names()`.
+      name: "DiT-XL/2", "DiT-B/4-skip", "DiT-skip" (= XL/2-skip), "Latte-XL/2-skip", ...:
+        `model_names()`.
       image_size: side in pixels, a multiple of the autoencoder's 8; sets `input_size`.
-      **overrides: any field of the family's config (`DiTConfig`): `depth`, `dtype`...
+      **overrides: any field of the family's config (`DiTConfig`, `LatteConfig`): `depth`,
+        `num_classes`, `num_frames`, `dtype`...
 
     Returns:
       A flax module; parameters are made by `init_params` or `load_checkpoint`.
@@ -160,6 +189,8 @@ def create_model(name: str, *, image_size: int | None = None, **overrides: Any) 
       (28, 14, (32, 32))
       >>> sd.create_model("DiT-S/2", input_size=(16, 8), num_classes=10).config.sample_shape
       (16, 8, 4)
+      >>> sd.create_model("Latte-XL/2-skip", num_classes=101).config.sample_shape
+      (16, 32, 32, 4)
     """
     entry = find_entry(name)
     if image_size is not None:
@@ -177,7 +208,7 @@ def create_model(name: str, *, image_size: int | None = None, **overrides: Any) 
 def family_of(model: nn.Module) -> str:
     """The key of FAMILIES that a model belongs to."""
     for name, family in FAMILIES.items():
-        if isinstance(model.config, family.config):
+        if type(model.config) is family.config:
             return name
     raise ValueError(f"{type(model).__name__} belongs to no family: {', '.join(FAMILIES)}")
 
@@ -190,7 +221,7 @@ def sharding_rules(model: nn.Module) -> Rules:
 def published_sampling(model: nn.Module) -> PublishedSampling:
     """What the published samples of the model's family were made with."""
     family = FAMILIES[family_of(model)]
-    return PublishedSampling(family.guided_channels, family.branch(model.config))
+    return PublishedSampling(family.guidance, family.guided_channels, family.cache(model.config))
 
 
 def default_diffusion(model: nn.Module) -> Diffusion:

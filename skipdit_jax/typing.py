@@ -37,6 +37,18 @@ Timesteps = Float[Array, "B"]
 Labels = Int[Array, "B"]
 
 
+class JointLabels(NamedTuple):
+    """Labels of clips that carry independent images behind their frames (joint training).
+
+    Attributes:
+      video: of the clip, int [B].
+      images: of each of its n images, int [B,n].
+    """
+
+    video: Labels
+    images: Int[Array, "B n"]
+
+
 @dataclass(frozen=True)
 class StagedModel:
     """A backbone with its parameters bound: all that sampling ever sees of a network.

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "skipdit_jax"
 LAYERS = {
     "typing": 0,
     "trees": 0,
+    "files": 0,
     "config": 0,
     "compiler": 0,
     "sharding": 0,
@@ -38,7 +39,7 @@ ALLOWED = {
     "sampling": {"caching", "diffusion"},
     "training": {"diffusion", "checkpoints"},
 }
-LOWEST = {"typing", "trees", "config", "compiler", "sharding"}
+LOWEST = {"typing", "trees", "files", "config", "compiler", "sharding"}
 
 
 def imports(path):

@@ -46,20 +46,21 @@ class SkipCache:
 
     Attributes:
       every: N. 1 computes every step.
-      branch: k, the number of stages at each end that always run. None takes the width published
-        for the model when it is sampled (4 for DiT-XL, else 1).
+      branch: k, the number of stages at each end that always run.
       start: steps at timesteps >= start are computed in full (1000: none is forced).
       stop: after the first step at or below this timestep all are computed in full (-1: never).
+
+    What is None is, when a model is sampled, as published for its family (`like`).
     """
 
     every: int
     branch: int | None = None
-    start: int = ALWAYS
-    stop: int = PUBLISHED_STOP
+    start: int | None = None
+    stop: int | None = None
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
-        _check_interval("SkipCache", self.every, self.start, self.stop)
+        _check_interval("SkipCache", self.every, *self._interval())
         if self.branch is not None and self.branch < 1:
             raise ValueError(f"SkipCache: branch is {self.branch}, wanted 1 or more")
 
@@ -71,9 +72,22 @@ class SkipCache:
           >>> SkipCache(every=3).plan(np.array([900, 700, 500, 300])).reuse
           array([False,  True,  True, False])
         """
-        reuse = interval_reuse(timesteps, self.every, self.start, self.stop)
+        reuse = interval_reuse(timesteps, self.every, *self._interval())
         width = self.branch or NARROWEST
         return Plan(reuse, Trunk(front=width, back=width))
+
+    def _interval(self) -> tuple[int, int]:
+        return (
+            ALWAYS if self.start is None else self.start,
+            PUBLISHED_STOP if self.stop is None else self.stop,
+        )
+
+    def like(self, published: "SkipCache") -> "SkipCache":
+        """Takes what is None from another policy: start and stop together, and branch."""
+        open_ended = self.start is None and self.stop is None
+        start, stop = published._interval() if open_ended else self._interval()
+        branch = published.branch if self.branch is None else self.branch
+        return SkipCache(every=self.every, branch=branch, start=start, stop=stop)
 
     @classmethod
     def parse(cls, text: str, default: "SkipCache | None" = None) -> "SkipCache":
@@ -99,7 +113,10 @@ class SkipCache:
 
     def __str__(self):
         """The notation that `parse` reads."""
-        return f"N{self.every}-{self.start}-{self.stop}"
+        if self.start is None and self.stop is None:
+            return f"N{self.every}"
+        start, stop = self._interval()
+        return f"N{self.every}-{start}-{stop}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,20 @@
 """Published settings of Skip-Cache (arXiv 2411.17616; spec 2)."""
 
+import dataclasses
+
 from skipdit_jax.caching.policy import ALWAYS, NARROWEST, PUBLISHED_STOP, SkipCache
 
 DIT_SKIP_CACHE = SkipCache(every=3, branch=4, start=ALWAYS, stop=PUBLISHED_STOP)
 """DiT-XL/2-skip, class to image."""
 
+LATTE_SKIP_CACHE = SkipCache(every=3, branch=1, start=900, stop=49)
+"""Latte-skip, class to video; the published "< 50" is stop 49."""
+
 _PUBLISHED_DIT_DEPTH = 28
 
 
-def dit_branch(depth: int) -> int:
-    """K for a DiT: 4 as published for depth 28; shallower ones keep one block at each end."""
-    return DIT_SKIP_CACHE.branch or NARROWEST if depth == _PUBLISHED_DIT_DEPTH else NARROWEST
+def dit_skip_cache(depth: int) -> SkipCache:
+    """As published for depth 28; shallower models keep one block at each end."""
+    if depth == _PUBLISHED_DIT_DEPTH:
+        return DIT_SKIP_CACHE
+    return dataclasses.replace(DIT_SKIP_CACHE, branch=NARROWEST)

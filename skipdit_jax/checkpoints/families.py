@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skipdit_jax.checkpoints import rules_dit
+from skipdit_jax.checkpoints import rules_dit, rules_latte
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.trees import Shape
@@ -25,6 +25,8 @@ class Family:
       read_config: ({torch name: shape}, num_heads) -> fields of the family's config.
       rules: config fields -> weight table.
       fixed_tables: config fields -> tensors of the state dict that are computed, not trained.
+      growing: those of them [1, n, D] that a file may hold more rows of than the model uses, with
+        the field of the config that counts the rows.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Family:
     read_config: Callable[[Mapping[str, Shape], int | None], dict[str, Any]]
     rules: Callable[[Mapping[str, Any]], tuple[Rule, ...]]
     fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
+    growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 DIT = Family(
@@ -41,13 +44,21 @@ DIT = Family(
     rules_dit.rules,
     rules_dit.fixed_tables,
 )
-FAMILIES = {family.name: family for family in (DIT,)}
+LATTE = Family(
+    "latte",
+    "Latte, Latte-skip",
+    rules_latte.read_config,
+    rules_latte.rules,
+    rules_latte.fixed_tables,
+    rules_latte.GROWING,
+)
+FAMILIES = {family.name: family for family in (DIT, LATTE)}
 """The families that this version reads, by name."""
 
 SIGNS: tuple[tuple[str, str, str], ...] = (
     ("latte_t2v", "LatteT2V", r"temporal_transformer_blocks\.[0-9]+\..*"),
     ("hunyuan_dit", "HunYuan-DiT", r"text_embedding_padding|blocks\.[0-9]+\.attn1\.Wqkv\..*"),
-    ("latte", "Latte", r"temp_embed"),
+    ("latte", "Latte", rules_latte.SIGN),
     ("dit", "DiT", rules_dit.SIGN),
     ("vae", "VAE", r"decoder\.conv_in\.weight"),
     ("t5", "T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),

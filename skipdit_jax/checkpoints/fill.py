@@ -14,6 +14,7 @@ from skipdit_jax.checkpoints.rules import IDENTITY, Entry, layout
 from skipdit_jax.trees import Misfits, compare, flatten, matches_glob, unflatten
 from skipdit_jax.typing import Params
 
+TABLE_RANK = 3  # fixed tables are [1, n, D]
 TABLE_TOLERANCE = 1e-5  # between fixed float32 tables, for the sin and cos of two libraries
 
 
@@ -60,12 +61,31 @@ def fill(
 def _wanted(
     checkpoint: Checkpoint, expected: Params, config: Mapping[str, Any]
 ) -> tuple[dict[str, Entry], dict[str, np.ndarray]]:
-    tables = checkpoint.family.fixed_tables(config)
+    tables = checkpoint.family.fixed_tables(_as_stored(checkpoint, config))
     if checkpoint.which == NATIVE:
+        _check_lengths(checkpoint, config)
         shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
         entries = {path: Entry(path, shape, shape, IDENTITY) for path, shape in shapes.items()}
         return entries, {name: tables[name] for name in tables if name in checkpoint.handles}
     return layout(checkpoint.family.rules(config), expected), tables
+
+
+def _check_lengths(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where a model wants longer tables than the weights were made with."""
+    own = checkpoint.metadata["model"]
+    for field in checkpoint.family.growing.values():
+        if config[field] > own.get(field, config[field]):
+            raise CheckpointError(f"has {field} {own[field]}, wanted {config[field]}")
+
+
+def _as_stored(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the config with tables as long as the file's, of which a model may use less."""
+    longer = {}
+    for name, field in checkpoint.family.growing.items():
+        shape = checkpoint.handles[name].shape if name in checkpoint.handles else ()
+        if len(shape) == TABLE_RANK and shape[1] > config[field]:
+            longer[field] = shape[1]
+    return {**config, **longer}
 
 
 def _rounded_tables(

@@ -72,9 +72,9 @@ def read_config(shapes: Shapes, num_heads: int | None = None) -> Config:
       CheckpointError: a name that tells a size is missing or has an impossible shape, the latents
         are not square, or the number of heads is unknown.
     """
-    width, channels, patch, _ = _shape(shapes, PATCH_KERNEL, 4)
+    width, channels, patch, _ = shape_of(shapes, PATCH_KERNEL, 4)
     depth = _depth(shapes)
-    classes = _shape(shapes, LABELS, 2)[0] - 1 if LABELS in shapes else 0
+    classes = shape_of(shapes, LABELS, 2)[0] - 1 if LABELS in shapes else 0
     heads = num_heads or HEADS.get((depth, width))
     if heads is None:
         raise CheckpointError(
@@ -96,7 +96,8 @@ def read_config(shapes: Shapes, num_heads: int | None = None) -> Config:
     }
 
 
-def _shape(shapes: Shapes, name: str, rank: int) -> Shape:
+def shape_of(shapes: Shapes, name: str, rank: int) -> Shape:
+    """Returns the shape of a tensor that must be there; raises CheckpointError for another rank."""
     if name not in shapes:
         raise CheckpointError(f"cannot tell the model's size: 1 missing: {name}")
     if len(shapes[name]) != rank or 0 in shapes[name]:
@@ -117,7 +118,7 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def _side(shapes: Shapes) -> int:
-    tokens = _shape(shapes, POSITIONS, 3)[1]
+    tokens = shape_of(shapes, POSITIONS, 3)[1]
     side = math.isqrt(tokens)
     if side * side != tokens:
         raise CheckpointError(
@@ -139,7 +140,7 @@ def _mlp_width(shapes: Shapes) -> int:
 
 def _learns_sigma(shapes: Shapes, patch_numbers: int) -> bool:
     name = HEAD_BIAS if HEAD_BIAS in shapes else HEAD_KERNEL
-    outputs = _shape(shapes, name, 1 if name == HEAD_BIAS else 2)[0]
+    outputs = shape_of(shapes, name, 1 if name == HEAD_BIAS else 2)[0]
     if outputs not in (patch_numbers, 2 * patch_numbers):
         raise CheckpointError(
             f"{name} has {outputs} outputs, wanted {patch_numbers} or {2 * patch_numbers}"

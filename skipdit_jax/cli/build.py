@@ -17,7 +17,13 @@ from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, Options
 from skipdit_jax.cli.outputs import PACKED, Targets, choose_targets
 from skipdit_jax.cli.recipe import read_diffusion, read_recipe
-from skipdit_jax.cli.settings import PIXEL_CHANNELS, Settings, choose_labels, make_settings
+from skipdit_jax.cli.settings import (
+    PIXEL_CHANNELS,
+    Settings,
+    choose_labels,
+    make_settings,
+    makes_clips,
+)
 from skipdit_jax.registry import Entry
 from skipdit_jax.typing import Params
 
@@ -68,7 +74,7 @@ def prepare(options: Options) -> Job:
     model = make_model(options, entry, checkpoint)
     pixels = model.config.in_channels in PIXEL_CHANNELS
     diffusion = read_diffusion(checkpoint, model)
-    recipe = read_recipe(checkpoint, diffusion)
+    recipe = read_recipe(checkpoint, diffusion, model)
     settings = make_settings(options, entry, recipe, diffusion, model)
     if options.num_fid_samples is None:
         labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
@@ -79,7 +85,8 @@ def prepare(options: Options) -> Job:
     if options.compare and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
-        targets, batch = choose_targets(options, pixels), options.batch_size or MAX_BATCH
+        targets = choose_targets(options, pixels, makes_clips(model))
+        batch = options.batch_size or MAX_BATCH
     else:
         targets = Targets(None, options.sample_dir / PACKED)
         batch = _fid_batch(options.per_proc_batch_size or FID_BATCH)
@@ -147,14 +154,18 @@ def make_model(options: Options, entry: Entry | None, checkpoint: Checkpoint | N
       CheckpointError: a native file is of another model than asked for; a state dict is compared
         when it is read.
     """
+    if entry is not None and checkpoint is not None and checkpoint.family.name != entry.family:
+        raise CheckpointError(
+            f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted {options.model}"
+        )
     asked = dict(entry.config) if entry else {}
     if options.image_size is not None:
         asked["input_size"] = _latent_size(options.image_size, entry, checkpoint)
-    for field in ("num_classes", "num_heads"):
+    for field in ("num_classes", "num_heads", "num_frames"):
         if getattr(options, field) is not None:
             asked[field] = getattr(options, field)
     how = {"dtype": options.dtype, "attention": _attention(options.attention)}
-    if checkpoint is None or (entry is not None and checkpoint.which != NATIVE):
+    if checkpoint is None:
         assert entry is not None, "without a checkpoint there is a name"
         return registry.build(entry.family, {**asked, **how})
     model = weights.model_of(checkpoint, **asked, **how)
@@ -165,8 +176,10 @@ def make_model(options: Options, entry: Entry | None, checkpoint: Checkpoint | N
 
 def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
     own = weights.model_of(checkpoint).config
+    # A clip may have fewer frames than the weights know places for; `fill` refuses more.
+    compared = [field for field in asked if field != "num_frames"]
     # == broadcasts: an input_size of 8 is that of (8, 8).
-    differing = [f for f in asked if not np.all(np.asarray(getattr(own, f)) == asked[f])]
+    differing = [f for f in compared if not np.all(np.asarray(getattr(own, f)) == asked[f])]
     if differing:
         found = ", ".join(f"{field} {getattr(own, field)}" for field in differing)
         wanted = ", ".join(f"{field} {asked[field]}" for field in differing)

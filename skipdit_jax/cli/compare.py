@@ -54,11 +54,11 @@ class Score(NamedTuple):
 
     Attributes:
       variant: which.
-      samples: float32 [n,H,W,C].
+      samples: float32 [n,H,W,C], of clips [n,F,H,W,C].
       seconds: median time of all batches.
       speedup: over the full run, measured.
-      psnr: mean over samples, dB, to those of the full run.
-      ssim: mean over samples.
+      psnr: mean over samples, of clips over their frames, dB, to those of the full run.
+      ssim: mean over the same.
     """
 
     variant: Variant
@@ -83,7 +83,7 @@ def make_variants(job: Job) -> list[Variant]:
         policy = dataclasses.replace(job.settings.cache or SkipCache(every=1), every=every)
         sampler, cached = _summarised(job, job.settings._replace(cache=policy))
         ceiling = summary.flops / cached.flops
-        variants.append(Variant(f"Skip-Cache {policy}", sampler, cached.steps, ceiling))
+        variants.append(Variant(f"Skip-Cache {sampler.cache}", sampler, cached.steps, ceiling))
         fewer.append(str(cached.equal_flops_steps))
     for steps in dict.fromkeys(fewer):
         sampler = uncached._replace(steps=steps).sampler(job.model)
@@ -143,18 +143,23 @@ def score(
     Pictures have the range [-1, 1]; latents are first divided by `latent_scale`.
     """
     scale = np.float32(1) if pixels else latent_scale(samples[0])
-    reference = samples[0] / scale
+    reference = frames_of(samples[0]) / scale
     return [
         Score(
             variant,
             drawn,
             taken,
             seconds[0] / taken,
-            float(np.mean(psnr(drawn / scale, reference, FULL_RANGE))),
-            float(np.mean(ssim(drawn / scale, reference, FULL_RANGE))),
+            float(np.mean(psnr(frames_of(drawn) / scale, reference, FULL_RANGE))),
+            float(np.mean(ssim(frames_of(drawn) / scale, reference, FULL_RANGE))),
         )
         for variant, drawn, taken in zip(variants, samples, seconds, strict=True)
     ]
+
+
+def frames_of(samples: np.ndarray) -> np.ndarray:
+    """Pictures [n,H,W,C] as they are, clips [n,F,H,W,C] as n F pictures."""
+    return samples.reshape(-1, *samples.shape[-3:])
 
 
 def latent_scale(latents: np.ndarray) -> np.float32:
@@ -165,11 +170,31 @@ def latent_scale(latents: np.ndarray) -> np.float32:
 def picture(scores: Sequence[Score], labels: np.ndarray | None, pixels: bool) -> np.ndarray:
     """One labelled picture: a row per variant, a column per sample; uint8 [height,width,C].
 
-    Without an autoencoder latents are shown as they are: three channels as red, green and blue.
+    Of clips it shows the frame in the middle. Without an autoencoder latents are shown as they
+    are: three channels as red, green and blue.
     """
+    rows = _shown(scores, pixels)
+    if rows[0].ndim == 5:
+        rows = [row[:, row.shape[1] // 2] for row in rows]
+    return _labelled(scores, rows, labels)
+
+
+def movie(scores: Sequence[Score], labels: np.ndarray | None, pixels: bool) -> np.ndarray:
+    """The picture of every frame of clips; uint8 [F,height,width,C]."""
+    rows = _shown(scores, pixels)
+    frames = range(rows[0].shape[1])
+    return np.stack([_labelled(scores, [row[:, f] for row in rows], labels) for f in frames])
+
+
+def _shown(scores: Sequence[Score], pixels: bool) -> list[np.ndarray]:
     scale = np.float32(1) if pixels else latent_scale(scores[0].samples)
     colours = COLOURS if scores[0].samples.shape[-1] >= COLOURS else 1
-    rows = [enlarge(to_uint8(score.samples[..., :colours] / scale)) for score in scores]
+    return [enlarge(to_uint8(score.samples[..., :colours] / scale)) for score in scores]
+
+
+def _labelled(
+    scores: Sequence[Score], rows: Sequence[np.ndarray], labels: np.ndarray | None
+) -> np.ndarray:
     titles = [
         f"{score.variant.name}, {score.variant.steps} steps\n{score.speedup:.2f}x as fast\n"
         f"PSNR {score.psnr:.1f} dB, SSIM {score.ssim:.3f}"

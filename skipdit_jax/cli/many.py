@@ -104,7 +104,7 @@ def describe(job: Job) -> dict[str, Any]:
 
 
 def file_of(job: Job, number: int) -> Path:
-    """The file of one sample: a picture, or the latents float32 [H,W,C]."""
+    """The file of one sample: a picture (frames of a clip one below the other), or the latents."""
     assert job.folder is not None, "many samples have a folder"
     return job.folder / f"{number:0{DIGITS}d}{'.png' if job.pixels else '.npy'}"
 
@@ -154,7 +154,8 @@ def write(task: Task, samples: Any, pixels: bool) -> None:
     with told_in_one_line(PROGRAM):
         for row, path in task.missing.items():
             if pixels:
-                save_png(path, to_uint8(host[row : row + 1])[0])
+                picture = to_uint8(host[row])
+                save_png(path, picture.reshape(-1, *picture.shape[-2:]))
             else:
                 with replacing(path) as file:
                     np.save(file, host[row])
@@ -204,6 +205,7 @@ def _entry(
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A sample [H,W,C] or [F,H,W,C]: a PNG keeps every byte, which an MP4 would not."""
     if path.suffix == ".npy":
         return np.load(path)
     with Image.open(path) as image:

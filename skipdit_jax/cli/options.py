@@ -10,7 +10,7 @@ from skipdit_jax.caching.drivers import DRIVERS
 from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
 from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
-from skipdit_jax.models.dit import DTYPES
+from skipdit_jax.models.backbone import DTYPES
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import DIGITS
 
@@ -22,8 +22,8 @@ DEFAULT_OUT = Path("samples.png")
 NO_CACHE = "none"
 
 DESCRIPTION = f"""\
-Samples pictures of classes with a Diffusion Transformer, its deep part reused by Skip-Cache.
-Without flags: all ten handwritten digits, from the weights that come with the package
+Samples pictures or clips of classes with a Diffusion Transformer, its deep part reused by
+Skip-Cache. Without flags: all ten handwritten digits, from the weights that come with the package
 ({DIGITS})."""
 
 EPILOG = """\
@@ -33,10 +33,13 @@ examples:
   python sample.py --compare --class-labels 0 1 2 3 --out compare.png
   python sample.py --model DiT-XL/2-skip --ckpt DiT-XL-2-skip.pt --cfg-scale 4 --cache N3-1000-20
 
+Models of clips write a grid that moves as MP4 (H.264) and GIF, at 8 frames per second, and a strip
+as PNG: a row for each clip, its frames from left to right.
+
 Pictures become bytes by 127.5 x + 128, clipped to 0..255, the fraction cut off, as in the
 published samples. Models of latents (4 channels) need an autoencoder, which this version does not
-have: they write their latents to an .npz file (latents float32 [n,H,W,C], labels). A bad flag or
-file is told in one line, exit code 2, and nothing is written."""
+have: they write their latents to an .npz file (latents float32 [n,H,W,C] or [n,F,H,W,C], labels).
+A bad flag or file is told in one line, exit code 2, and nothing is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ class Options:
     image_size: int | None
     num_classes: int | None
     num_heads: int | None
+    num_frames: int | None
     cache: str | None
     cache_step: int | None
     cache_at_branch: int | None
@@ -147,6 +151,12 @@ def _add_model(group: Any) -> None:
         metavar="N",
         help="of a state dict whose size was never published; default: the model's",
     )
+    add(
+        "--num-frames",
+        type=_positive,
+        metavar="F",
+        help="of a clip, at most as many as the weights know; default: the model's",
+    )
 
 
 def _add_sampling(group: Any) -> None:
@@ -215,19 +225,21 @@ def _add_output(group: Any) -> None:
         type=Path,
         default=DEFAULT_OUT,
         metavar="FILE",
-        help="the picture; default: %(default)s",
+        help="the picture; of clips NAME.mp4, NAME.gif and NAME.png (a strip of frames), whichever "
+        "of the three is named; default: %(default)s",
     )
     add(
         "--npz",
         type=Path,
         metavar="FILE",
-        help="also arr_0, uint8 [n,H,W,C], and labels, int64 [n]; default: not written",
+        help="also arr_0, uint8 [n,H,W,C], of clips [n,F,H,W,C], and labels, int64 [n]; default: "
+        "not written",
     )
     add(
         "--compare",
         action="store_true",
         help="the same noise uncached, cached with N = 2, 3, 4 and with fewer steps: one labelled "
-        "picture, PSNR, SSIM and measured speedups",
+        "picture (of clips also one that moves), PSNR, SSIM and measured speedups",
     )
     add("--progress", action="store_true", help="a bar, moved from inside the compiled loop")
 
@@ -250,7 +262,8 @@ def _add_many(group: Any) -> None:
         "--sample-dir",
         type=Path,
         metavar="DIR",
-        help="gets 000000.png, ... and samples.npz (arr_0 uint8 [n,H,W,C], labels)",
+        help="gets 000000.png, ... (of a clip its frames from top to bottom) and samples.npz "
+        "(arr_0 uint8 [n,H,W,C] or [n,F,H,W,C], labels)",
     )
 
 

@@ -1,16 +1,20 @@
 """The files that sample.py writes: checked before anything is computed, written whole."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from skipdit_jax.checkpoints.atomic import replacing
 from skipdit_jax.cli.options import Options
 from skipdit_jax.visualise.grids import to_uint8
+from skipdit_jax.visualise.video import load_encoder, save_gif, save_mp4
 
-PICTURE, ARRAYS = ".png", ".npz"
+MP4, GIF, PICTURE, ARRAYS = ".mp4", ".gif", ".png", ".npz"
+MOVIES = {MP4: save_mp4, GIF: save_gif}
 PACKED = "samples.npz"  # all files of --sample-dir in one
 
 
@@ -20,34 +24,57 @@ class Targets(NamedTuple):
     Attributes:
       picture: PNG file; None where nothing can be shown.
       arrays: .npz file; None if none was asked for.
+      movies: MP4 and GIF file of clips; none for pictures.
     """
 
     picture: Path | None
     arrays: Path | None
+    movies: tuple[Path, ...] = ()
+
+    @property
+    def shown(self) -> list[Path]:
+        """What a person can look at."""
+        return [*self.movies] if self.picture is None else [*self.movies, self.picture]
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        return self.shown if self.arrays is None else [*self.shown, self.arrays]
 
 
-def choose_targets(options: Options, pixels: bool) -> Targets:
+def choose_targets(options: Options, pixels: bool, clips: bool = False) -> Targets:
     """Returns the files to write, after making sure that they can be.
 
-    Latents cannot be shown one by one: they go to --npz, or to --out with the suffix .npz.
+    Clips are shown three times, as NAME.mp4, NAME.gif and NAME.png (a strip of frames), whichever
+    of the three --out names. Latents cannot be shown one by one: they go to --npz, or to --out
+    with the suffix .npz.
+
+    Args:
+      options: what was typed.
+      pixels: whether samples are pictures or clips, not latents.
+      clips: whether samples have frames.
 
     Raises:
-      ValueError: a name that cannot be written, or one name for both.
+      ValueError: a name that cannot be written, one name for two files, or no encoder of MP4.
     """
-    if options.out.suffix.lower() not in (PICTURE, ARRAYS) or (
-        options.out.suffix.lower() == ARRAYS and (pixels or options.compare)
-    ):
-        raise ValueError(f"--out {options.out}: wanted a name that ends in {PICTURE}")
-    if pixels or options.compare:
-        targets = Targets(options.out, options.npz)
+    out, suffix = options.out, options.out.suffix.lower()
+    suffixes = (*MOVIES, PICTURE) if clips else (PICTURE,)
+    visible = pixels or options.compare
+    if suffix not in suffixes and (visible or suffix != ARRAYS):
+        raise ValueError(f"--out {out}: wanted a name that ends in {' or '.join(suffixes)}")
+    if visible:
+        *movies, picture = (out if s == suffix else out.with_suffix(s) for s in suffixes)
+        targets = Targets(picture, options.npz, tuple(movies))
     else:
-        targets = Targets(None, options.npz or options.out.with_suffix(ARRAYS))
-    if targets.picture == targets.arrays:
-        raise ValueError(f"--out and --npz are both {options.out}")
-    if targets.picture is not None:
-        _check_writable("--out", targets.picture)
+        targets = Targets(None, options.npz or out.with_suffix(ARRAYS))
+    if targets.arrays in targets.shown:
+        raise ValueError(f"--out and --npz are both {targets.arrays}")
+    for path in targets.shown:
+        _check_writable("--out", path)
     if targets.arrays is not None:
         _check_writable("--npz" if options.npz else "--out", targets.arrays)
+    if targets.movies:
+        load_encoder()
     return targets
 
 
@@ -66,10 +93,20 @@ def _check_writable(flag: str, path: Path) -> None:
         ) from error
 
 
+def save_movies(paths: Sequence[Path], frames: UInt8[np.ndarray, "F height width C"]) -> None:
+    """Writes frames to each file, as its suffix says.
+
+    Raises:
+      OSError: a file cannot be written.
+    """
+    for path in paths:
+        MOVIES[path.suffix.lower()](path, frames)
+
+
 def save_arrays(
     path: Path, samples: np.ndarray, labels: np.ndarray | None, pixels: bool, **more: Any
 ) -> None:
-    """Writes samples [n,H,W,C] to an .npz file.
+    """Writes samples [n,H,W,C] or [n,F,H,W,C] to an .npz file.
 
     Args:
       path: its name is kept, whatever the suffix.

@@ -11,6 +11,7 @@ from skipdit_jax.cli.settings import PIXEL_CHANNELS, default_labels
 from skipdit_jax.pipeline import Sampler, sample_keys
 from skipdit_jax.training.state import TrainState, ema_name
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
+from skipdit_jax.visualise.video import make_strip
 
 UNCONDITIONAL_COLUMNS = 8
 LATENTS_SHOWN = 3  # channels of a latent that stand for red, green and blue
@@ -28,7 +29,7 @@ class Preview:
         """
         config, model = job.config, job.model
         try:
-            recipe = make_recipe(config.sampling)
+            recipe = make_recipe(config.sampling, model)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"sampling: {error}") from error
         self._ema = ema_name(config.ema_decays[0])
@@ -37,7 +38,7 @@ class Preview:
             model,
             steps=recipe.steps,
             method=recipe.method,
-            guidance=recipe.guidance if model.config.has_null_class else 1.0,
+            guidance=recipe.guidance,
             cache=recipe.skip_cache() if model.num_skips else None,
             diffusion=config.diffusion,
             eta=recipe.eta,
@@ -51,7 +52,7 @@ class Preview:
         self._keys = sample_keys(jax.random.key(config.seed), 0, count)
 
     def draw(self, state: TrainState) -> UInt8[np.ndarray, "H W C"] | None:
-        """Returns the grid, a row for each sample of the labels; None where others draw it.
+        """Returns the grid, see `draw_grid`; None where others draw it.
 
         All processes must call it; the first one draws.
         """
@@ -59,6 +60,12 @@ class Preview:
         if jax.process_index() != 0:
             return None
         samples = np.asarray(self._sampler(params, self._keys, self._labels))
-        if not self._pixels:
-            samples = np.clip(samples[..., :LATENTS_SHOWN] / LATENT_SPREAD, -1, 1)
-        return make_grid(enlarge(to_uint8(samples)), self._columns)
+        return draw_grid(samples, self._columns, self._pixels)
+
+
+def draw_grid(samples: np.ndarray, columns: int, pixels: bool) -> UInt8[np.ndarray, "H W C"]:
+    """One picture of samples [n,H,W,C], row by row, or of clips [n,F,H,W,C], a row for each."""
+    if not pixels:
+        samples = np.clip(samples[..., :LATENTS_SHOWN] / LATENT_SPREAD, -1, 1)
+    shown = enlarge(to_uint8(samples))
+    return make_strip(shown) if shown.ndim == 5 else make_grid(shown, columns)

@@ -3,7 +3,7 @@
     "diffusion": fields of `Diffusion`, e.g. {"schedule": "squaredcos_cap_v2"}
     "sampling": fields of `Recipe`, e.g. {"steps": 250, "guidance": 2.0, "cache": "N3-1000-20"}
 
-Other checkpoints say nothing: then the published settings of DiT hold.
+Other checkpoints say nothing: then the published settings hold.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ from skipdit_jax.caching.policy import SkipCache
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import METHODS
-from skipdit_jax.registry import default_diffusion
+from skipdit_jax.registry import default_diffusion, published_sampling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Recommended settings; the defaults are those of the published DiT samples.
+    """Recommended settings; the defaults are those of the published samples.
 
     Attributes:
       steps: number or spacing.
       method: "ddpm" or "ddim".
-      guidance: scale.
+      guidance: scale; without a recommendation that of the model's family.
       eta: noise of ddim.
       clip: clip predicted pictures to [-1, 1]; None clips models of pixels.
       cache: notation of a Skip-Cache, "" for none.
@@ -36,7 +36,7 @@ class Recipe:
 
     steps: str = "250"
     method: str = "ddpm"
-    guidance: float = 4.0
+    guidance: float = 1.0
     eta: float = 0.0
     clip: bool | None = None
     cache: str = ""
@@ -57,19 +57,20 @@ class Recipe:
         return dataclasses.replace(SkipCache.parse(self.cache), branch=self.branch)
 
 
-def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion) -> Recipe:
+def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: nn.Module) -> Recipe:
     """Reads what the checkpoint recommends, or gives the published settings.
 
     Args:
       checkpoint: opened, or None.
       diffusion: the process whose steps the recipe chooses from.
+      model: the backbone.
 
     Raises:
       CheckpointError: the metadata cannot be understood.
     """
     stated = _stated(checkpoint, "sampling", Recipe)
     try:
-        recipe = make_recipe(stated)
+        recipe = make_recipe(stated, model)
         if checkpoint is not None:
             diffusion.respace(recipe.steps)
     except (TypeError, ValueError, AttributeError) as error:
@@ -77,17 +78,20 @@ def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion) -> Recipe:
     return recipe
 
 
-def make_recipe(stated: Mapping[str, Any]) -> Recipe:
+def make_recipe(stated: Mapping[str, Any], model: nn.Module) -> Recipe:
     """Makes a recipe of what a file or config states, in whatever types it does.
+
+    A model that never trained without labels is not guided.
 
     Raises:
       TypeError, ValueError, AttributeError: it means nothing.
     """
+    guidance = float(stated.get("guidance", published_sampling(model).guidance))
     recipe = Recipe(
         **{
             **stated,
             "steps": str(stated.get("steps", Recipe.steps)),
-            "guidance": float(stated.get("guidance", Recipe.guidance)),
+            "guidance": guidance if model.config.has_null_class else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",
             "num_samples": int(stated.get("num_samples", Recipe.num_samples)),

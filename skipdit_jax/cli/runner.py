@@ -18,7 +18,7 @@ from skipdit_jax.pipeline import sample_keys
 CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPILATION_CACHE_DIR
 
 Draw = Callable[[Any, Any], Any]
-"""(keys [B], labels [B] or None) -> samples float32 [B,H,W,C]."""
+"""(keys [B], labels [B] or None) -> samples float32 [B,H,W,C] or [B,F,H,W,C]."""
 
 
 class Batch(NamedTuple):
@@ -39,7 +39,7 @@ class Result(NamedTuple):
     """What a run gave.
 
     Attributes:
-      samples: float32 [n,H,W,C].
+      samples: float32 [n,H,W,C], of clips [n,F,H,W,C].
       compile_seconds: tracing and compiling, or reading the compilation cache.
       run_seconds: all batches.
     """
@@ -66,7 +66,7 @@ def make_batch(job: Job, first: int) -> Batch:
 
 
 def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:
-    """Draws all batches, [n,H,W,C]; returns when the last number is there."""
+    """Draws all batches, [n,...]; returns when the last number is there."""
     drawn = [draw(batch.keys, batch.labels) for batch in batches]
     return np.concatenate(
         [np.asarray(samples)[: batch.size] for samples, batch in zip(drawn, batches, strict=True)]

@@ -1,4 +1,4 @@
-"""sample.py: labels in, pictures out; see options.py for the flags.
+"""sample.py: labels in, pictures or clips out; see options.py for the flags.
 
 Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
 """
@@ -12,9 +12,10 @@ from skipdit_jax.cli.build import Job, prepare
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM, parse
-from skipdit_jax.cli.outputs import save_arrays
+from skipdit_jax.cli.outputs import save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
+from skipdit_jax.visualise.video import make_strip, make_video_grid
 
 LATENTS_NOTE = (
     "note     these are latents: this version has no autoencoder to make pictures of them"
@@ -57,16 +58,31 @@ def main(argv: Sequence[str]) -> int:
 
 
 def write_samples(job: Job, samples: np.ndarray) -> None:
-    """Writes the grid and the arrays; raises ValueError or OSError if that fails."""
-    if job.targets.picture is not None:
-        save_png(job.targets.picture, make_grid(enlarge(to_uint8(samples)), job.columns))
+    """Writes the grid, of clips also their strip, and the arrays.
+
+    Raises:
+      ValueError: samples that hold NaN.
+      OSError: (or CheckpointError) a file cannot be written.
+    """
+    targets = job.targets
+    if targets.picture is not None:
+        shown = enlarge(to_uint8(samples))
+        if targets.movies:
+            save_movies(targets.movies, make_video_grid(shown, job.columns))
+        still = make_strip(shown) if targets.movies else make_grid(shown, job.columns)
+        save_png(targets.picture, still)
     if job.targets.arrays is not None:
         save_arrays(job.targets.arrays, samples, job.labels, job.pixels)
 
 
 def write_comparison(job: Job, scores: Sequence[compare.Score]) -> None:
-    """Writes the labelled picture, and the samples of all variants, one after the other."""
+    """Writes the labelled picture, and the samples of all variants, one after the other.
+
+    Of clips the picture shows the frames in the middle, and MP4 and GIF all of them.
+    """
     assert job.targets.picture is not None, "a comparison is a picture"
+    if job.targets.movies:
+        save_movies(job.targets.movies, compare.movie(scores, job.labels, job.pixels))
     save_png(job.targets.picture, compare.picture(scores, job.labels, job.pixels))
     if job.targets.arrays is not None:
         samples = np.concatenate([row.samples for row in scores])
@@ -84,7 +100,7 @@ def describe(job: Job) -> str:
     method = f"ddim (eta {settings.eta:g})" if settings.method == "ddim" else settings.method
     cache = "none"
     if sampler.plan is not None:
-        cache = f"{settings.cache} at branch {sampler.plan.trunk.front}"
+        cache = f"{sampler.cache} at branch {sampler.plan.trunk.front}"
     return "\n".join(
         (
             f"model    {job.name}: {job.model.num_stages} blocks, {job.model.num_skips} skips, "
@@ -100,14 +116,14 @@ def describe(job: Job) -> str:
 def describe_time(result: Result) -> str:
     """How long it took."""
     rate = len(result.samples) / result.run_seconds
+    unit = "clips" if result.samples.ndim == 5 else "images"
     return (
         f"time     {result.compile_seconds:.1f} s to compile, {result.run_seconds:.2f} s to run, "
-        f"{rate:.3g} images/s"
+        f"{rate:.3g} {unit}/s"
     )
 
 
 def describe_files(job: Job) -> str:
     """What was written, and why there is no picture if there is none."""
-    paths = [str(path) for path in job.targets if path is not None]
-    lines = [f"written  {', '.join(paths)}"]
+    lines = [f"written  {', '.join(map(str, job.targets.files))}"]
     return "\n".join(lines if job.pixels else [*lines, LATENTS_NOTE])

@@ -21,6 +21,11 @@ MAX_COLUMNS = 20
 PIXEL_CHANNELS = (1, 3)  # grey and colour; the autoencoders' latents have 4
 
 
+def makes_clips(model: nn.Module) -> bool:
+    """Whether samples are clips [F,H,W,C], not pictures [H,W,C]."""
+    return len(model.config.sample_shape) == 4
+
+
 class Settings(NamedTuple):
     """How to sample: the options of `Sampler`."""
 
@@ -53,12 +58,11 @@ def make_settings(
     method = options.sampler or recipe.method
     if options.eta is not None and method != "ddim":
         raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
-    guidance = recipe.guidance if model.config.has_null_class else 1.0
     recommended = (entry.cache if entry else None) or recipe.skip_cache()
     return Settings(
         steps=_steps(options.num_sampling_steps or recipe.steps, diffusion.num_timesteps),
         method=method,
-        guidance=guidance if options.cfg_scale is None else options.cfg_scale,
+        guidance=recipe.guidance if options.cfg_scale is None else options.cfg_scale,
         cache=make_cache(options, recommended),
         diffusion=diffusion,
         eta=recipe.eta if options.eta is None else options.eta,

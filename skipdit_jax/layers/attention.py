@@ -13,7 +13,9 @@ IMPLEMENTATIONS = ("auto", "xla", "cudnn", "fold")
 CUDNN_MAX_HEAD_DIM = 128  # jax-notes section 8: fp16/bf16, multiples of 8, up to 128 on every card
 CUDNN_HEAD_DIM_MULTIPLE = 8
 
-Heads = Float[Array, "B N h d"]
+TOKENS = -3  # axis of N in [..., N, h, d]
+
+Heads = Float[Array, "B *tokens h d"]
 
 
 def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> str:
@@ -38,48 +40,67 @@ def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> 
     return "cudnn" if platform in ("gpu", "cuda") and half and fits else "xla"
 
 
-def fold_attention(q: Heads, k: Heads, v: Heads) -> Heads:
-    """softmax(q k^T / sqrt(d)) v with batch and heads folded into one axis.
+def fold_attention(q: Heads, k: Heads, v: Heads, axis: int = TOKENS) -> Heads:
+    """softmax(q k^T / sqrt(d)) v with all axes but the attending one folded into one.
 
     Two plain batched products with a float32 softmax between them: on CPU faster than the einsum
-    over four axes (jax-notes section 4).
+    over four axes (jax-notes section 4). Whatever the axis, each operand is transposed once.
     """
-    batch, tokens, heads, dim = q.shape
-    q, k, v = (a.transpose(0, 2, 1, 3).reshape(batch * heads, tokens, dim) for a in (q, k, v))
-    q = q * jnp.asarray(dim**-0.5, q.dtype)
+    moved = jnp.moveaxis(q, axis, -2).shape  # [..., h, N, d]
+    q, k, v = (jnp.moveaxis(a, axis, -2).reshape(-1, *moved[-2:]) for a in (q, k, v))
+    q = q * jnp.asarray(moved[-1] ** -0.5, q.dtype)
     logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum("bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
     # Dividing after the product touches d values per token instead of N.
     out = (out / total).astype(v.dtype)
-    return out.reshape(batch, heads, tokens, dim).transpose(0, 2, 1, 3)
+    return jnp.moveaxis(out.reshape(moved), -2, axis)
 
 
-def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto") -> Heads:
-    """softmax(q k^T / sqrt(d)) v; the softmax is float32 in every implementation."""
+def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto", axis: int = TOKENS) -> Heads:
+    """softmax(q k^T / sqrt(d)) v; the softmax is float32 in every implementation.
+
+    Args:
+      q: [..., h, d].
+      k: as q.
+      v: as q.
+      implementation: see `resolve`.
+      axis: negative; positions along it see each other, all other axes are a batch.
+    """
     chosen: Any = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
     if chosen == "fold":
-        return fold_attention(q, k, v)
+        return fold_attention(q, k, v, axis)
+    moved = jnp.moveaxis(q, axis, TOKENS).shape  # [..., N, h, d]
+    q, k, v = (jnp.moveaxis(a, axis, TOKENS).reshape(-1, *moved[-3:]) for a in (q, k, v))
     # Its float32 softmax meets bf16 values: JAX mixes them on purpose, strict promotion forbids it.
     with jax.numpy_dtype_promotion("standard"):
-        return jax.nn.dot_product_attention(q, k, v, implementation=chosen)
+        out = jax.nn.dot_product_attention(q, k, v, implementation=chosen)
+    return jnp.moveaxis(out.reshape(moved), TOKENS, axis)
 
 
 class SelfAttention(nn.Module):
-    """One qkv linear, attention, one output linear."""
+    """One qkv linear, attention, one output linear.
+
+    Attributes:
+      num_heads: h.
+      implementation: see `resolve`.
+      axis: of the input [..., D], negative: positions along it see each other.
+    """
 
     num_heads: int
     implementation: str = "auto"
+    axis: int = -2
     dtype: DType = jnp.float32
     param_dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    def __call__(self, x: Float[Array, "B *tokens D"]) -> Float[Array, "B *tokens D"]:
         """Returns the update, before its gate, in `dtype`."""
-        batch, tokens, width = x.shape
+        width = x.shape[-1]
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         qkv = Linear(3 * width, **types, name="qkv")(x)
-        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        out = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], self.implementation)
-        return Linear(width, **types, name="proj")(out.reshape(batch, tokens, width))
+        qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, width // self.num_heads)
+        q, k, v = (qkv[..., part, :, :] for part in range(3))
+        out = attend(q, k, v, self.implementation, self.axis - 1)  # heads add an axis
+        return Linear(width, **types, name="proj")(out.reshape(x.shape))

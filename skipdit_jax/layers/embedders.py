@@ -63,8 +63,8 @@ class LabelEmbedder(nn.Module):
     param_dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, y: Int[Array, "B"]) -> Float[Array, "B D"]:
-        """Returns float32 [B, D]."""
+    def __call__(self, y: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
+        """Returns float32 [*rows, D]."""
         normal = nn.initializers.normal(EMBEDDING_STD)
         table = self.param("embedding", normal, (self.rows, self.width), self.param_dtype)
         return jnp.take(table, y, axis=0, mode="clip").astype(jnp.float32)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from skipdit_jax.layers.linear import DType, Linear
 from skipdit_jax.layers.norms import layer_norm
 
-Vector = Float[Array, "B *ones D"]
+Vector = Float[Array, "B *rows D"]
 
 
 def modulate(x: Float[Array, "B *tokens D"], shift: Vector, scale: Vector) -> Array:
@@ -27,8 +27,8 @@ def modulation_linear(parts: int, width: int, dtype: DType, param_dtype: DType) 
     return Linear(parts * width, dtype, param_dtype, out_dtype=jnp.float32, kernel_init=zeros)
 
 
-def modulation_vectors(linear: Linear, c: Float[Array, "B D"], ndim: int) -> list[Array]:
-    """Splits linear(SiLU(c)) into vectors [B, 1.., D] that broadcast over tokens of rank `ndim`."""
+def modulation_vectors(linear: Linear, c: Float[Array, "B *rows D"], ndim: int) -> list[Array]:
+    """Splits linear(SiLU(c)) into vectors [B, *rows, 1.., D] that broadcast over rank `ndim`."""
     vectors = linear(jax.nn.silu(c.astype(jnp.float32)))
-    vectors = vectors.reshape((c.shape[0],) + (1,) * (ndim - 2) + (-1,))
+    vectors = vectors.reshape(c.shape[:-1] + (1,) * (ndim - c.ndim) + (-1,))
     return jnp.split(vectors, vectors.shape[-1] // c.shape[-1], axis=-1)

@@ -19,9 +19,9 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.training.draws import Draws, TimestepSampler, draw, uniform
 from skipdit_jax.training.ema import ema_decay_at, update_ema
 from skipdit_jax.training.state import TrainState
-from skipdit_jax.typing import Labels, Latents, Params
+from skipdit_jax.typing import JointLabels, Labels, Latents, Params
 
-Apply = Callable[[Params, Latents, Float[Array, "B"], Labels], Latents]
+Apply = Callable[[Params, Latents, Float[Array, "B"], Labels | JointLabels], Latents]
 LossFn = Callable[..., tuple[Float[Array, ""], Losses]]
 
 
@@ -127,6 +127,13 @@ def apply_gradients(
     return TrainState(state.step + 1, params, ema, opt_state, state.key)
 
 
+def labels_of(batch: Mapping[str, Any]) -> Labels | JointLabels:
+    """The labels of a batch, of clips with independent images those of both."""
+    if "image_labels" in batch:
+        return JointLabels(batch["label"], batch["image_labels"])
+    return batch["label"]
+
+
 def make_train_step(
     apply: Apply,
     diffusion: Diffusion,
@@ -154,7 +161,8 @@ def make_train_step(
       ema_warmup: see `make_update`.
       out_shardings: of (state, metrics) on a mesh: the state must stay where it lies.
 
-    The batch holds "image" float32 [B,H,W,C] in [-1, 1] and "label" int32 [B].
+    The batch holds "image" float32 [B,H,W,C] or [B,F,H,W,C] in [-1, 1] and "label" int32 [B]; with
+    "image_labels" int32 [B,n] the clips have n independent images behind their frames.
     """
     update = make_update(
         make_loss(apply, diffusion, mask), optimizer, accumulate=accumulate, ema_warmup=ema_warmup
@@ -165,7 +173,7 @@ def make_train_step(
         draws = draw(
             jax.random.fold_in(state.key, state.step),
             batch["image"],
-            batch["label"],
+            labels_of(batch),
             num_timesteps=len(diffusion.timesteps),
             num_classes=num_classes,
             class_dropout_prob=dropout,

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+from skipdit_jax.files import replacing
 
 CELL = 96  # pixels of a cell's side at which a person reads an 8x8 digit without effort
 MARGIN = 4  # pixels between cells and around them
@@ -19,10 +20,15 @@ Pictures = UInt8[np.ndarray, "B H W C"]
 Canvas = UInt8[np.ndarray, "height width C"]
 
 
-def to_uint8(images: Float[np.ndarray, "B H W C"]) -> Pictures:
+def to_uint8(images: Float[np.ndarray, "*many C"]) -> UInt8[np.ndarray, "*many C"]:
     """Maps [-1, 1] to 0..255: 127.5 x + 128, clipped, the fraction cut off.
 
     This is the rule of the published DiT samples; the cut makes it 127.5 (x + 1), rounded half up.
+    That of the published class-to-video samples, 255 (0.5 x + 0.5) + 0.5 clipped and cut, is the
+    same number.
+
+    Args:
+      images: pictures or frames of clips.
 
     Raises:
       ValueError: values that are NaN or infinite.
@@ -31,15 +37,40 @@ def to_uint8(images: Float[np.ndarray, "B H W C"]) -> Pictures:
       >>> to_uint8(np.array([[[[-2.0], [-1.0], [0.0], [1.0]]]])).ravel().tolist()
       [0, 0, 128, 255]
     """
+    return np.clip(127.5 * _finite(images) + 128.0, 0, 255).astype(np.uint8)
+
+
+def decoded_to_uint8(images: Float[np.ndarray, "*many C"]) -> UInt8[np.ndarray, "*many C"]:
+    """Maps [-1, 1] to 0..255: x / 2 + 0.5, clipped to [0, 1], times 255, the fraction cut off.
+
+    This is the rule of the published text-to-video samples of Latte for what their autoencoder
+    decodes (spec 4, section 6): half a level darker than `to_uint8`.
+
+    Args:
+      images: pictures or frames of clips.
+
+    Raises:
+      ValueError: values that are NaN or infinite.
+
+    Examples:
+      >>> decoded_to_uint8(np.array([[[[-2.0], [-1.0], [0.0], [1.0]]]])).ravel().tolist()
+      [0, 0, 127, 255]
+    """
+    return (np.clip(_finite(images) / 2 + 0.5, 0, 1) * 255).astype(np.uint8)
+
+
+def _finite(images: np.ndarray) -> np.ndarray:
     if not np.isfinite(images).all():
         raise ValueError("pictures: some values are NaN or infinite")
-    return np.clip(127.5 * images + 128.0, 0, 255).astype(np.uint8)
+    return images
 
 
-def enlarge(pictures: Pictures, side: int = CELL) -> UInt8[np.ndarray, "B H2 W2 C"]:
+def enlarge(
+    pictures: UInt8[np.ndarray, "*many H W C"], side: int = CELL
+) -> UInt8[np.ndarray, "*many H2 W2 C"]:
     """Repeats pixels by the smallest whole factor that makes both sides at least `side`."""
-    factor = max(1, -(-side // min(pictures.shape[1:3])))
-    return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    factor = max(1, -(-side // min(pictures.shape[-3:-1])))
+    return pictures.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def make_grid(pictures: Pictures, columns: int) -> Canvas:
@@ -111,13 +142,13 @@ def save_png(path: str | os.PathLike[str], canvas: Canvas) -> None:
     """
     if canvas.shape[2] not in (1, 3):
         raise ValueError(f"{path}: a picture of {canvas.shape[2]} channels, wanted 1 or 3")
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        Image.fromarray(canvas[:, :, 0] if canvas.shape[2] == 1 else canvas).save(temporary, "PNG")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        to_image(canvas).save(temporary, "PNG")
+
+
+def to_image(canvas: Canvas) -> Image.Image:
+    """The picture as Pillow knows it, grey or colour."""
+    return Image.fromarray(canvas[:, :, 0] if canvas.shape[2] == 1 else canvas)
 
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str) -> None:

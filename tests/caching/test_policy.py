@@ -5,7 +5,7 @@ import pytest
 
 from skipdit_jax.caching.engine import check_plan
 from skipdit_jax.caching.policy import BlockCache, SkipCache, interval_reuse
-from skipdit_jax.caching.presets import DIT_SKIP_CACHE, dit_branch
+from skipdit_jax.caching.presets import DIT_SKIP_CACHE, LATTE_SKIP_CACHE, dit_skip_cache
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.typing import Plan, Trunk
 
@@ -88,4 +88,13 @@ def test_first_step_must_be_full():
 
 
 def test_published_branch():
-    assert [dit_branch(depth) for depth in (28, 24, 12, 4)] == [4, 1, 1, 1]
+    assert [dit_skip_cache(depth).branch for depth in (28, 24, 12, 4)] == [4, 1, 1, 1]
+
+
+def test_what_is_not_said_is_as_published():
+    latte = LATTE_SKIP_CACHE
+    assert SkipCache(every=2).like(latte) == SkipCache(every=2, branch=1, start=900, stop=49)
+    said = SkipCache(every=2, branch=2, start=1000, stop=20)
+    assert said.like(latte) == said
+    # Half of an interval is completed as if no family were known: it was measured with neither.
+    assert SkipCache(every=2, start=700).like(latte).stop == 20

@@ -80,7 +80,6 @@ def test_names_that_become_one_are_refused(tmp_path):
 
 
 OTHER_FAMILIES = {
-    "Latte": ["temp_embed", "blocks.0.adaLN_modulation.1.weight"],
     "LatteT2V": ["temporal_transformer_blocks.3.attn1.to_q.weight", "skip_norms.0.weight"],
     "HunYuan-DiT": ["text_embedding_padding", "blocks.0.attn1.Wqkv.weight"],
     "VAE": ["encoder.conv_in.weight", "decoder.conv_in.weight"],
@@ -166,7 +165,7 @@ def test_a_native_file_brings_its_config(tmp_path):
         ({"format": "skipdit_jax", "config": "{"}, "JSONDecodeError"),
         (native(version=2), "version 2"),
         (native(model=3), "no config"),
-        (native(family="latte"), "is a latte checkpoint"),
+        (native(family="mochi"), "is a mochi checkpoint"),
         (native(family=None), "no family"),
     ],
 )

@@ -31,9 +31,9 @@ def random_params(model, seed=0):
     )
 
 
-def save_small(path, metadata=None, **fields):
+def save_small(path, metadata=None, family="dit", **fields):
     """Writes a native file, or one of torch if the path ends in .pt, and returns its path."""
-    model = small_model(**fields)
+    model = registry.build(family, {**SMALL, **fields})
     layout = "torch" if path.suffix == ".pt" else "native"
     weights.export_checkpoint(path, random_params(model), model, layout=layout, **(metadata or {}))
     return path

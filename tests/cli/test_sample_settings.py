@@ -8,6 +8,7 @@ import pytest
 from skipdit_jax import Diffusion, SkipCache, registry
 from skipdit_jax.cli.build import prepare
 from skipdit_jax.cli.options import parse
+from skipdit_jax.cli.outputs import Targets
 from skipdit_jax.cli.recipe import Recipe
 from skipdit_jax.cli.settings import IMAGENET_LABELS, default_labels, make_settings
 from tests.cli import makers
@@ -66,7 +67,7 @@ def test_a_name_with_a_cache_wins_over_the_checkpoint():
     options = parse(["--model", "DiT-cache-2"])
     entry, recipe = registry.find_entry("DiT-cache-2"), Recipe(cache="N4")
     found = make_settings(options, entry, recipe, Diffusion(), makers.small_model())
-    assert found.cache == SkipCache(every=2, branch=4)
+    assert found.cache == SkipCache(every=2, branch=4, start=1000, stop=20)
 
 
 def test_the_model_and_how_to_compute(small):
@@ -105,5 +106,5 @@ def test_a_state_dict_of_torch_needs_only_its_heads(tmp_path):
 
 
 def test_latents_go_to_npz_whatever_the_picture_was_called(plain_latents):
-    assert job("--ckpt", plain_latents, "--out", "a.png").targets == (None, Path("a.npz"))
-    assert job("--ckpt", plain_latents, "--npz", "b.npz").targets == (None, Path("b.npz"))
+    assert job("--ckpt", plain_latents, "--out", "a.png").targets == Targets(None, Path("a.npz"))
+    assert job("--ckpt", plain_latents, "--npz", "b.npz").targets == Targets(None, Path("b.npz"))

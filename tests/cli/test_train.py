@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
     ("changes", "words"),
     [
         ({"model__name": "DiT-Z/2"}, "unknown model 'DiT-Z/2'"),
-        ({"model__depth": 3}, "depth 3 must be even"),
+        ({"model__depth": 3}, "depth 3 is no multiple of 2"),
         ({"model__hidden_size": 9}, "hidden_size 9"),
         ({"diffusion__schedule": "nosuch"}, "nosuch"),
         ({"data__name": "imagenet"}, "data.name"),

@@ -54,12 +54,12 @@ def test_every_name_makes_a_model_with_the_published_shape(name):
     model = sd.create_model(name)
     config = model.config
     assert config.hidden_size % config.num_heads == 0
-    assert model.num_skips == (config.depth // 2 if config.skip else 0)
+    assert model.num_skips == (model.num_stages // 2 if config.skip else 0)
 
 
 @pytest.mark.parametrize("name", ["DiT-XXL/2", "DiT-XL/3", "dit-xl/2", "", "DiT-cache-"])
 def test_unknown_names_list_the_choices(name):
-    with pytest.raises(ValueError, match=r"DiT-XL/2-skip[^\n]*dit-digits$"):
+    with pytest.raises(ValueError, match=r"DiT-XL/2-skip[^\n]*dit-digits, latte-digits$"):
         sd.create_model(name)
 
 
@@ -69,7 +69,7 @@ def test_unknown_names_list_the_choices(name):
         ({"input_size": 9}, "divisible"),
         ({"input_size": (8, 7)}, "divisible"),
         ({"num_heads": 5}, "num_heads"),
-        ({"depth": 5}, "even"),
+        ({"depth": 5}, "depth 5 is no multiple of 2, as skips need"),
         ({"depth": 0}, "depth"),
         ({"dtype": "float16"}, "dtype"),
         ({"attention": "flash"}, "attention"),

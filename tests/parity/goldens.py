@@ -18,6 +18,12 @@ REQUIRED = (
     "dit_skip_cache",
     "dit_skip_cache_50",
     "diffusion",
+    "latte",
+    "latte_skip",
+    "latte_skip_depth28",
+    "latte_skip_cache",
+    "latte_skip_cache_cfg",
+    "latte_img_skip",
     "train_step",
     "cache_schedule",
     "ckpt",
@@ -59,7 +65,7 @@ class Golden:
         """
         arrays = dict(self.arrays)
         arrays[key] = np.array(arrays[key])
-        part = arrays[key][region]
+        part = arrays[key][region or ...]
         where = np.unravel_index(np.argmax(np.abs(part)), part.shape)
         if part.dtype == bool:
             part[where] = ~part[where]

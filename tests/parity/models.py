@@ -4,25 +4,36 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from skipdit_jax.checkpoints.families import DIT
+from skipdit_jax import registry
+from skipdit_jax.checkpoints import families
 from skipdit_jax.checkpoints.rules import layout
-from skipdit_jax.models.dit import DiTConfig
 from skipdit_jax.registry import abstract_params, build
 from skipdit_jax.trees import unflatten
 from tests.parity.goldens import channel_last
 
+PLAIN = ("DiT", "Latte")  # the originals' names of models without skips
 
-def model_of(golden):
-    """The model that the golden's config describes."""
-    known = {field.name for field in dataclasses.fields(DiTConfig)}
-    fields = {name: value for name, value in golden.config.items() if name in known}
-    return build("dit", {**fields, "skip": golden.config["cls"] != "DiT"})
+
+def config_fields(config, **changes):
+    """(family, fields of its config) for the constructor's arguments of an original."""
+    family = "latte" if "latte" in config["cls"].lower() else "dit"
+    known = {field.name for field in dataclasses.fields(registry.FAMILIES[family].config)}
+    fields = {name: value for name, value in config.items() if name in known}
+    return family, {**fields, "skip": config["cls"] not in PLAIN, **changes}
+
+
+def model_of(golden, **changes):
+    """The model that the golden's config describes; a Latte of extras 1 has no classes."""
+    if golden.config.get("extras") == 1:
+        changes = {"num_classes": 0, "class_dropout_prob": 0.0, **changes}
+    family, fields = config_fields(golden.config, **changes)
+    return build(family, fields)
 
 
 def entries_of(model):
     """{torch name: entry} of the model's parameters."""
-    config = dataclasses.asdict(model.config)
-    return layout(DIT.rules(config), abstract_params(model))
+    rules = families.named(registry.family_of(model)).rules
+    return layout(rules(dataclasses.asdict(model.config)), abstract_params(model))
 
 
 def params_of(golden, model, prefix="sd/"):
@@ -36,7 +47,7 @@ def params_of(golden, model, prefix="sd/"):
 
 
 def inputs_of(golden, prefix=""):
-    """(x [B,H,W,C], t [B], y [B]) as the model takes them."""
+    """(x [B,H,W,C] or [B,F,H,W,C], t [B], y [B]) as the model takes them."""
     return (
         jnp.asarray(channel_last(golden[prefix + "x"])),
         jnp.asarray(golden[prefix + "t"], jnp.float32),

@@ -64,19 +64,11 @@ def files_of(folder):
     return mark
 
 
-def is_dit(entry):
-    return entry["config"]["cls"].startswith("DiT")
-
-
-def assert_is_latte(path):
-    with pytest.raises(CheckpointError, match="is a Latte checkpoint; this version reads DiT"):
-        open_checkpoint(path)
-
-
 def load(path, num_heads=1, weights=None, **changes):
     """Everything between a path and (model, parameters, which weights they are)."""
     checkpoint = open_checkpoint(path, weights)
-    model = registry.build("dit", {**read_config(checkpoint, num_heads), **changes})
+    fields = {**read_config(checkpoint, num_heads), **changes}
+    model = registry.build(checkpoint.family.name, fields)
     expected = registry.abstract_params(model)
     return model, fill(checkpoint, expected, vars(model.config)), checkpoint.which
 
@@ -92,17 +84,14 @@ def outputs(golden, name, entry):
 
 
 def forward(model, params, inputs):
-    x = jnp.asarray(goldens.channel_last(inputs["x"]))
-    t, y = jnp.asarray(inputs["t"], jnp.float32), jnp.asarray(inputs["y"], jnp.int32)
+    x, t = jnp.asarray(goldens.channel_last(inputs["x"])), jnp.asarray(inputs["t"], jnp.float32)
+    y = jnp.asarray(inputs["y"], jnp.int32) if model.config.num_classes else None
     return model.apply({"params": params}, x, t, y)
 
 
 @files_of("ckpt")
 def test_recorded_outputs_are_reproduced(golden, entry):
     name, facts = entry
-    if not is_dit(facts):
-        assert_is_latte(golden / name)
-        return
     recorded, prefix, keys = outputs(golden, name, facts)
     for key, weights in keys.items():
         model, params, _ = load(golden / name, facts["config"]["num_heads"], weights)
@@ -111,14 +100,21 @@ def test_recorded_outputs_are_reproduced(golden, entry):
         goldens.assert_close(got, want, FORWARD, f"{name} {key}")
 
 
+UNCONDITIONAL = 1  # of Latte's extras
+
+
+def has_labels(path):
+    return any(name.startswith("y_embedder") for name in open_checkpoint(path).handles)
+
+
 @files_of("ckpt")
 def test_configs_are_read_off_the_files(golden, entry):
     name, facts = entry
-    if not is_dit(facts):
-        assert_is_latte(golden / name)
-        return
-    want = {key: value for key, value in facts["config"].items() if key != "cls"}
-    want["skip"] = "skip" in facts["config"]["cls"]
+    config = dict(facts["config"])
+    want = {key: value for key, value in config.items() if key not in ("cls", "extras")}
+    want["skip"] = "skip" in config["cls"]
+    if config.get("extras") == UNCONDITIONAL and not has_labels(golden / name):
+        want |= {"num_classes": 0, "class_dropout_prob": 0.0}
     assert read_config(open_checkpoint(golden / name), want["num_heads"]) == want
     with pytest.raises(CheckpointError, match="num_heads"):
         read_config(open_checkpoint(golden / name))
@@ -127,9 +123,8 @@ def test_configs_are_read_off_the_files(golden, entry):
 @files_of("ckpt")
 def test_the_layout_says_which_weights_are_taken(golden, entry):
     name, facts = entry
-    if is_dit(facts):
-        wrapped = "'ema'" in facts["layout"]
-        assert open_checkpoint(golden / name).which == ("ema" if wrapped else "bare")
+    wrapped = "'ema'" in facts["layout"]
+    assert open_checkpoint(golden / name).which == ("ema" if wrapped else "bare")
 
 
 @files_of("ckpt")

@@ -20,6 +20,7 @@ FAMILIES = {
         {**SMALL, "depth": 4, "input_size": (4, 8), "learn_sigma": False, "num_classes": 0},
     ),
     "DiT, bfloat16": ("DiT-S/2-skip", {**SMALL, "depth": 4, "dtype": "bfloat16"}),
+    "Latte": ("Latte-S/2-skip", {**SMALL, "depth": 12, "num_frames": 3}),
 }
 
 

@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a name to write to; that file takes the place of `path` if the block ends well.
+
+    The name is in the same folder. After an error nothing is left there, and whatever stood at
+    `path` is as it was.
+
+    Raises:
+      OSError: the folder is missing or cannot be written, or the disk is full.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

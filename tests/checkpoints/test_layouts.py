@@ -1,0 +1,54 @@
+"""The released checkpoints: every name and every shape, both ways, without any memory.
+
+tests/golden/layouts holds what the files list, {name: shape}, and their counts.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skipdit_jax import registry
+from skipdit_jax.checkpoints import families
+from skipdit_jax.checkpoints.rules import layout
+
+FOLDER = Path(__file__).parent.parent / "golden" / "layouts"
+RELEASED = {  # file -> (model, what its configuration changes)
+    "DiT-XL-2-skip": ("DiT-XL/2-skip", {}),
+    "Latte-XL-2-c2v-ucf101-plain": ("Latte-XL/2", {"num_classes": 101}),
+    "Latte-skip-c2v-ucf101": ("Latte-XL/2-skip", {"num_classes": 101}),
+    "Latte-skip-c2v-ffs-sky-taichi": ("Latte-XL/2-skip", {"class_dropout_prob": 0.0}),
+}
+
+
+def recorded(stem):
+    facts = json.loads((FOLDER / f"{stem}.json").read_text())
+    return facts, {name: tuple(shape) for name, shape in facts["tensors"].items()}
+
+
+def shapes_of(model):
+    """{torch name: shape} of the state dict that the model is exported to."""
+    family, config = families.named(registry.family_of(model)), vars(model.config)
+    entries = layout(family.rules(config), registry.abstract_params(model))
+    tables = {name: table.shape for name, table in family.fixed_tables(config).items()}
+    return {**{name: entry.torch_shape for name, entry in entries.items()}, **tables}
+
+
+@pytest.mark.parametrize("stem", RELEASED)
+def test_every_name_and_shape_belongs_to_one_parameter(stem):
+    facts, wanted = recorded(stem)
+    name, changes = RELEASED[stem]
+    found = shapes_of(registry.create_model(name, **changes))
+    assert found == wanted
+    assert len(found) == facts["n_tensors"]
+    assert sum(int(np.prod(shape)) for shape in found.values()) == facts["n_elements"]
+
+
+@pytest.mark.parametrize("stem", RELEASED)
+def test_the_model_is_read_off_the_names_and_shapes(stem):
+    _, shapes = recorded(stem)
+    name, changes = RELEASED[stem]
+    family = families.recognise(shapes)
+    model = registry.build(family.name, family.read_config(shapes, None))
+    assert model.config == registry.create_model(name, **changes).config
