@@ -18,6 +18,8 @@ from skipdit_jax.pipeline import Sampler, sample_keys
 from skipdit_jax.typing import CachePolicy, Params
 from skipdit_jax.weights import load_opened, model_of, open_weights
 
+PICTURE = (IMAGE_SIZE, IMAGE_SIZE, 1)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -29,7 +31,10 @@ class Subject:
 
     @property
     def name(self) -> str:
-        return "Skip-DiT" if self.model.num_skips else "DiT"
+        family = self.model.config.FAMILY
+        if not self.model.num_skips:
+            return family
+        return "Skip-DiT" if family == "DiT" else f"{family}-skip"
 
     def __str__(self):
         """The settings of the run without cache."""
@@ -54,7 +59,7 @@ class Case:
         return self.sampler.summary(batch=1)
 
     def draw(self, labels: np.ndarray, seed: int, batch: int) -> np.ndarray:
-        """One picture per label, float32 [n,8,8,1] in [-1, 1], the same for every batch size."""
+        """One picture or clip per label, float32 in [-1, 1], the same for every batch size."""
         sampler, parts = self.sampler, []
         for first in range(0, len(labels), batch):
             asked = labels[first : first + batch]
@@ -63,8 +68,15 @@ class Case:
         return np.clip(np.concatenate(parts), -1, 1)
 
 
-def load_subject(source: Path, flags: argparse.Namespace) -> Subject:
+def load_subject(
+    source: Path, flags: argparse.Namespace, frame: tuple[int, ...] = PICTURE
+) -> Subject:
     """Reads a model of digits and how to sample it: flags, else what the checkpoint recommends.
+
+    Args:
+      source: the checkpoint.
+      flags: options of `Sampler`; None is not given.
+      frame: (H, W, C) of a picture, or of each frame of a clip.
 
     Raises:
       ValueError: no checkpoint, or not one of digits.
@@ -72,8 +84,8 @@ def load_subject(source: Path, flags: argparse.Namespace) -> Subject:
     checkpoint = open_weights(source)
     model = model_of(checkpoint)
     shape, classes = model.config.sample_shape, model.config.num_classes
-    if (shape, classes) != ((IMAGE_SIZE, IMAGE_SIZE, 1), NUM_CLASSES):
-        raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted (8, 8, 1) of 10")
+    if (shape[-3:], classes) != (frame, NUM_CLASSES):
+        raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted {frame} of 10")
     diffusion = read_diffusion(checkpoint, model)
     recipe = read_recipe(checkpoint, diffusion, model)
     recommended = {name: getattr(recipe, name) for name in ("steps", "method", "guidance", "eta")}

@@ -77,7 +77,10 @@ def _sections(options: argparse.Namespace):
     rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
     passes = options.rounds or (QUICK_ROUNDS if quick else FORWARD_ROUNDS)
     return {
-        "speedup": ("Skip-Cache against no cache", lambda: speedup.measure(quick, rounds)),
+        "speedup": (
+            "Skip-Cache against no cache",
+            lambda: speedup.measure(quick, rounds, options.models or [""]),
+        ),
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
@@ -94,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     names = ("speedup", "drivers", "forward", "compile", "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
+    parser.add_argument(
+        "--models", nargs="+", default=[""], help="speedup: only those whose names begin so"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")
     parser.add_argument("--threads", type=int, default=2, help="cores for both libraries")

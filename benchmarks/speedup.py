@@ -1,5 +1,6 @@
 """How much of the saved FLOPs Skip-Cache turns into saved time, and the drivers compared."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -12,27 +13,38 @@ from skipdit_jax.caching.drivers import DRIVERS
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.pipeline import sample_keys
 
+MIB = 2**20
 INTERVALS = (2, 3, 4)
 DRIVER_INTERVAL = 3
 
 
 @dataclass(frozen=True)
 class Case:
-    """A sampling run: branch k is the published one (1, and 4 for XL)."""
+    """A sampling run: the cache is the published one (k = 1, and 4 for DiT-XL)."""
 
     model: str
     steps: int
     batch: int = 1
     guidance: float = 1.0
     dtype: str = "float32"
+    fields: tuple[tuple[str, int], ...] = ()
 
 
-CPU_CASES = (Case("DiT-S/2-skip", 50), Case("DiT-B/2-skip", 50), Case("DiT-XL/2-skip", 12))
+CPU_CASES = (
+    Case("DiT-S/2-skip", 50),
+    Case("DiT-B/2-skip", 50),
+    Case("DiT-XL/2-skip", 12),
+    Case("Latte-S/2-skip", 50, fields=(("num_frames", 8), ("input_size", 16))),
+)
 GPU_CASES = (
     Case("DiT-S/2-skip", 50, batch=4, guidance=4.0),
     Case("DiT-XL/2-skip", 250, batch=4, guidance=4.0, dtype="bfloat16"),
+    Case("Latte-XL/2-skip", 250, batch=1, dtype="bfloat16"),
 )
-QUICK_CASES = (Case("DiT-S/2-skip", 8),)
+QUICK_CASES = (
+    Case("DiT-S/2-skip", 8),
+    Case("Latte-S/2-skip", 8, fields=(("num_frames", 2), ("input_size", 4))),
+)
 
 
 class _Bench:
@@ -40,10 +52,12 @@ class _Bench:
 
     def __init__(self, case: Case):
         self.case = case
-        self.model = sd.create_model(case.model, dtype=case.dtype, param_dtype=case.dtype)
+        types = {"dtype": case.dtype, "param_dtype": case.dtype}
+        self.model = sd.create_model(case.model, **types, **dict(case.fields))
         self.params = random_params(self.model)
         self.keys = sample_keys(jax.random.key(0), 0, case.batch)
-        self.labels = np.arange(case.batch, dtype=np.int32)
+        labelled = self.model.config.num_classes > 0
+        self.labels = np.arange(case.batch, dtype=np.int32) if labelled else None
 
     def sampler(self, every: int | None, driver: str = "scan") -> sd.Sampler:
         cache = None if every is None else sd.SkipCache(every=every)
@@ -68,6 +82,7 @@ def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Ti
     median, best = full.median / cached.median, full.minimum / cached.minimum
     return {
         "model": f"{case.model} {case.dtype}",
+        "steps": summary.steps,
         "batch": case.batch,
         "N": every,
         "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
@@ -81,14 +96,23 @@ def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Ti
         "full step ms": 1e3 * step,
         "cached step ms": 1e3 * left / summary.cached_steps,
         "by FLOPs ms": 1e3 * by_flops,
+        "samples/s": case.batch / cached.median,
     }
 
 
-def measure(quick: bool, rounds: int) -> list[dict[str, object]]:
-    """Rows of the table: every N against no cache, interleaved; one program serves every N."""
+def measure(quick: bool, rounds: int, models: Sequence[str] = ("",)) -> list[dict[str, object]]:
+    """Rows of the table: every N against no cache, interleaved; one program serves every N.
+
+    Args:
+      quick: tiny sizes.
+      rounds: of all variants in turn.
+      models: beginnings of the names of those to measure.
+    """
     cases = GPU_CASES if jax.default_backend() == "gpu" else CPU_CASES
     rows = []
     for case in QUICK_CASES if quick else cases:
+        if not case.model.startswith(tuple(models)):
+            continue
         bench = _Bench(case)
         plain = bench.sampler(None)
         samplers = {every: bench.sampler(every) for every in INTERVALS}
@@ -98,7 +122,8 @@ def measure(quick: bool, rounds: int) -> list[dict[str, object]]:
         times = interleaved(calls, rounds)
         for every, sampler in samplers.items():
             summary = sampler.summary(case.batch)
-            rows.append(_row(case, every, summary, times["none"], times[f"N{every}"]))
+            row = _row(case, every, summary, times["none"], times[f"N{every}"])
+            rows.append({**row, "temp MiB": program.memory_analysis().temp_size_in_bytes / MIB})
     return rows
 
 

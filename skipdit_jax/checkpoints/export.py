@@ -22,7 +22,7 @@ TORCH_METADATA = {"format": "pt"}  # what readers of .safetensors look for
 
 
 def export_state_dict(
-    path: str | os.PathLike[str], params: Params, config: Mapping[str, Any], family: str = "dit"
+    path: str | os.PathLike[str], params: Params, config: Mapping[str, Any], family: str
 ) -> None:
     """Writes a bare state dict under the torch names, fixed tables included; it appears whole.
 

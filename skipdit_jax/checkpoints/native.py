@@ -26,7 +26,7 @@ def save_native(
     path: str | os.PathLike[str],
     params: Params,
     model: Mapping[str, Any],
-    family: str = "dit",
+    family: str,
     **extra: Any,
 ) -> None:
     """Writes parameters with everything needed to use them; the file appears whole.

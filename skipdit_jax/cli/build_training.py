@@ -18,6 +18,7 @@ from skipdit_jax.checkpoints import store
 from skipdit_jax.cli.starting import first_params
 from skipdit_jax.cli.train_config import TrainConfig, check_same_run, read_config
 from skipdit_jax.data.open import open_data
+from skipdit_jax.data.sources import ANY_CLASS
 from skipdit_jax.training.feed import Feed
 from skipdit_jax.training.loop import Step
 from skipdit_jax.training.optimizer import make_optimizer, make_schedule, trainable_mask
@@ -26,7 +27,6 @@ from skipdit_jax.training.step import make_train_step
 from skipdit_jax.typing import Params
 
 CHECKPOINTS = "checkpoints"
-ANY_CLASS = 2**31 - 1  # an unconditional model takes a set of any number of classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

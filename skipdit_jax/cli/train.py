@@ -21,8 +21,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from skipdit_jax import sharding
-from skipdit_jax.checkpoints import save_native
+from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.store import Store
 from skipdit_jax.cli import distributed
 from skipdit_jax.cli.build_training import CHECKPOINTS, Job, prepare
@@ -35,11 +34,10 @@ from skipdit_jax.training.loop import DivergedError, Hooks, train
 from skipdit_jax.training.profiling import Profiler
 from skipdit_jax.training.state import TrainState, ema_name, to_items
 from skipdit_jax.training.throughput import Meter, peak_flops, train_flops
-from skipdit_jax.weights import RUN_WEIGHTS
 
 PROGRAM = "train.py"
 DIVERGED = 3
-FLAG_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, OSError, ImportError)
+FLAG_ERRORS = (flags.Error, TypeError, OSError, ImportError)
 """What absl and ml_collections raise for flags and config files that cannot be used."""
 
 
@@ -112,6 +110,9 @@ def parse(argv: Sequence[str]) -> Command:
         if rest or config.value is None or not workdir.value:
             raise ValueError(f"want --config FILE and --workdir RUN, and no {rest or 'other'}")
         config.value.to_dict()
+    except (AttributeError, KeyError) as error:
+        name = str(error).strip("\"'")
+        raise ValueError(f"--config: the config file sets no {name!r}, add it there") from error
     except FLAG_ERRORS as error:
         raise ValueError(one_line(error)) from error
     return Command(config.value, Path(workdir.value), cluster)
@@ -129,9 +130,9 @@ def run(job: Job, reports: Reports) -> TrainState:
     """
     config = job.config
     kind = job.mesh.devices.flat[0].device_kind
-    meter = Meter(
-        train_flops(job.model.costs), peak_flops(kind, config.model["dtype"]), job.mesh.size
-    )
+    images = config.data.use_image_num
+    costs = job.model.joint_costs(images) if images else job.model.costs
+    meter = Meter(train_flops(costs), peak_flops(kind, config.model["dtype"]), job.mesh.size)
     profiler = Profiler(job.workdir / "profile", config.profile.start, config.profile.steps)
     keeping = {"keep": config.keep_last, "keep_every": config.keep_every}
     with Store(job.workdir / CHECKPOINTS, **keeping) as checkpoints, reports:
@@ -164,10 +165,11 @@ def export(job: Job, state: TrainState) -> None:
     ema = sharding.to_host(state.ema[ema_name(job.config.ema_decays[0])])
     if not distributed.is_main():
         return
-    save_native(
-        job.workdir / RUN_WEIGHTS,
+    weights.export_checkpoint(
+        job.workdir / weights.RUN_WEIGHTS,
         ema,
-        dataclasses.asdict(dataclasses.replace(job.model.config, remat="none")),
+        job.model.clone(config=dataclasses.replace(job.model.config, remat="none")),
+        layout="native",
         diffusion=job.config.resolved["diffusion"],
         sampling=job.config.sampling,
         training={"step": int(state.step), "config": job.config.resolved},

@@ -226,7 +226,18 @@ def _dotted(name: str, config: Mapping[str, Any]) -> Record:
     if not isinstance(value, Mapping):
         return {name: list(value) if isinstance(value, tuple) else value}
     free = FREE_OF_DATA if name == "data" else ()
+    # Runs of earlier versions say nothing of what was added since: its default is what they did.
+    value = {**_defaults(SECTIONS[name]), **value} if name in SECTIONS else value
     return {f"{name}.{key}": value[key] for key in value if key not in free}
+
+
+def _defaults(kind: type) -> Record:
+    fields = dataclasses.fields(kind)
+    return {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in fields
+        if field.default is not dataclasses.MISSING
+    }
 
 
 def _made(kind: type[Config], flat: Mapping[str, Any]) -> Config:

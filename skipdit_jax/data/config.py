@@ -6,20 +6,40 @@ from dataclasses import dataclass
 # scaling_factor in the configuration of the published VAE, also used by DiT.
 LATENT_SCALE = 0.18215
 
+NAMES = ("digits", "moving_digits", "folder", "videos", "latents")
+LEAST = {
+    "workers": 0,
+    "threads": 1,
+    "ahead": 1,
+    "image_size": 1,
+    "num_frames": 1,
+    "frame_stride": 1,
+    "use_image_num": 0,
+    "num_digits": 1,
+}
+"""The least value of fields that are numbers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The `data` part of a configuration.
 
     Attributes:
-      name: "digits" (in memory), "folder" (one folder of pictures for each class), "latents"
-        (pre-encoded, see `latent_files`), or any set prepared by TFDS as array_record.
+      name: "digits" (in memory), "moving_digits" (made as they are read: new motion in split
+        "train", the same every time in "test"), "folder" (one folder of pictures for each class),
+        "videos" (see `videos`), "latents" (pre-encoded, see `latent_files`), or any set prepared by
+        TFDS as array_record, of features "image" or "video" and "label".
       split: of digits and of TFDS sets; a folder is one split.
-      path: the folder, or the data_dir of TFDS ("": its default).
+      path: the folder, or a list of videos, or the data_dir of TFDS ("": its default).
       image_size: pixels of a side; None: what the model takes.
+      num_frames: frames of a clip; None: what the model takes.
+      frame_stride: of a clip; each frame is so many after the one before.
+      use_image_num: independent images behind the frames of a clip, for joint training.
+      num_digits: of moving_digits: 1, or 2 of a class.
       shuffle: a new order in every epoch; False: the stored one.
-      flip: mirror left and right at random.
-      skip_broken: put the next example in the place of one that cannot be read, and count it.
+      flip: mirror left and right at random, all frames of a clip alike.
+      skip_broken: put the next example in the place of one that cannot be read, and count it; a
+        video that is too short too.
       latent_scale: factor of latents.
       workers: processes that read and decode; 0: this one.
       threads: reading threads of each process.
@@ -30,6 +50,10 @@ class DataConfig:
     split: str = "train"
     path: str = ""
     image_size: int | None = None
+    num_frames: int | None = None
+    frame_stride: int = 1
+    use_image_num: int = 0
+    num_digits: int = 1
     shuffle: bool = True
     flip: bool = False
     skip_broken: bool = False
@@ -40,10 +64,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ValueError("data.name: got '', want 'digits', 'folder', 'latents' or a TFDS set")
-        if self.name in ("folder", "latents") and not self.path:
+            raise ValueError(f"data.name: got '', want one of {NAMES} or a TFDS set")
+        if self.name in ("folder", "videos", "latents") and not self.path:
             raise ValueError(f"data.path: got '', want the folder of data.name {self.name!r}")
-        for field, least in (("workers", 0), ("threads", 1), ("ahead", 1), ("image_size", 1)):
+        for field, least in LEAST.items():
             value = getattr(self, field)
             if value is not None and value < least:
                 raise ValueError(f"data.{field}: got {value}, want {least} or more")

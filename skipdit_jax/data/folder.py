@@ -22,7 +22,7 @@ class FolderSource:
         `num_classes`.
     """
 
-    def __init__(self, root: str | Path, *, size: int, channels: int, num_classes: int):
+    def __init__(self, root: str | Path, *, size: tuple[int, int], channels: int, num_classes: int):
         self._root, self._size, self._channels = Path(root), size, channels
         if not self._root.is_dir():
             raise ValueError(f"data.path: no folder {str(root)!r}, want one folder for each class")

@@ -1,8 +1,9 @@
-"""Picture files to square pixel arrays, the way of ADM (Dhariwal and Nichol, 2021).
+"""Picture files to pixel arrays of one size, the way of ADM (Dhariwal and Nichol, 2021).
 
 ADM and, after it, DiT evaluate against statistics of ImageNet prepared like this: halve with a box
 filter while both sides stay at least twice the target, resize the short side to the target with a
-bicubic filter, cut the centre out.
+bicubic filter, cut the centre out. A target that is no square is covered instead: the side that is
+short for it is the one resized.
 """
 
 import io
@@ -22,26 +23,36 @@ MODES = {1: "L", 3: "RGB"}
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, EOFError)
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Returns the centre square of a picture, scaled to size x size as in ADM."""
-    while min(image.size) >= 2 * size:
+def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Returns the centre of a picture, scaled to `size` (H, W) as in ADM."""
+    height, width = size
+    while image.width >= 2 * width and image.height >= 2 * height:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    scale = max(width / image.width, height / image.height)
+    scaled = round(image.width * scale), round(image.height * scale)
+    image = image.resize(scaled, Image.Resampling.BICUBIC)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def to_pixels(
+    image: Image.Image, *, size: tuple[int, int], channels: int
+) -> UInt8[np.ndarray, "H W C"]:
+    """Returns the centre of a picture, whatever its colours, as `size` (H, W) pixels."""
+    if image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
+    return np.asarray(centre_crop(image, size)).reshape(*size, channels)
 
 
 def read_image(
-    file: Path | bytes, *, name: str, size: int, channels: int
+    file: Path | bytes, *, name: str, size: tuple[int, int], channels: int
 ) -> UInt8[np.ndarray, "H W C"]:
-    """Decodes a picture, whatever its colours, to the centre square of `size` pixels.
+    """Decodes a picture, whatever its colours, to its centre of `size` pixels.
 
     Args:
       file: path, or the encoded bytes.
       name: of the picture, for the error.
-      size: H and W.
+      size: (H, W).
       channels: 1 (grey) or 3 (RGB).
 
     Raises:
@@ -49,10 +60,11 @@ def read_image(
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            # The conversion decodes: what follows can no longer fail.
             pixels = image.convert(MODES[channels])
     except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise BrokenExampleError(name, _reason(error)) from error
-    return np.asarray(centre_crop(pixels, size)).reshape(size, size, channels)
+    return to_pixels(pixels, size=size, channels=channels)
 
 
 def _reason(error: BaseException) -> str:

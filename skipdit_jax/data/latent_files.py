@@ -1,10 +1,11 @@
 """Folders of pre-encoded latents: how they are laid out, and the writer.
 
 A folder holds shards of one format and `latents.json`. It is written under a temporary name and
-renamed when it is whole. An example has arrays [H,W,C] of one dtype (float16 or float32), either
-"mean" and "logvar" of an autoencoder's posterior or one "sample", and a label.
+renamed when it is whole. An example has arrays [H,W,C], or [F,H,W,C] of a clip, of one dtype
+(float16 or float32), either "mean" and "logvar" of an autoencoder's posterior or one "sample", and
+a label. Clips may have more frames than a model takes: it is shown some of them, see `clips`.
 
-* npz: arrays mean, logvar or sample [n,H,W,C] and label [n], not compressed, as `numpy.savez`
+* npz: arrays mean, logvar or sample [n,...] and label [n], not compressed, as `numpy.savez`
   writes them: examples are then read straight from their place in the file.
 * array_record: a record is the label as int32 followed by the arrays in the order above, all
   little-endian and in C order. Shape and dtype stand in `latents.json`.
@@ -42,7 +43,7 @@ class Manifest:
     Attributes:
       format: "npz" or "array_record".
       arrays: ("mean", "logvar") or ("sample",).
-      shape: [H,W,C] of each array.
+      shape: [H,W,C] or [F,H,W,C] of each array.
       dtype: "float16" or "float32".
       shards: file name -> number of examples, in order.
       max_label: the largest label.
@@ -96,7 +97,7 @@ def write_latents(
 
     Args:
       folder: new, or empty.
-      examples: mappings of "mean" and "logvar", or "sample", [H,W,C], and an integer "label".
+      examples: mappings of "mean" and "logvar", or "sample", of one shape, and an integer "label".
       format: "array_record" or "npz".
       shard_size: examples of a shard.
 

@@ -44,6 +44,8 @@ class Reading:
 class Batches(grain.DatasetIterator):
     """Endless iterator of {"image" float32 [B,H,W,C], "label" int32 [B]} that can be continued.
 
+    Clips are [B,F,H,W,C]; with independent images behind them, "image_labels" int32 [B,n] too.
+
     Attributes:
       num_examples: of the whole set, over all processes.
       broken: name -> reason of the broken files passed over by this object so far.

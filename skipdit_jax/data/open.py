@@ -1,20 +1,29 @@
 """From a configuration to batches: the only place that knows all kinds of sources."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from skipdit_jax.data.clips import ClipSource, DrawClip, Indices, StoredClips, Window
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
 from skipdit_jax.data.latents import open_latents
 from skipdit_jax.data.loader import Batches, Reading, Transform, make_batches
+from skipdit_jax.data.moving_digits import CANVAS, MovingDigitsSource
 from skipdit_jax.data.sources import ArraySource, CheckedSource, Source, check_labels
 from skipdit_jax.data.tfds_source import open_tfds
 from skipdit_jax.data.transforms import DrawLatent, RandomFlip, ScalePixels
+from skipdit_jax.data.videos import VideoSource
+
+# Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
+FIXED_SEED = 0
 
 
 def open_data(
     config: DataConfig,
     *,
-    sample_shape: tuple[int, int, int],
+    sample_shape: tuple[int, ...],
     num_classes: int,
     batch_size: int,
     seed: int,
@@ -23,27 +32,37 @@ def open_data(
 ) -> Batches:
     """Opens a data set as endless batches {"image" float32 [B,H,W,C], "label" int32 [B]}.
 
+    A model of videos gets clips [B,F,H,W,C]. With `config.use_image_num` n, n independent images
+    stand behind the frames, [B,F+n,H,W,C], and "image_labels" int32 [B,n] are theirs.
+
     Images are in [-1, 1], latents are multiplied by `config.latent_scale`. All processes together
     see the batches that one process with process_count * batch_size would see.
 
     Args:
       config: which set, and how it is read.
-      sample_shape: (H, W, C) that the model takes.
-      num_classes: labels must be below it.
+      sample_shape: (H, W, C) or (F, H, W, C) that the model takes.
+      num_classes: labels must be below it; `sources.ANY_CLASS` for a model without labels.
       batch_size: examples in a batch of this process.
-      seed: of the order, the mirroring and the draws of latents.
+      seed: of the order, the clips, the mirroring and the draws of latents.
       process_index: of this process.
       process_count: of all processes.
 
     Raises:
       ValueError: the set is missing, empty, or does not fit the model; the text names the place.
     """
-    source = CheckedSource(
-        _open_source(config, sample_shape, num_classes),
-        shape=sample_shape,
-        num_classes=num_classes,
-        skip_broken=config.skip_broken,
-    )
+    _check_size(config, sample_shape)
+    if len(sample_shape) == 4:
+        clips = _open_clips(config, sample_shape, num_classes)
+        source: Source = Indices(len(clips))
+        first = _draw_clip(config, clips, sample_shape, num_classes)
+    else:
+        source = CheckedSource(
+            _open_images(config, sample_shape, num_classes),
+            shape=sample_shape,
+            num_classes=num_classes,
+            skip_broken=config.skip_broken,
+        )
+        first = []
     return make_batches(
         source,
         batch_size=batch_size,
@@ -51,42 +70,102 @@ def open_data(
         process_index=process_index,
         process_count=process_count,
         shuffle=config.shuffle,
-        transforms=_transforms(config),
-        identity={"name": config.name, "split": config.split, "flip": config.flip},
+        transforms=[*first, *_transforms(config)],
+        identity=_identity(config, sample_shape),
         reading=Reading(workers=config.workers, threads=config.threads, ahead=config.ahead),
     )
 
 
-def _open_source(config: DataConfig, shape: tuple[int, int, int], num_classes: int) -> Source:
+def _check_size(config: DataConfig, shape: tuple[int, ...]) -> None:
+    """Makes sure that what the config says of the size of examples is what the model takes."""
+    *frames, height, width, channels = shape
+    if config.image_size is not None and (config.image_size,) * 2 != (height, width):
+        raise ValueError(
+            f"data.image_size: got {config.image_size}, the model takes {height}x{width}"
+        )
+    of_clips = (config.num_frames, config.frame_stride, config.use_image_num)
+    if not frames and of_clips != (None, 1, 0):
+        raise ValueError(
+            "data: num_frames, frame_stride and use_image_num are of clips, "
+            f"got {of_clips}, the model takes images {shape}"
+        )
+    if frames and config.num_frames not in (None, frames[0]):
+        raise ValueError(f"data.num_frames: got {config.num_frames}, the model takes {frames[0]}")
+    if config.name not in ("latents", "digits", "moving_digits") and channels not in MODES:
+        raise ValueError(
+            f"data.name: {config.name!r} gives {' or '.join(map(str, MODES))} channels, "
+            f"the model takes {channels}; for latents want data.name 'latents'"
+        )
+
+
+def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> Source:
+    height, width, channels = shape
+    if config.name in ("videos", "moving_digits"):
+        raise ValueError(f"data.name: {config.name!r} gives clips, the model takes images {shape}")
     if config.name == "latents":
         return open_latents(config.path, num_classes=num_classes)
-    height, width, channels = shape
-    if height != width:
-        raise ValueError(f"data.name: {config.name!r} gives squares, the model takes {shape}")
-    if config.image_size not in (None, height):
-        raise ValueError(f"data.image_size: got {config.image_size}, the model takes {height}")
     if config.name == "digits":
         if shape != (IMAGE_SIZE, IMAGE_SIZE, 1):
             raise ValueError(f"data: images of 'digits' are (8, 8, 1), want {shape}")
         digits = load_digits(config.split)
         check_labels(digits.labels, num_classes, "data.name 'digits'")
         return ArraySource(digits.images, digits.labels)
-    if channels not in MODES:
-        raise ValueError(
-            f"data.name: {config.name!r} gives {' or '.join(map(str, MODES))} channels, "
-            f"the model takes {channels}; for latents want data.name 'latents'"
-        )
+    pixels: Mapping[str, Any] = {"size": (height, width), "channels": channels}
     if config.name == "folder":
-        return FolderSource(config.path, size=height, channels=channels, num_classes=num_classes)
-    return open_tfds(
-        *(config.name, config.split, config.path),
-        size=height,
-        channels=channels,
+        return FolderSource(config.path, **pixels, num_classes=num_classes)
+    set_name = (config.name, config.split, config.path)
+    return open_tfds(*set_name, feature="image", **pixels, num_classes=num_classes)
+
+
+def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> ClipSource:
+    _, height, width, channels = shape
+    if config.name in ("folder", "digits"):
+        raise ValueError(f"data.name: {config.name!r} gives images, the model takes clips {shape}")
+    if config.name == "latents":
+        return StoredClips(open_latents(config.path, num_classes=num_classes), name=config.path)
+    if config.name == "moving_digits":
+        if shape[1:] != (CANVAS, CANVAS, 1):
+            raise ValueError(f"data: frames of 'moving_digits' are (32, 32, 1), want {shape[1:]}")
+        seed = FIXED_SEED if config.split == "test" else None
+        moving = MovingDigitsSource(config.split, num_digits=config.num_digits, seed=seed)
+        check_labels(moving.labels, num_classes, "data.name 'moving_digits'")
+        return moving
+    pixels: Mapping[str, Any] = {"size": (height, width), "channels": channels}
+    if config.name == "videos":
+        return VideoSource(config.path, **pixels, num_classes=num_classes)
+    set_name = (config.name, config.split, config.path)
+    return open_tfds(*set_name, feature="video", **pixels, num_classes=num_classes)
+
+
+def _draw_clip(
+    config: DataConfig, clips: ClipSource, shape: tuple[int, ...], num_classes: int
+) -> list[Transform]:
+    draw = DrawClip(
+        clips,
+        window=Window(shape[0], config.frame_stride),
+        frame_shape=shape[1:],
         num_classes=num_classes,
+        images=config.use_image_num,
+        skip_broken=config.skip_broken,
     )
+    return [draw]
 
 
 def _transforms(config: DataConfig) -> list[Transform]:
     if config.name == "latents":
         return [DrawLatent(config.latent_scale)]
     return [ScalePixels(), *([RandomFlip()] if config.flip else [])]
+
+
+def _identity(config: DataConfig, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a position in the row of examples is a position in."""
+    identity = {"name": config.name, "split": config.split, "flip": config.flip}
+    if len(shape) == 4:
+        identity |= {
+            "num_frames": shape[0],
+            "frame_stride": config.frame_stride,
+            "use_image_num": config.use_image_num,
+        }
+    if config.name == "moving_digits":
+        identity["num_digits"] = config.num_digits
+    return identity

@@ -3,6 +3,7 @@
 An example is {"image" [H,W,C], "label"}; sources of moments give {"mean", "logvar", "label"}.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,13 @@ Example = dict[str, Any]
 
 BROKEN = "broken"
 """Key of the (name, reason) pairs of broken files that an example, then a batch, stands in for."""
+
+
+IMAGE_LABELS = "image_labels"
+"""Key of the labels of independent images that stand behind the frames of a clip."""
+
+ANY_CLASS = 2**31 - 1
+"""num_classes of a model that takes no labels: any number of classes is right, none too."""
 
 
 class DataError(ValueError):
@@ -64,7 +72,7 @@ class CheckedSource:
         self,
         source: Source,
         *,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         num_classes: int,
         skip_broken: bool = False,
     ):
@@ -75,25 +83,51 @@ class CheckedSource:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Example:
-        broken: list[tuple[str, str]] = []
-        for step in range(len(self)):
-            at = (index + step) % len(self)
-            try:
-                return self._check(at, self._source[at]) | {BROKEN: tuple(broken)}
-            except BrokenExampleError as error:
-                if not self._skip:
-                    raise
-                broken.append((error.name, error.reason))
-        raise DataError(f"data: all {len(self)} examples are broken, the last is {broken[-1][0]}")
+        return first_readable(self._read, index, len(self), skip_broken=self._skip)
 
-    def _check(self, index: int, example: Example) -> Example:
-        check_labels(np.asarray(example["label"]), self._num_classes, f"data: example {index}")
-        for key, value in example.items():
-            if key != "label" and value.shape != self._shape:
-                raise DataError(
-                    f"data: {key} of example {index} is {value.shape}, want {self._shape}"
-                )
-        return example | {"label": np.int32(example["label"])}
+    def _read(self, index: int) -> Example:
+        return check_example(self._source[index], index, self._shape, self._num_classes)
+
+
+def first_readable(
+    read: Callable[[int], Example], index: int, count: int, *, skip_broken: bool
+) -> Example:
+    """Reads example `index`, or the next readable one after it.
+
+    Args:
+      read: example of an index below `count`.
+      index: where to begin; behind the last example comes the first.
+      count: of all examples.
+      skip_broken: False lets the first error pass.
+
+    Returns:
+      An example, with (name, reason) of those passed over under BROKEN.
+
+    Raises:
+      BrokenExampleError: the example is broken, and is not to be skipped.
+      DataError: all examples are broken.
+    """
+    broken: list[tuple[str, str]] = []
+    for step in range(count):
+        try:
+            return read((index + step) % count) | {BROKEN: tuple(broken)}
+        except BrokenExampleError as error:
+            if not skip_broken:
+                raise
+            broken.append((error.name, error.reason))
+    name, reason = broken[-1]
+    raise DataError(f"data: all {count} examples are broken, the last is {name}: {reason}")
+
+
+def check_example(
+    example: Example, index: int, shape: tuple[int, ...], num_classes: int
+) -> Example:
+    """Returns an example with its label as int32; DataError where it does not fit the model."""
+    check_labels(np.asarray(example["label"]), num_classes, f"data: example {index}")
+    for key, value in example.items():
+        if key != "label" and value.shape != shape:
+            raise DataError(f"data: {key} of example {index} is {value.shape}, want {shape}")
+    return example | {"label": np.int32(example["label"])}
 
 
 def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:

@@ -1,52 +1,104 @@
 """Any set prepared by TensorFlow Datasets as array_record, read without TensorFlow."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from skipdit_jax.data.clips import Window
 from skipdit_jax.data.images import read_image
-from skipdit_jax.data.sources import Example, Source
+from skipdit_jax.data.sources import Example
 
 FILE_FORMAT = "array_record"
 
 
+@dataclass(frozen=True, kw_only=True)
 class TfdsSource:
-    """Examples {"image", "label"} of a prepared set with features of these names.
+    """Examples {"image", "label"} of a prepared set, or clips {"image" [F,H,W,C], "label"}.
 
-    Encoded pictures are decoded and cut like those of a folder; an image feature that is a plain
-    tensor is passed on as it is.
+    Encoded pictures, and encoded frames of a video, are decoded and cut like those of a folder; a
+    feature that is a plain tensor is passed on as it is.
+
+    Attributes:
+      records: the data source of TFDS.
+      name: of the set, for errors.
+      feature: "image" or "video".
+      encoded: whether it holds encoded pictures.
+      size: (H, W) of pictures once decoded.
+      channels: C of them.
     """
 
-    def __init__(self, records: Any, *, name: str, encoded: bool, size: int, channels: int):
-        self._records, self._name, self._encoded = records, name, encoded
-        self._size, self._channels = size, channels
+    records: Any
+    name: str
+    feature: str
+    encoded: bool
+    size: tuple[int, int]
+    channels: int
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
-        stored = self._records[index]
-        image = stored["image"]
-        if self._encoded:
-            name = f"{self._name}[{index}]"
-            image = read_image(image, name=name, size=self._size, channels=self._channels)
+        stored = self.records[index]
+        image = stored[self.feature]
+        if self.encoded:
+            image = self._decode(image, f"{self.name}[{index}]")
         return {"image": image, "label": stored["label"]}
+
+    def draw(self, index: int, window: Window, rng: np.random.Generator) -> Example:
+        """See `ClipSource`."""
+        stored = self.records[index]
+        name, frames = f"{self.name}[{index}]", stored[self.feature]
+        chosen = window.choose(len(frames), rng.random(), name)
+        if self.encoded:
+            clip = np.stack([self._decode(frames[n], f"{name} frame {n}") for n in chosen])
+        else:
+            clip = frames[chosen]
+        return {"image": clip, "label": stored["label"]}
+
+    def _decode(self, picture: bytes, name: str) -> np.ndarray:
+        return read_image(picture, name=name, size=self.size, channels=self.channels)
+
+
+class KeepEncoded:
+    """A decoder of TFDS that decodes nothing; its own SkipDecoding knows no sequences in numpy."""
+
+    def setup(self, *, feature: Any) -> None:
+        """Takes the feature, which it has no use for."""
+
+    def decode_example_np(self, stored: Any) -> Any:
+        """Returns what is stored: a picture."""
+        return stored
+
+    def decode_batch_example_np(self, stored: Any) -> Any:
+        """Returns what is stored: the pictures of a sequence."""
+        return stored
 
 
 def open_tfds(
-    name: str, split: str, data_dir: str, *, size: int, channels: int, num_classes: int
-) -> Source:
+    name: str,
+    split: str,
+    data_dir: str,
+    *,
+    feature: str,
+    size: tuple[int, int],
+    channels: int,
+    num_classes: int,
+) -> TfdsSource:
     """Opens a prepared set from its files; the code that prepared it is not needed.
 
     Args:
       name: as in `tfds.load`, with configuration and version if wanted ("name/config:1.0.0").
       split: as in `tfds.load`, parts like "train[:75%]" too.
       data_dir: where it was prepared; "" is the default place of TFDS.
-      size: H and W of encoded pictures.
+      feature: "image", or "video" for clips.
+      size: (H, W) of encoded pictures.
       channels: C of encoded pictures.
       num_classes: labels must be below it.
 
     Raises:
-      ValueError: TFDS is missing, the set is not prepared as array_record, has no such split, or
-        lacks the features.
+      ValueError: TFDS is missing, the set is not prepared as array_record, has no such split, lacks
+        the features, or has some that need TensorFlow where there is none.
     """
     try:
         import tensorflow_datasets as tfds
@@ -60,32 +112,46 @@ def open_tfds(
         raise ValueError(
             f"data.name: no prepared set {name!r} in {data_dir or 'the data_dir of TFDS'}"
         ) from error
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"data.name: {name!r} has features that need {error.name} (tfds.features.Video does), "
+            f"which is not installed"
+        ) from error
     found = builder.info.file_format.value
     if found != FILE_FORMAT:
         raise ValueError(
             f"data.name: {name!r} is prepared as {found}, want file_format={FILE_FORMAT!r}"
         )
-    encoded = _check_features(builder.info.features, tfds, name, num_classes)
-    decoders = {"image": tfds.decode.SkipDecoding()} if encoded else None
+    encoded = _check_features(builder.info.features, tfds, name, feature, num_classes)
+    decoders = {feature: KeepEncoded()} if encoded else None
     try:
         records = builder.as_data_source(split, decoders=decoders)
     except (ValueError, KeyError) as error:
         wanted = sorted(builder.info.splits)
         raise ValueError(f"data.split: {name!r} has no {split!r}, want one of {wanted}") from error
     return TfdsSource(
-        records, name=f"{name}/{split}", encoded=encoded, size=size, channels=channels
+        records=records,
+        name=f"{name}/{split}",
+        feature=feature,
+        encoded=encoded,
+        size=size,
+        channels=channels,
     )
 
 
-def _check_features(features: Any, tfds: Any, name: str, num_classes: int) -> bool:
-    """Returns whether the images are encoded pictures."""
-    lacking = {"image", "label"} - set(features)
-    if lacking:
-        raise ValueError(f"data.name: {name!r} has features {sorted(features)}, want image, label")
+def _check_features(features: Any, tfds: Any, name: str, feature: str, num_classes: int) -> bool:
+    """Returns whether the feature is an encoded picture, or a sequence of them."""
+    if {feature, "label"} - set(features):
+        raise ValueError(
+            f"data.name: {name!r} has features {sorted(features)}, want {feature}, label"
+        )
     classes = getattr(features["label"], "num_classes", None)
     if classes is not None and classes > num_classes:
         raise ValueError(
             f"data.name: {name!r} has {classes} classes, "
             f"want labels 0..{num_classes - 1} (num_classes)"
         )
-    return isinstance(features["image"], tfds.features.Image)
+    found = features[feature]
+    if isinstance(found, tfds.features.Sequence):
+        found = found.feature
+    return isinstance(found, tfds.features.Image)

@@ -7,7 +7,7 @@ the endless row of epochs: neither threads, workers nor a restart change a draw.
 import grain
 import numpy as np
 
-from skipdit_jax.data.sources import Example
+from skipdit_jax.data.sources import IMAGE_LABELS, Example
 
 # uint8 0..255 to [-1, 1].
 HALF_RANGE = 127.5
@@ -17,7 +17,7 @@ class ScalePixels(grain.transforms.Map):
     """uint8 0..255 becomes float32 in [-1, 1]; float images are taken to be there already."""
 
     def map(self, element: Example) -> Example:
-        """Returns the example with its image as float32 [H,W,C]."""
+        """Returns the example with its image, or clip, as float32 of the same shape."""
         image = element["image"]
         if image.dtype == np.uint8:
             image = image.astype(np.float32) / np.float32(HALF_RANGE) - np.float32(1)
@@ -27,13 +27,21 @@ class ScalePixels(grain.transforms.Map):
 
 
 class RandomFlip(grain.transforms.RandomMap):
-    """Mirrors left and right with probability one half."""
+    """Mirrors left and right with probability one half: a picture, or all frames of a clip at once.
+
+    Independent images behind a clip are mirrored each by a draw of its own.
+    """
 
     def random_map(self, element: Example, rng: np.random.Generator) -> Example:
-        """Returns the example with its image [H,W,C] mirrored or not."""
-        if rng.integers(2):
-            return element | {"image": element["image"][:, ::-1]}
-        return element
+        """Returns the example with its image [H,W,C] or [F,H,W,C] mirrored or not."""
+        image = element["image"]
+        mirrored = image[..., ::-1, :]
+        images = len(element.get(IMAGE_LABELS, ()))
+        if not images:
+            return element | {"image": mirrored} if rng.integers(2) else element
+        draws = rng.integers(2, size=1 + images).astype(bool)
+        of_frames = np.repeat(draws, [len(image) - images, *[1] * images])
+        return element | {"image": np.where(of_frames[:, None, None, None], mirrored, image)}
 
 
 class DrawLatent(grain.transforms.RandomMap):

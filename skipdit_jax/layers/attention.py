@@ -46,8 +46,9 @@ def fold_attention(q: Heads, k: Heads, v: Heads, axis: int = TOKENS) -> Heads:
     Two plain batched products with a float32 softmax between them: on CPU faster than the einsum
     over four axes (jax-notes section 4). Whatever the axis, each operand is transposed once.
     """
-    moved = jnp.moveaxis(q, axis, -2).shape  # [..., h, N, d]
-    q, k, v = (jnp.moveaxis(a, axis, -2).reshape(-1, *moved[-2:]) for a in (q, k, v))
+    q, k, v = (jnp.moveaxis(a, axis, -2) for a in (q, k, v))
+    moved = q.shape  # [..., h, N, d]
+    q, k, v = (a.reshape(-1, *moved[-2:]) for a in (q, k, v))
     q = q * jnp.asarray(moved[-1] ** -0.5, q.dtype)
     logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
@@ -71,8 +72,9 @@ def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto", axis: int
     chosen: Any = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
     if chosen == "fold":
         return fold_attention(q, k, v, axis)
-    moved = jnp.moveaxis(q, axis, TOKENS).shape  # [..., N, h, d]
-    q, k, v = (jnp.moveaxis(a, axis, TOKENS).reshape(-1, *moved[-3:]) for a in (q, k, v))
+    q, k, v = (jnp.moveaxis(a, axis, TOKENS) for a in (q, k, v))
+    moved = q.shape  # [..., N, h, d]
+    q, k, v = (a.reshape(-1, *moved[-3:]) for a in (q, k, v))
     # Its float32 softmax meets bf16 values: JAX mixes them on purpose, strict promotion forbids it.
     with jax.numpy_dtype_promotion("standard"):
         out = jax.nn.dot_product_attention(q, k, v, implementation=chosen)

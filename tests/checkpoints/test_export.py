@@ -38,7 +38,7 @@ def imported(path, skip, **options):
 def test_import_export_import_keeps_every_bit(tmp_path, suffix, skip):
     params, config = imported(write_state(tmp_path / "x.pt", torch_state(skip)), skip)
     target = tmp_path / f"out{suffix}"
-    export_state_dict(target, params, config)
+    export_state_dict(target, params, config, "dit")
     assert same_bits(imported(target, skip)[0], params)
     read = read_config(open_checkpoint(target), num_heads=2)
     assert read == {key: config[key] for key in read}
@@ -48,7 +48,7 @@ def test_torch_reads_the_export_with_the_bits_of_the_original(tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed: nothing to read with")
     arrays = torch_state(True)
     params, config = imported(write_state(tmp_path / "x.pt", arrays), True)
-    export_state_dict(tmp_path / "out.pt", params, config)
+    export_state_dict(tmp_path / "out.pt", params, config, "dit")
     state = torch.load(tmp_path / "out.pt", weights_only=True)
     assert state.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -66,7 +66,7 @@ def test_recorded_weights_come_back_as_torch_saved_them(golden, tmp_path):
         config = read_config(checkpoint, num_heads=1)
         expected = registry.abstract_params(registry.build("dit", config))
         target = tmp_path / f"{stem}.pt"
-        export_state_dict(target, fill(checkpoint, expected, config), config)
+        export_state_dict(target, fill(checkpoint, expected, config), config, "dit")
         ours = torch.load(target, weights_only=True)
         theirs = torch.load(golden / f"{stem}.pt", weights_only=True)
         assert ours.keys() == theirs.keys()
@@ -77,7 +77,7 @@ def test_recorded_weights_come_back_as_torch_saved_them(golden, tmp_path):
 def test_the_library_reads_the_safetensors_export(tmp_path):
     arrays = torch_state(True)
     params, config = imported(write_state(tmp_path / "x.pt", arrays), True)
-    export_state_dict(tmp_path / "out.safetensors", params, config)
+    export_state_dict(tmp_path / "out.safetensors", params, config, "dit")
     state = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     assert state.keys() == arrays.keys()
     assert all(state[name].tobytes() == array.tobytes() for name, array in arrays.items())
@@ -88,7 +88,7 @@ def test_bfloat16_parameters_are_exported_as_such(tmp_path, suffix):
     source = write_state(tmp_path / "x.pt", torch_state(True))
     params, config = imported(source, True, param_dtype="bfloat16")
     target = tmp_path / f"out{suffix}"
-    export_state_dict(target, params, config)
+    export_state_dict(target, params, config, "dit")
     handles = open_checkpoint(target).handles
     assert handles["blocks.0.attn.qkv.weight"].dtype == ml_dtypes.bfloat16
     assert handles["pos_embed"].dtype == np.float32
@@ -100,7 +100,7 @@ def test_native_files_keep_every_bit_and_the_config(tmp_path, param_dtype):
     source = write_state(tmp_path / "x.pt", torch_state(True))
     params, config = imported(source, True, param_dtype=param_dtype)
     target = tmp_path / "native.safetensors"
-    save_native(target, params, config, diffusion={"schedule": "linear"}, step=3)
+    save_native(target, params, config, "dit", diffusion={"schedule": "linear"}, step=3)
     checkpoint = open_checkpoint(target)
     assert checkpoint.which == "native"
     assert read_config(checkpoint) == config
@@ -111,14 +111,16 @@ def test_native_files_keep_every_bit_and_the_config(tmp_path, param_dtype):
 
 def test_metadata_that_json_cannot_hold_writes_nothing(tmp_path):
     with pytest.raises(TypeError, match="JSON"):
-        save_native(tmp_path / "x.safetensors", {"a": np.ones(1)}, {"x": object()})
+        save_native(tmp_path / "x.safetensors", {"a": np.ones(1)}, {"x": object()}, "dit")
     assert not list(tmp_path.iterdir())
 
 
 def test_other_endings_and_unknown_parameters_are_refused(tmp_path):
     params, config = imported(write_state(tmp_path / "x.pt", torch_state(True)), True)
     with pytest.raises(CheckpointError, match=r"'\.ckpt', wanted one of \.pt, \.pth, \.bin"):
-        export_state_dict(tmp_path / "out.ckpt", params, config)
+        export_state_dict(tmp_path / "out.ckpt", params, config, "dit")
     with pytest.raises(CheckpointError, match="no rule for more/kernel"):
-        export_state_dict(tmp_path / "out.pt", {**params, "more": {"kernel": np.ones(1)}}, config)
+        export_state_dict(
+            tmp_path / "out.pt", {**params, "more": {"kernel": np.ones(1)}}, config, "dit"
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]

@@ -210,13 +210,13 @@ def test_a_native_file_is_checked_like_any_other(tmp_path):
     del broken["blocks_0/attn/qkv/bias"]
     broken["more"] = jnp.ones(1)
     broken["blocks_1/mlp/fc1/kernel"] = jnp.ones((8, 3))
-    save_native(path, trees.unflatten(broken), config)
+    save_native(path, trees.unflatten(broken), config, "dit")
     with pytest.raises(CheckpointError) as caught:
         fill(open_checkpoint(path), expected, config)
     for part in ("blocks_0/attn/qkv/bias", "1 surplus: more", "(8, 3), wanted (8, 32)"):
         assert part in str(caught.value)
     bad = trees.flatten(params)
     bad["x_embedder/bias"] = jnp.full(8, jnp.nan)
-    save_native(path, trees.unflatten(bad), config)
+    save_native(path, trees.unflatten(bad), config, "dit")
     with pytest.raises(CheckpointError, match="x_embedder/bias holds values"):
         fill(open_checkpoint(path), expected, config)

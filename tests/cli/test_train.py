@@ -12,6 +12,8 @@ from configs import digits_plain, digits_skip
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import fill, open_checkpoint, read_config
 from skipdit_jax.cli import train
+from skipdit_jax.cli.train_config import check_same_run
+from skipdit_jax.cli.train_config import read_config as read_run_config
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 
@@ -165,6 +167,7 @@ def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
         ({"trainable": "('blocks_9',)"}, "'blocks_9' matches no parameter"),
         ({"dtype": "float8"}, "float8"),
         ({"stepz": 3}, "stepz"),
+        ({"model__patch_size": 4}, "the config file sets no 'patch_size'"),
         ({"steps": "many"}, "many"),
         ({"config": "nosuch.py"}, "nosuch.py"),
     ],
@@ -287,3 +290,14 @@ def test_the_twins_differ_by_the_skips_alone():
     assert (skip.model.name, plain.model.name) == ("DiT-S/2-skip", "DiT-S/2")
     plain.model.name = skip.model.name
     assert plain.to_dict() | {"sampling": None} == skip.to_dict() | {"sampling": None}
+
+
+def test_a_run_of_an_earlier_version_continues():
+    """Its config lacks what was added since, whose default is what it did."""
+    now = read_run_config(digits_skip.get_config()).resolved
+    data = {name: value for name, value in now["data"].items() if not name.startswith("frame")}
+    check_same_run({**now, "data": data}, now, "run")
+    with pytest.raises(ValueError, match=r"data\.frame_stride was 1, now 2: use another"):
+        check_same_run(
+            {**now, "data": data}, {**now, "data": {**now["data"], "frame_stride": 2}}, "run"
+        )

@@ -13,6 +13,7 @@ def noise(height, width, seed=0):
 
 
 def crop(pixels, size):
+    size = size if isinstance(size, tuple) else (size, size)
     return np.asarray(centre_crop(Image.fromarray(pixels), size))
 
 
@@ -20,6 +21,21 @@ def crop(pixels, size):
 def test_every_size_becomes_a_square_and_constants_stay(shape):
     got = crop(np.full((*shape, 3), 77, np.uint8), 8)
     np.testing.assert_array_equal(got, np.full((8, 8, 3), 77))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 31), (100, 17), (64, 64), (5, 7), (16, 32)])
+@pytest.mark.parametrize("size", [(8, 16), (16, 8), (5, 3)])
+def test_targets_need_not_be_square(shape, size):
+    got = crop(np.full((*shape, 3), 77, np.uint8), size)
+    np.testing.assert_array_equal(got, np.full((*size, 3), 77))
+
+
+def test_oblong_targets_are_covered_from_the_middle():
+    pixels = noise(32, 40)
+    boxes = pixels.reshape(16, 2, 20, 2, 3).astype(float).mean((1, 3))
+    np.testing.assert_allclose(crop(pixels, (10, 20)), boxes[3:13], atol=1)
+    np.testing.assert_allclose(crop(pixels, (16, 10)), boxes[:, 5:15], atol=1)
+    np.testing.assert_array_equal(crop(pixels, (20, 40)), pixels[6:26])
 
 
 def test_no_scaling_is_a_plain_cut():
@@ -62,7 +78,7 @@ def test_a_ramp_stays_a_ramp_when_scaled():
 def test_all_colours_are_read(mode, channels):
     stored = io.BytesIO()
     Image.fromarray(noise(16, 16)).convert(mode).save(stored, "TIFF")
-    got = read_image(stored.getvalue(), name="x", size=8, channels=channels)
+    got = read_image(stored.getvalue(), name="x", size=(8, 8), channels=channels)
     assert (got.shape, got.dtype) == ((8, 8, channels), np.uint8)
 
 
@@ -78,10 +94,10 @@ def test_damage_is_named_in_one_line(damage, reason):
     stored = io.BytesIO()
     Image.fromarray(noise(16, 16)).save(stored, "PNG")
     with pytest.raises(BrokenExampleError, match=f"^a/b.png: [^\n]*{reason}[^\n]*$"):
-        read_image(damage(stored.getvalue()), name="a/b.png", size=8, channels=3)
+        read_image(damage(stored.getvalue()), name="a/b.png", size=(8, 8), channels=3)
 
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "gone.png"
     with pytest.raises(BrokenExampleError, match=r"gone.png: No such file"):
-        read_image(path, name=str(path), size=8, channels=3)
+        read_image(path, name=str(path), size=(8, 8), channels=3)

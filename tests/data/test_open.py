@@ -161,8 +161,8 @@ def test_bad_trees_are_named(tree, tmp_path):
 def test_the_model_must_fit(tree):
     with pytest.raises(ValueError, match=r"data\.image_size: got 32, the model takes 16"):
         folder(tree, image_size=32)
-    with pytest.raises(ValueError, match="gives squares"):
-        folder(tree, shape=(8, 16, 3))
+    with pytest.raises(ValueError, match=r"data\.image_size: got 16, the model takes 8x16"):
+        folder(tree, shape=(8, 16, 3), image_size=16)
     with pytest.raises(ValueError, match="for latents want"):
         folder(tree, shape=(8, 8, 4))
     with pytest.raises(ValueError, match=r"\(8, 8, 1\), want \(16, 16, 1\)"):
@@ -182,6 +182,10 @@ def test_pixels_of_unknown_range_are_refused():
         ScalePixels().map({"image": np.zeros((1, 1, 1), np.int64)})
     ends = ScalePixels().map({"image": np.array([[[0]], [[255]]], np.uint8)})["image"]
     assert ends.ravel().tolist() == [-1, 1]
+
+
+def test_oblong_models_get_oblong_pictures(tree):
+    assert next(folder(tree, shape=(8, 16, 3)))["image"].shape == (4, 8, 16, 3)
 
 
 def test_grey_models_get_grey_pictures(tree):
@@ -218,6 +222,10 @@ def test_a_state_of_other_pictures_is_refused(tree):
         ({"name": "digits", "ahead": 0}, r"data\.ahead: got 0"),
         ({"name": "digits", "image_size": 0}, r"data\.image_size: got 0"),
         ({"name": "digits", "latent_scale": 0}, r"data\.latent_scale: got 0"),
+        ({"name": "videos"}, r"data\.path: got ''"),
+        ({"name": "digits", "num_frames": 0}, r"data\.num_frames: got 0"),
+        ({"name": "digits", "frame_stride": 0}, r"data\.frame_stride: got 0"),
+        ({"name": "digits", "use_image_num": -1}, r"data\.use_image_num: got -1"),
         ({"name": "latents", "path": "x", "flip": True}, r"data\.flip: got True"),
         ({"name": "latents", "path": "x", "image_size": 256}, r"data\.image_size: got 256"),
     ],
@@ -225,16 +233,6 @@ def test_a_state_of_other_pictures_is_refused(tree):
 def test_bad_fields_are_named(fields, named):
     with pytest.raises(ValueError, match=named):
         DataConfig(**fields)
-
-
-@pytest.fixture
-def parsed_flags():
-    """Worker processes want absl flags parsed, as under absl.app.run."""
-    before = flags.FLAGS.is_parsed()
-    flags.FLAGS.mark_as_parsed()
-    yield
-    if not before:
-        flags.FLAGS.unparse_flags()
 
 
 def test_workers_change_nothing_and_may_change(tree, parsed_flags):

@@ -1,6 +1,9 @@
 import io
+import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,11 +46,42 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": io.BytesIO(data), "label": index % 3}
 
 
+def encoded(level):
+    stored = io.BytesIO()
+    Image.fromarray(np.full((SIDE, 2 * SIDE, 3), level, np.uint8)).save(stored, "PNG")
+    return stored.getvalue()
+
+
+class Clips(tfds.core.GeneratorBasedBuilder):
+    """Videos of encoded frames, as tfds.features.Video stores them; one frame is damaged."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "clips"
+
+    def _info(self):
+        frames = tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3)))
+        features = {"video": frames, "label": tfds.features.ClassLabel(num_classes=3)}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(None), "damaged": self._generate_examples(1)}
+
+    def _generate_examples(self, damaged):
+        for index in range(3):
+            frames = [encoded(60 * index + 10 * number) for number in range(3 + index)]
+            if index == damaged:
+                frames[1] = frames[1][:60]
+            yield index, {"video": [io.BytesIO(frame) for frame in frames], "label": index}
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     root = tmp_path_factory.mktemp("tfds")
     prepare_digits(root)
-    Pictures(data_dir=str(root), file_format="array_record").download_and_prepare()
+    for kind in (Pictures, Clips):
+        kind(data_dir=str(root), file_format="array_record").download_and_prepare()
     return str(root)
 
 
@@ -88,6 +122,42 @@ def test_damaged_pictures_are_named_or_skipped(data_dir):
     data = batches(data_dir, "pictures", skip_broken=True, **options)
     assert next(data)["label"].tolist() == [2, 2, 2, 0, 1, 2]
     assert set(data.broken) == {"pictures/damaged[0]", "pictures/damaged[1]"}
+
+
+def test_frames_of_encoded_videos_are_cut_to_the_model(data_dir):
+    options = {"shape": (3, 8, 12, 3), "batch_size": 3, "shuffle": False}
+    batch = next(batches(data_dir, "clips", use_image_num=1, **options))
+    levels = np.round((batch["image"] + 1) * 127.5)
+    numbers = levels[..., 0, 0, 0] // 10
+    frames = levels[:, :, :1, :1, :1]
+    np.testing.assert_array_equal(levels, np.broadcast_to(frames, (3, 4, 8, 12, 3)))
+    np.testing.assert_array_equal(np.diff(numbers[:, :3]), 1)
+    np.testing.assert_array_equal(numbers[:, 0] // 6, [0, 1, 2])
+    np.testing.assert_array_equal(numbers[:, 3] // 6, batch["image_labels"][:, 0])
+    assert batch["label"].tolist() == [0, 1, 2]
+
+
+def test_damaged_frames_and_short_videos_are_named_or_skipped(data_dir):
+    options = {"shape": (4, 8, 8, 3), "batch_size": 3, "split": "damaged", "shuffle": False}
+    with pytest.raises(ValueError, match=r"^clips/damaged\[0\]: 3 frames, want 4 at stride 1 "):
+        next(batches(data_dir, "clips", **options))
+    data = batches(data_dir, "clips", skip_broken=True, **options)
+    assert next(data)["label"].tolist() == [2, 2, 2]
+    assert data.broken["clips/damaged[1] frame 1"] == "image file is truncated"
+
+
+def test_features_of_tensorflow_are_named(tmp_path, data_dir):
+    """Without TensorFlow installed, as here, TFDS cannot so much as make a tfds.features.Video."""
+    shutil.copytree(Path(data_dir) / "clips", tmp_path / "clips")
+    path = tmp_path / "clips" / "1.0.0" / "features.json"
+    stored = json.loads(path.read_text())
+    stored["featuresDict"]["features"]["video"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.video_feature.Video",
+        "video": {"dtype": "uint8", "shape": {"dimensions": ["-1", "8", "8", "3"]}},
+    }
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"features that need tensorflow .*not installed"):
+        batches(str(tmp_path), "clips", shape=(3, 8, 8, 3))
 
 
 def test_parts_of_a_split_are_sets(data_dir):

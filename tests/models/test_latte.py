@@ -190,3 +190,31 @@ def test_bfloat16_stays_near_float32():
     assert got.dtype == jnp.float32
     error = np.sqrt(np.mean(np.square(np.asarray(got) - want))) / np.sqrt(np.mean(np.square(want)))
     assert 0 < error < 0.1
+
+
+def test_only_the_operands_of_attention_are_transposed():
+    """q, k, v and the result of each block; the hidden state [B,F,N,D] is never rearranged.
+
+    Inside the products XLA sees arrays [rows, N, d] of three axes, whose order is theirs.
+    """
+    model = sd.create_model("Latte-S/2-skip", **TINY, attention="fold")
+    shapes = abstract_params(model)
+    inputs = (clips(4), TIMES, jnp.array([0, 1]))
+    program = jax.make_jaxpr(lambda params: model.apply({"params": params}, *inputs))(shapes)
+    size = 2 * model.config.num_frames * model.config.tokens * model.config.hidden_size
+    outputs = [e.outvars[0].aval for e in equations(program.jaxpr) if e.primitive.name == MOVES]
+    heads = [a for a in outputs if a.ndim == 5 and a.size == size]
+    assert len(heads) == 4 * model.config.depth
+    assert not [a for a in outputs if a.ndim == 4 and a.size == size]
+
+
+MOVES = "transpose"
+
+
+def equations(jaxpr):
+    """All equations, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                yield from equations(value.jaxpr)

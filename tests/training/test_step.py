@@ -9,6 +9,7 @@ import pytest
 from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, draw
 from skipdit_jax.training.ema import ema_decay_at, update_ema
 from skipdit_jax.training.state import create_state
+from skipdit_jax.typing import JointLabels
 from tests.training import toy
 
 COUNT = 20_000
@@ -29,6 +30,20 @@ def test_labels_are_dropped_to_the_null_class_at_the_asked_rate(dropout):
     assert (np.asarray(draws.labels)[dropped] == toy.CLASSES).all()
     error = SIGMAS * np.sqrt(dropout * (1 - dropout) / COUNT)
     assert abs(dropped.mean() - dropout) < error
+
+
+def test_a_clip_and_its_images_lose_their_labels_apart():
+    """One draw for the clip, one for all of its images (golden/README.md)."""
+    rate, images = 0.5, 3
+    labels = JointLabels(jnp.zeros(COUNT, jnp.int32), jnp.ones((COUNT, images), jnp.int32))
+    options = {"num_timesteps": 20, "num_classes": toy.CLASSES, "class_dropout_prob": rate}
+    draws = draw(jax.random.key(0), jnp.zeros((COUNT, 1, 1, 1, 1)), labels, **options)
+    video = np.asarray(draws.labels.video) == toy.CLASSES
+    each = np.asarray(draws.labels.images) == toy.CLASSES
+    assert (each == each[:, :1]).all()
+    error = SIGMAS * np.sqrt(rate * (1 - rate) / COUNT)
+    for dropped in (video, each[:, 0], video == each[:, 0]):
+        assert abs(dropped.mean() - rate) < error
 
 
 def test_no_dropout_keeps_every_label():

@@ -1,0 +1,137 @@
+"""What caching costs in quality, on generated clips of moving digits.
+
+One command, from the root of the repository,
+
+    python -m benchmarks.clips [--source FILE_OR_RUN] [--json FILE]
+
+draws clips of each digit with the bundled Latte-skip (or --source): every step computed; cached
+with N = 2, 3, 4 as published for class to video (k = 1, start 900, stop 49); and without cache in
+the fewer steps that the FLOPs of each cached run pay for. All come from the same initial noise.
+
+Columns:
+  ceiling   FLOPs of the run without cache over those of this one
+  clips     share in which most frames show the asked digit to a classifier of real clips
+  frames    share of the frames that do
+  speed     mean way of the centre of ink from frame to frame, pixels
+  PSNR      mean over clips, to those without cache
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import report
+from benchmarks.digit_models import Subject, load_subject, make_cases
+from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
+from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.data.digits import NUM_CLASSES
+from skipdit_jax.data.moving_digits import CANVAS, load_moving_digits
+from skipdit_jax.evaluation.fidelity import psnr
+from skipdit_jax.evaluation.moving import ClipJudge, fit_clip_judge, speeds
+from skipdit_jax.pipeline import METHODS
+from skipdit_jax.registry import MOVING_DIGITS, find_entry
+
+PER_CLASS = 20
+BATCH = 50
+INTERVALS = (2, 3, 4)  # N
+PROGRAM = "benchmarks.clips"
+FRAME = (CANVAS, CANVAS, 1)
+Row = dict[str, Any]
+
+
+def marks(judge: ClipJudge, clips: np.ndarray, labels: np.ndarray) -> Row:
+    """What can be said of clips by themselves."""
+    return {
+        "clips %": 100 * judge.accuracy(clips, labels),
+        "frames %": 100 * float(np.mean(judge.frames(clips) == labels[:, None])),
+        "speed": float(speeds(clips).mean()),
+    }
+
+
+def examine(subject: Subject, judge: ClipJudge, flags: argparse.Namespace) -> Iterator[Row]:
+    """One row for each way to sample, the run without cache first."""
+    labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), flags.per_class)
+    reference = full_flops = None
+    for case in make_cases(subject, flags):
+        start = time.perf_counter()
+        clips = case.draw(labels, flags.seed, flags.batch)
+        print(f"{case.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        likeness, summary = "", case.summary
+        if reference is None:
+            reference, full_flops = clips, summary.flops
+        else:
+            frames = (a.reshape(-1, *FRAME) for a in (clips, reference))
+            likeness = float(psnr(*frames).mean())
+        yield {
+            "sampling": case.name,
+            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
+            "ceiling": full_flops / summary.flops,
+            **marks(judge, clips, labels),
+            "PSNR dB": likeness,
+        }
+
+
+def read_flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    bundled = find_entry(MOVING_DIGITS).weights
+    parser.add_argument("--source", type=Path, default=bundled, metavar="SOURCE")
+    parser.add_argument("--per-class", type=int, default=PER_CLASS, metavar="N")
+    parser.add_argument("--batch", type=int, default=BATCH, help="clips at a time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", help="number or spacing")
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--eta", type=float, help="noise of ddim")
+    parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
+    parser.add_argument("--start", type=int, default=LATTE_SKIP_CACHE.start)
+    parser.add_argument("--stop", type=int, default=LATTE_SKIP_CACHE.stop)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints one table; exit code 2 and one line for bad input."""
+    argv = sys.argv[1:] if argv is None else argv
+    flags = read_flags(argv)
+    with told_in_one_line(PROGRAM):
+        if min(flags.per_class, flags.batch) < 1:
+            raise ValueError("--per-class and --batch: wanted 1 or more")
+        subject = load_subject(flags.source, flags, FRAME)
+        make_cases(subject, flags)
+    frames = subject.model.config.num_frames
+    train, test = (load_moving_digits(split, frames) for split in ("train", "test"))
+    judge = fit_clip_judge(train.videos, train.labels)
+    rows = list(examine(subject, judge, flags))
+    blank = dict.fromkeys(rows[0], "")
+    real = marks(judge, test.videos, test.labels)
+    rows.append({**blank, "sampling": f"real clips of the test split, {len(test.labels)}", **real})
+    facts = {
+        "command": shlex.join(["python", "-m", PROGRAM, *argv]),
+        "seed": flags.seed,
+        "device": jax.devices()[0].device_kind,
+        **report.environment(len(os.sched_getaffinity(0))),
+        subject.name: str(subject),
+    }
+    print(report.markdown(("", ""), list(facts.items())), end="\n\n")
+    print(report.markdown(list(rows[0]), [list(row.values()) for row in rows]))
+    if flags.json:
+        with told_in_one_line(PROGRAM), replacing(flags.json) as file:
+            file.write(json.dumps({"facts": facts, "rows": rows}, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Latte-skip on FaceForensics, unconditional: configs/latte_ucf101.py without labels.
+
+    python train.py --config configs/latte_ffs.py --workdir RUN --config.data.path=LATENTS
+
+Samples by 250 DDPM steps without guidance. Not run by us: no GPU was at hand.
+"""
+
+import ml_collections
+
+from configs import latte_ucf101
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration of the run."""
+    config = latte_ucf101.get_config()
+    config.data.path = "latents/ffs"
+    config.model.num_classes = 0
+    config.sampling.guidance = 1.0
+    return config
