@@ -98,3 +98,8 @@ def products(lines):
 def largest(lines, opcode):
     """Elements of the largest array that an opcode makes; 0 if there is none."""
     return max((line.elements for line in lines if line.opcode == opcode), default=0)
+
+
+def sized(lines, opcode, elements):
+    """How many instructions of an opcode make an array of this many elements."""
+    return sum(line.opcode == opcode and line.elements == elements for line in lines)

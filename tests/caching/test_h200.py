@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,8 +19,29 @@ pytestmark = [
     ),
 ]
 ROOT = Path(__file__).parents[2]
-# (depth, width, tokens, branch) of the models compiled here.
-SIZES = {"DiT-S/2-skip": (12, 384, 256, 1), "DiT-XL/2-skip": (28, 1152, 256, 4)}
+CLIPS = ("--overrides", '{"num_classes": 101}')
+
+
+class Size(NamedTuple):
+    """A model compiled here; tokens are those of a whole sample, branch counts stages."""
+
+    depth: int
+    width: int
+    tokens: int
+    branch: int
+    blocks: int = 1  # of a stage
+    flags: tuple[str, ...] = ()
+
+    @property
+    def stages(self):
+        return self.depth // self.blocks
+
+
+SIZES = {
+    "DiT-S/2-skip": Size(12, 384, 256, 1),
+    "DiT-XL/2-skip": Size(28, 1152, 256, 4),
+    "Latte-XL/2-skip": Size(28, 1152, 16 * 256, 1, blocks=2, flags=CLIPS),
+}
 # Matrix products (spec 1). A block: qkv, its output, two of the MLP, modulation; attention is one
 # call apart. Around the blocks: patches, two for the timestep, the last layer's two.
 PER_BLOCK, PER_FUSION, AROUND = 5, 1, 5
@@ -48,50 +70,61 @@ def compiled(tmp_path_factory):
 @pytest.fixture(scope="module", params=SIZES)
 def scan(request, compiled):
     """The published program of a model: bfloat16, cuDNN attention, 50 steps, cached."""
-    _, program = compiled(request.param, "--steps", "50")
-    return program, *SIZES[request.param]
+    size = SIZES[request.param]
+    _, program = compiled(request.param, "--steps", "50", *size.flags)
+    return program, size
 
 
 def test_the_scan_has_one_conditional_inside_its_only_loop(scan):
-    program, *_ = scan
+    program, _ = scan
     assert len(program.all("conditional")) == 1
     assert len(program.all("while")) == 1
     assert hlo.count(program.sampling_loop(), "conditional") == 1
 
 
 def test_the_reuse_side_computes_nothing(scan):
-    program, depth, _, _, branch = scan
+    program, size = scan
     reuse, fresh = program.branches()
     assert {line.opcode for line in reuse} <= {"parameter", "get-tuple-element", "copy", "tuple"}
-    deep = depth - 2 * branch
+    deep = (size.stages - 2 * size.branch) * size.blocks
     assert hlo.count(fresh, hlo.ATTENTION) == deep
-    assert hlo.products(fresh) == deep * PER_BLOCK + (depth // 2 - branch) * PER_FUSION
+    fusions = size.stages // 2 - size.branch
+    assert hlo.products(fresh) == deep * PER_BLOCK + fusions * PER_FUSION
 
 
-def test_every_stage_attends_through_cudnn_once(scan):
-    program, depth, *_ = scan
+def test_every_block_attends_through_cudnn_once(scan):
+    program, size = scan
     loop = program.sampling_loop()
-    assert hlo.count(loop, hlo.ATTENTION) == depth
-    whole = depth * PER_BLOCK + depth // 2 * PER_FUSION + AROUND
+    assert hlo.count(loop, hlo.ATTENTION) == size.depth
+    whole = size.depth * PER_BLOCK + size.stages // 2 * PER_FUSION + AROUND
     assert hlo.products(loop) == whole
 
 
 def test_the_conditional_is_no_select(scan):
-    program, _, width, tokens, _ = scan
-    assert hlo.largest(program.sampling_loop(), "select") < ROWS * tokens * width
+    program, size = scan
+    assert hlo.largest(program.sampling_loop(), "select") < ROWS * size.tokens * size.width
 
 
 def test_no_weights_are_concatenated_in_the_loop(scan):
-    program, _, width, tokens, _ = scan
-    one_modulation = width * 6 * width
-    fusion_input = ROWS * tokens * 2 * width  # the largest legitimate concatenation
-    assert fusion_input < one_modulation
-    assert 0 < hlo.largest(program.sampling_loop(), "concatenate") < one_modulation
+    program, size = scan
+    one_modulation = size.width * 6 * size.width
+    fusion_input = ROWS * size.tokens * 2 * size.width  # the largest legitimate concatenation
+    made = {line.elements for line in program.sampling_loop() if line.opcode == "concatenate"}
+    assert fusion_input in made
+    assert {size for size in made if size >= one_modulation} <= {fusion_input}
+
+
+def test_only_temporal_attention_transposes_its_operands(scan):
+    """q, k, v and the result; spatial attention takes them as the products leave them."""
+    program, size = scan
+    hidden = ROWS * size.tokens * size.width
+    temporal = size.depth // 2 if size.blocks == 2 else 0
+    assert hlo.sized(program.sampling_loop(), "transpose", hidden) == 4 * temporal
 
 
 def test_xla_would_concatenate_weights_without_the_compiler_option(compiled):
     model = "DiT-S/2-skip"
-    _, width, *_ = SIZES[model]
+    width = SIZES[model].width
     _, program = compiled(model, "--steps", "50", "--merge-dots")
     assert hlo.largest(program.sampling_loop(), "concatenate") >= 2 * width * 6 * width
 
