@@ -19,7 +19,7 @@ from skipdit_jax.checkpoints import (
     save_native,
 )
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.registry import abstract_params, build, family_of, init_params
+from skipdit_jax.registry import FAMILIES, abstract_params, build, family_of, init_params
 from skipdit_jax.typing import Params
 
 RUN_WEIGHTS = "ema.safetensors"
@@ -71,6 +71,10 @@ def model_of(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
       checkpoint: from `open_weights`.
       **overrides: fields of the config; `num_heads` cannot be read off an unpublished size.
     """
+    if checkpoint.family.name not in FAMILIES:
+        raise CheckpointError(
+            f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted a diffusion model"
+        )
     fields = read_config(checkpoint, overrides.get("num_heads"))
     try:
         return build(checkpoint.family.name, {**fields, **overrides})

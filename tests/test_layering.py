@@ -14,6 +14,7 @@ LAYERS = {
     "config": 0,
     "compiler": 0,
     "sharding": 0,
+    "latents": 0,
     "layers": 1,
     "caching": 1,
     "diffusion": 1,
@@ -27,6 +28,7 @@ LAYERS = {
     "evaluation": 4,
     "registry": 5,
     "weights": 6,
+    "encoder_weights": 6,
     "pipeline": 6,
     "cli": 7,
 }
@@ -39,7 +41,7 @@ ALLOWED = {
     "sampling": {"caching", "diffusion"},
     "training": {"diffusion", "checkpoints"},
 }
-LOWEST = {"typing", "trees", "files", "config", "compiler", "sharding"}
+LOWEST = {"typing", "trees", "files", "config", "compiler", "sharding", "latents"}
 
 
 def imports(path):

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from skipdit_jax.checkpoints import rules_dit, rules_latte
+from skipdit_jax.checkpoints import rules_dit, rules_latte, rules_vae
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.trees import Shape
 
 NAMES_SHOWN = 3  # of an unknown state dict
+
+
+def as_it_is(table: tuple[Rule, ...], shapes: Mapping[str, Shape]) -> tuple[Rule, ...]:
+    """Returns the table of a family of which all state dicts have the same names."""
+    return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Family:
       fixed_tables: config fields -> tensors of the state dict that are computed, not trained.
       growing: those of them [1, n, D] that a file may hold more rows of than the model uses, with
         the field of the config that counts the rows.
+      respell: (weight table, {torch name: shape}) -> the table as that state dict spells it.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Family:
     rules: Callable[[Mapping[str, Any]], tuple[Rule, ...]]
     fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
     growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    respell: Callable[[tuple[Rule, ...], Mapping[str, Shape]], tuple[Rule, ...]] = as_it_is
 
 
 DIT = Family(
@@ -52,7 +59,16 @@ LATTE = Family(
     rules_latte.fixed_tables,
     rules_latte.GROWING,
 )
-FAMILIES = {family.name: family for family in (DIT, LATTE)}
+VAE = Family(
+    "vae",
+    "AutoencoderKL",
+    rules_vae.read_config,
+    rules_vae.rules,
+    rules_vae.fixed_tables,
+    respell=rules_vae.respell,
+)
+VAE_TEMPORAL = dataclasses.replace(VAE, name="vae_temporal", label="AutoencoderKLTemporalDecoder")
+FAMILIES = {family.name: family for family in (DIT, LATTE, VAE, VAE_TEMPORAL)}
 """The families that this version reads, by name."""
 
 SIGNS: tuple[tuple[str, str, str], ...] = (
@@ -60,7 +76,8 @@ SIGNS: tuple[tuple[str, str, str], ...] = (
     ("hunyuan_dit", "HunYuan-DiT", r"text_embedding_padding|blocks\.[0-9]+\.attn1\.Wqkv\..*"),
     ("latte", "Latte", rules_latte.SIGN),
     ("dit", "DiT", rules_dit.SIGN),
-    ("vae", "VAE", r"decoder\.conv_in\.weight"),
+    ("vae_temporal", "temporal VAE", rules_vae.TEMPORAL_SIGN),
+    ("vae", "VAE", rules_vae.SIGN),
     ("t5", "T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),
     ("bert", "BERT text encoder", r"embeddings\.word_embeddings\.weight"),
 )

@@ -67,7 +67,9 @@ def _wanted(
         shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
         entries = {path: Entry(path, shape, shape, IDENTITY) for path, shape in shapes.items()}
         return entries, {name: tables[name] for name in tables if name in checkpoint.handles}
-    return layout(checkpoint.family.rules(config), expected), tables
+    shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
+    rules = checkpoint.family.respell(checkpoint.family.rules(config), shapes)
+    return layout(rules, expected), tables
 
 
 def _check_lengths(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:

@@ -1,10 +1,12 @@
 """Weights travel by table: one list of rules names every tensor in torch's layout and in ours.
 
-A rule pairs a torch name with one of our paths; `{i}` stands for the same number on both sides.
+A rule pairs a torch name with one of our paths; `{i}` stands for the same number on both sides,
+and so does `{j}`.
 Each transform has an inverse, so import and export are one table and a round trip is a test.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,8 +71,14 @@ class Rule:
 
     def torch_name(self, path: str) -> str | None:
         """Returns the torch name of one of our paths, or None if the rule is not about it."""
-        match = re.fullmatch(re.escape(self.ours).replace(r"\{i\}", "(?P<i>[0-9]+)"), path)
+        match = _pattern(self.ours).fullmatch(path)
         return self.torch.format(**match.groupdict()) if match else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _pattern(ours: str) -> re.Pattern[str]:
+    """A path with its numbers open; made once, not for each leaf it is held against."""
+    return re.compile(re.sub(r"\\\{([ij])\\\}", r"(?P<\1>[0-9]+)", re.escape(ours)))
 
 
 def linear(torch: str, ours: str) -> tuple[Rule, Rule]:

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-# Latents of the autoencoders of Stable Diffusion have about unit variance after this factor: the
-# scaling_factor in the configuration of the published VAE, also used by DiT.
-LATENT_SCALE = 0.18215
+from skipdit_jax.latents import LATENT_SCALE
 
 NAMES = ("digits", "moving_digits", "folder", "videos", "latents")
 LEAST = {

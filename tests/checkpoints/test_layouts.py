@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_jax import registry
+from skipdit_jax import encoder_weights, registry
 from skipdit_jax.checkpoints import families
 from skipdit_jax.checkpoints.rules import layout
 
@@ -52,3 +52,30 @@ def test_the_model_is_read_off_the_names_and_shapes(stem):
     family = families.recognise(shapes)
     model = registry.build(family.name, family.read_config(shapes, None))
     assert model.config == registry.create_model(name, **changes).config
+
+
+AUTOENCODERS = {  # file -> family
+    "AutoencoderKL-sd-vae-ft-mse": "vae",
+    "AutoencoderKL-sd-vae-ft-mse-oldnames": "vae",
+    "AutoencoderKLTemporalDecoder-svd": "vae_temporal",
+}
+
+
+@pytest.mark.parametrize("stem", AUTOENCODERS)
+def test_every_name_and_shape_of_an_autoencoder_belongs_to_one_parameter(stem):
+    facts, wanted = recorded(stem)
+    family, kind = families.recognise(wanted), encoder_weights.AUTOENCODERS[AUTOENCODERS[stem]]
+    assert family.name == AUTOENCODERS[stem]
+    config = kind.config(**family.read_config(wanted, None))
+    assert config == kind.config()
+    params = encoder_weights.abstract_params(kind.module(config))
+    table = family.rules(vars(config))
+    entries = layout(family.respell(table, wanted), params)
+    assert {name: entry.torch_shape for name, entry in entries.items()} == wanted
+    assert len({entry.path for entry in entries.values()}) == len(wanted)
+    newest = {name: entry.torch_shape for name, entry in layout(table, params).items()}
+    _, today = recorded(stem.removesuffix("-oldnames"))
+    assert newest == today
+    assert len(wanted) == facts.get("n_tensors", len(wanted))
+    elements = sum(int(np.prod(shape)) for shape in wanted.values())
+    assert elements == facts.get("n_elements", elements)

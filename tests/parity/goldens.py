@@ -26,6 +26,8 @@ REQUIRED = (
     "latte_img_skip",
     "train_step",
     "cache_schedule",
+    "vae",
+    "vae_temporal",
     "ckpt",
     "ckpt_hostile",
 )
@@ -81,6 +83,8 @@ def load(path):
     with np.load(path) as archive:
         arrays = {key: archive[key] for key in archive.files}
     config = json.loads(str(arrays.pop("config"))) if "config" in arrays else {}
+    if "config_json" in arrays:  # of set b
+        config = json.loads(arrays.pop("config_json").tobytes())["config"]
     return Golden(path.stem, arrays, config)
 
 

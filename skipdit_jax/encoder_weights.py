@@ -1,0 +1,117 @@
+"""Weights of the networks at either end of a diffusion model, for users."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from skipdit_jax.checkpoints import (
+    CheckpointError,
+    export_state_dict,
+    fill,
+    open_checkpoint,
+    read_config,
+)
+from skipdit_jax.encoders.vae import (
+    AutoencoderKL,
+    AutoencoderKLConfig,
+    AutoencoderKLTemporalDecoder,
+    AutoencoderKLTemporalDecoderConfig,
+)
+from skipdit_jax.typing import Params
+
+IMAGE_AXES = 3  # of a diffusion model's sample_shape; clips have one more
+
+
+class Autoencoder(NamedTuple):
+    """How the autoencoders of a family of checkpoints are made."""
+
+    config: type[AutoencoderKLConfig]
+    module: Callable[[Any], AutoencoderKL]
+
+
+AUTOENCODERS = {
+    "vae": Autoencoder(AutoencoderKLConfig, AutoencoderKL),
+    "vae_temporal": Autoencoder(AutoencoderKLTemporalDecoderConfig, AutoencoderKLTemporalDecoder),
+}
+"""By the name of the family of their checkpoints."""
+
+
+def family_of(vae: AutoencoderKL) -> str:
+    """The key of AUTOENCODERS that an autoencoder belongs to."""
+    return next(name for name, kind in AUTOENCODERS.items() if type(vae.config) is kind.config)
+
+
+def abstract_params(vae: AutoencoderKL) -> Params:
+    """The tree of parameter shapes and types, without any memory."""
+    config = vae.config
+    frames = (1,) if config.CLIPS else ()
+    shape = (1, *frames, config.factor, config.factor, config.in_channels)
+    pixels = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(vae.init, jax.random.key(0), pixels)["params"]
+
+
+def load_vae(
+    source: str | os.PathLike[str], model: nn.Module | None = None, **overrides: Any
+) -> tuple[AutoencoderKL, Params]:
+    """Reads an autoencoder; whether it decodes pictures or clips is told by its keys.
+
+    Args:
+      source: `.bin`/`.pt`/`.pth` or `.safetensors` state dict with the names of diffusers, old or
+        new, or a native file. Nothing in it is executed.
+      model: the diffusion model that it is meant for, to make sure that the two fit.
+      **overrides: fields of `AutoencoderKLConfig` that no weights tell: `scaling_factor`
+        (`latents.SDXL_LATENT_SCALE`), `norm_num_groups`, `dtype`, `param_dtype`.
+
+    Returns:
+      (autoencoder, parameters).
+
+    Raises:
+      CheckpointError: (a ValueError) one line with all that is wrong with the file, what it is if
+        it is no autoencoder, or why it does not fit the model.
+    """
+    checkpoint = open_checkpoint(source)
+    if checkpoint.family.name not in AUTOENCODERS:
+        raise CheckpointError(
+            f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted an autoencoder"
+        )
+    kind = AUTOENCODERS[checkpoint.family.name]
+    fields = {**read_config(checkpoint), **overrides}
+    try:
+        vae = kind.module(kind.config(**fields))
+    except (TypeError, ValueError) as error:  # a native file may state anything
+        raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
+    if model is not None and (misfit := _misfit(vae, model)):
+        raise CheckpointError(f"{checkpoint.path}: {misfit}")
+    return vae, fill(checkpoint, abstract_params(vae), dataclasses.asdict(vae.config))
+
+
+def export_vae(path: str | os.PathLike[str], params: Params, vae: AutoencoderKL) -> None:
+    """Writes a state dict with the names of diffusers (the new ones), bit for bit.
+
+    Args:
+      path: ends in .safetensors, or in .pt, .pth or .bin for `torch.load(weights_only=True)`.
+      params: of the autoencoder.
+      vae: the autoencoder.
+
+    Raises:
+      CheckpointError: another ending, or a file that cannot be written.
+    """
+    export_state_dict(path, params, dataclasses.asdict(vae.config), family_of(vae))
+
+
+def _misfit(vae: AutoencoderKL, model: nn.Module) -> str:
+    """Why an autoencoder cannot decode what a model draws; empty if it can."""
+    name, channels = type(model).__name__, model.config.in_channels
+    if vae.config.latent_channels != channels:
+        return (
+            f"is a {vae.config.FAMILY} of {vae.config.latent_channels} latent channels, wanted "
+            f"{channels} for {name}"
+        )
+    if vae.config.CLIPS and len(model.config.sample_shape) == IMAGE_AXES:
+        return f"is a {vae.config.FAMILY}, which decodes clips, wanted an AutoencoderKL for {name}"
+    return ""

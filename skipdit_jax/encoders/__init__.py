@@ -1,0 +1,1 @@
+"""Networks at either end of a diffusion model: pictures to latents and back."""
