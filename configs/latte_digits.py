@@ -25,8 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 100
     config.checkpoint_every = 500
 
-    # A token is a patch of 64 pixels: noise fills all its dimensions and would fill the narrow hidden
-    # state, a digit does not (Li and He, "Back to basics", arXiv 2511.13720).
+    # A token is a patch of 64 pixels. Noise fills all its dimensions, and would fill the narrow
+    # hidden state; a digit does not (Li and He, "Back to basics", arXiv 2511.13720).
     config.diffusion.schedule = "squaredcos_cap_v2"
     config.diffusion.prediction = "xstart"
     config.diffusion.variance = "fixed_small"

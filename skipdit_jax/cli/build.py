@@ -93,7 +93,7 @@ def prepare(options: Options) -> Job:
     if checkpoint is None:
         raise ValueError(
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
-            f"or sample --model {registry.DIGITS}"
+            f"or sample --model {' or '.join(registry.BUNDLED)}"
         )
     return Job(
         name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),

@@ -32,6 +32,7 @@ examples:
   python sample.py --class-labels 3 1 4 1 5 --num-sampling-steps ddim50 --sampler ddim --out pi.png
   python sample.py --compare --class-labels 0 1 2 3 --out compare.png
   python sample.py --model DiT-XL/2-skip --ckpt DiT-XL-2-skip.pt --cfg-scale 4 --cache N3-1000-20
+  python sample.py --model latte-digits --class-labels 3 1 4 --out clips.mp4
 
 Models of clips write a grid that moves as MP4 (H.264) and GIF, at 8 frames per second, and a strip
 as PNG: a row for each clip, its frames from left to right.

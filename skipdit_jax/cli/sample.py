@@ -103,7 +103,7 @@ def describe(job: Job) -> str:
         cache = f"{sampler.cache} at branch {sampler.plan.trunk.front}"
     return "\n".join(
         (
-            f"model    {job.name}: {job.model.num_stages} blocks, {job.model.num_skips} skips, "
+            f"model    {job.name}: {job.model.num_stages} stages, {job.model.num_skips} skips, "
             f"{shape}, {config.dtype}",
             f"weights  {job.source}",
             f"run      {method}, steps {settings.steps}, guidance {settings.guidance:g}, "

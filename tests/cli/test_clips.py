@@ -236,3 +236,22 @@ def test_without_ffmpeg_one_line_says_what_to_install(refused, monkeypatch, flag
 def test_without_an_encoder_one_line_says_so(refused, monkeypatch):
     monkeypatch.setattr("skipdit_jax.visualise.video.ENCODER", "libx999")
     assert "no H.264 encoder libx999" in refused()
+
+
+@pytest.mark.usefixtures("drawn")
+def test_fewer_frames_are_sampled_when_asked_and_more_are_refused(moving, own_folder, capsys):
+    run("--ckpt", moving, "--num-frames", FRAMES - 1, "--npz", "a.npz")
+    assert arrays("a.npz")["arr_0"].shape[1] == FRAMES - 1
+    with pytest.raises(SystemExit) as caught:
+        main(["--ckpt", str(moving), "--num-frames", str(FRAMES + 1)])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert f"has num_frames {FRAMES}, wanted {FRAMES + 1}" in error
+    assert error.count("\n") == 1
+
+
+def test_pictures_have_no_frames(small, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--ckpt", str(small), "--num-frames", "2"])
+    assert caught.value.code == 2
+    assert "unknown option num_frames" in capsys.readouterr().err

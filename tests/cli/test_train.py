@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from configs import digits_plain, digits_skip
@@ -18,7 +17,10 @@ from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 
 # ml_collections 1.1 loads config files that way.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning"),
+    pytest.mark.usefixtures("compiled_once"),
+]
 
 CONFIG = digits_skip.__file__
 TINY = {
@@ -32,22 +34,6 @@ TINY = {
     "model.hidden_size": 8,
     "model.num_heads": 2,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Programs are shared by the tests of this file, as they are by the runs of a user."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: jax.config.values[name] for name in options}
-    for values in (options, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is options:
-            yield
 
 
 def flags_of(workdir, config=CONFIG, **changes):

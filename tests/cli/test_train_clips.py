@@ -10,7 +10,10 @@ from skipdit_jax.cli import train
 from skipdit_jax.cli.train_config import read_config
 from skipdit_jax.training.logs import read_log
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning"),
+    pytest.mark.usefixtures("compiled_once"),
+]
 TINY = {
     "steps": 4,
     "batch_size": 2,
