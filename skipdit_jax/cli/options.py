@@ -38,8 +38,8 @@ Models of clips write a grid that moves as MP4 (H.264) and GIF, at 8 frames per 
 as PNG: a row for each clip, its frames from left to right.
 
 Pictures become bytes by 127.5 x + 128, clipped to 0..255, the fraction cut off, as in the
-published samples. Models of latents (4 channels) need an autoencoder, which this version does not
-have: they write their latents to an .npz file (latents float32 [n,H,W,C] or [n,F,H,W,C], labels).
+published samples. Models of latents (4 channels) write them to an .npz file (latents float32
+[n,H,W,C] or [n,F,H,W,C], labels); docs/models.md tells how an autoencoder makes pictures of them.
 A bad flag or file is told in one line, exit code 2, and nothing is written."""
 
 

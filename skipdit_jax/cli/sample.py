@@ -18,7 +18,7 @@ from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
 LATENTS_NOTE = (
-    "note     these are latents: this version has no autoencoder to make pictures of them"
+    "note     these are latents: docs/models.md tells how an autoencoder makes pictures of them"
 )
 
 

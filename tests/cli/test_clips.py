@@ -122,7 +122,7 @@ def test_latents_of_clips_need_no_encoder(
     run("--ckpt", moving_latents, "--class-labels", 5, *flags)
     assert names(own_folder) == [name]
     assert arrays(name)["latents"].shape == (1, FRAMES, SIDE, SIDE, 4)
-    assert "no autoencoder" in capsys.readouterr().out
+    assert "these are latents" in capsys.readouterr().out
 
 
 def test_a_comparison_moves(moving, own_folder, capsys):

@@ -92,7 +92,7 @@ def test_latents_are_packed_as_they_are(plain_latents, tmp_path, capsys):
         assert file["latents"].dtype == np.float32
         for number, latents in enumerate(file["latents"]):
             np.testing.assert_array_equal(latents, np.load(folder / f"{number:06d}.npy"))
-    assert "no autoencoder" in capsys.readouterr().out
+    assert "these are latents" in capsys.readouterr().out
 
 
 def refused(argv, capsys):

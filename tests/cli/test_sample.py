@@ -96,7 +96,7 @@ def test_latents_are_written_as_they_are_with_a_note(
     assert sorted(found) == ["labels", "latents"]
     assert found["latents"].dtype == np.float32
     assert found["latents"].shape == (1, 4, 4, 4)
-    assert "no autoencoder" in capsys.readouterr().out
+    assert "these are latents" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("drawn")
