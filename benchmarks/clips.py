@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 from benchmarks import report
-from benchmarks.digit_models import Subject, load_subject, make_cases
+from benchmarks.digit_models import Subject, add_flags, load_subject, make_cases
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
 from skipdit_jax.checkpoints.atomic import replacing
 from skipdit_jax.cli.errors import told_in_one_line
@@ -38,12 +38,10 @@ from skipdit_jax.data.digits import NUM_CLASSES
 from skipdit_jax.data.moving_digits import CANVAS, load_moving_digits
 from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.evaluation.moving import ClipJudge, fit_clip_judge, speeds
-from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import MOVING_DIGITS, find_entry
 
 PER_CLASS = 20
 BATCH = 50
-INTERVALS = (2, 3, 4)  # N
 PROGRAM = "benchmarks.clips"
 FRAME = (CANVAS, CANVAS, 1)
 Row = dict[str, Any]
@@ -88,18 +86,8 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     )
     bundled = find_entry(MOVING_DIGITS).weights
     parser.add_argument("--source", type=Path, default=bundled, metavar="SOURCE")
-    parser.add_argument("--per-class", type=int, default=PER_CLASS, metavar="N")
-    parser.add_argument("--batch", type=int, default=BATCH, help="clips at a time")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", help="number or spacing")
-    parser.add_argument("--method", choices=METHODS)
-    parser.add_argument("--guidance", type=float)
-    parser.add_argument("--eta", type=float, help="noise of ddim")
-    parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=None)
-    parser.add_argument("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
-    parser.add_argument("--start", type=int, default=LATTE_SKIP_CACHE.start)
-    parser.add_argument("--stop", type=int, default=LATTE_SKIP_CACHE.stop)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    published = {"start": LATTE_SKIP_CACHE.start, "stop": LATTE_SKIP_CACHE.stop}
+    add_flags(parser, per_class=PER_CLASS, batch=BATCH, **published)
     return parser.parse_args(argv)
 
 

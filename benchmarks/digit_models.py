@@ -14,11 +14,12 @@ from skipdit_jax.caching.policy import BlockCache, SkipCache
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.recipe import read_diffusion, read_recipe
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
-from skipdit_jax.pipeline import Sampler, sample_keys
+from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
 from skipdit_jax.typing import CachePolicy, Params
 from skipdit_jax.weights import load_opened, model_of, open_weights
 
 PICTURE = (IMAGE_SIZE, IMAGE_SIZE, 1)
+INTERVALS = (2, 3, 4)  # N
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,25 @@ class Case:
             keys = sample_keys(jax.random.key(seed), first, len(asked))
             parts.append(np.asarray(sampler(self.subject.params, keys, asked)))
         return np.clip(np.concatenate(parts), -1, 1)
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, *, per_class: int, batch: int, start: int, stop: int
+) -> None:
+    """Adds the flags of the quality benchmarks, which have these defaults."""
+    add = parser.add_argument
+    add("--per-class", type=int, default=per_class, metavar="N")
+    add("--batch", type=int, default=batch, help="samples at a time")
+    add("--seed", type=int, default=0)
+    add("--steps", help="number or spacing")
+    add("--method", choices=METHODS)
+    add("--guidance", type=float)
+    add("--eta", type=float, help="noise of ddim")
+    add("--clip", action=argparse.BooleanOptionalAction, default=None)
+    add("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
+    add("--start", type=int, default=start, help="cache below this timestep")
+    add("--stop", type=int, default=stop, help="and above this one")
+    add("--json", type=Path, metavar="FILE", help="also write the figures here")
 
 
 def load_subject(

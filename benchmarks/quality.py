@@ -40,7 +40,7 @@ import jax
 import numpy as np
 
 from benchmarks import report
-from benchmarks.digit_models import Subject, load_subject, make_cases
+from benchmarks.digit_models import Subject, add_flags, load_subject, make_cases
 from skipdit_jax.caching.policy import ALWAYS, PUBLISHED_STOP
 from skipdit_jax.checkpoints.atomic import replacing
 from skipdit_jax.cli.errors import told_in_one_line
@@ -48,12 +48,10 @@ from skipdit_jax.data.digits import NUM_CLASSES, Digits, load_digits
 from skipdit_jax.evaluation.classifier import DigitClassifier, fit_digit_classifier
 from skipdit_jax.evaluation.distances import frechet_of_features
 from skipdit_jax.evaluation.fidelity import psnr
-from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import DIGITS, find_entry
 
 PER_CLASS = 100
 BATCH = 250
-INTERVALS = (2, 3, 4)  # N
 PROGRAM = "benchmarks.quality"
 Row = dict[str, Any]
 
@@ -140,18 +138,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     bundled = find_entry(DIGITS).weights
     parser.add_argument("--skip", type=Path, default=bundled, metavar="SOURCE")
     parser.add_argument("--plain", type=Path, metavar="SOURCE", help="the plain twin")
-    parser.add_argument("--per-class", type=int, default=PER_CLASS, metavar="N")
-    parser.add_argument("--batch", type=int, default=BATCH, help="pictures at a time")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", help="number or spacing")
-    parser.add_argument("--method", choices=METHODS)
-    parser.add_argument("--guidance", type=float)
-    parser.add_argument("--eta", type=float, help="noise of ddim")
-    parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=None)
-    parser.add_argument("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
-    parser.add_argument("--start", type=int, default=ALWAYS, help="cache below this timestep")
-    parser.add_argument("--stop", type=int, default=PUBLISHED_STOP, help="and above this one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_flags(parser, per_class=PER_CLASS, batch=BATCH, start=ALWAYS, stop=PUBLISHED_STOP)
     return parser.parse_args(argv)
 
 
