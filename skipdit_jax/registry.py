@@ -1,6 +1,7 @@
 """From a name to a model: the one list of families and of published and bundled configurations."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from skipdit_jax.models.latte import Latte, LatteConfig
 from skipdit_jax.sharding import FSDP, TENSOR, Rule, Rules
 from skipdit_jax.typing import Params
 
+TRACED_MODELS = 32  # whose parameter shapes are remembered: a few kilobytes each
 VAE_FACTOR = 8  # pixels per latent along each side, Stable Diffusion's autoencoder
 ASSETS = Path(__file__).parent / "assets"
 DIGITS = "dit-digits"
@@ -238,6 +240,12 @@ def _example_inputs(model: nn.Module) -> tuple[Any, ...]:
 
 def abstract_params(model: nn.Module) -> Params:
     """The tree of parameter shapes and types, without any memory."""
+    return jax.tree.map(lambda leaf: leaf, _traced_params(model))  # a dict of the caller's own
+
+
+@functools.lru_cache(maxsize=TRACED_MODELS)
+def _traced_params(model: nn.Module) -> Params:
+    """Tracing XL takes seconds, and one run asks several times."""
     return jax.eval_shape(model.init, jax.random.key(0), *_example_inputs(model))["params"]
 
 

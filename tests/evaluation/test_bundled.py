@@ -9,9 +9,9 @@ from skipdit_jax.data.moving_digits import load_moving_digits
 from skipdit_jax.evaluation.moving import fit_clip_judge, speeds
 from skipdit_jax.registry import ASSETS
 
-DIGITS = list(range(10)) * 2
+DIGITS = list(range(10))
 STEPS, GUIDANCE = 20, 2.0
-LEAST = 0.8  # of 20 clips in few steps; benchmarks/clips.py has the figures of whole runs
+LEAST = 0.8  # of 10 clips in few steps; benchmarks/clips.py has the figures of whole runs
 
 
 @pytest.fixture(scope="module")
