@@ -4,6 +4,7 @@ Eager modules under the names of a state dict of diffusers, written from the spe
 come through the library's own table.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -72,9 +73,7 @@ class _Level(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int, count: int, last: bool):
         super().__init__()
         widths = (inputs, *[outputs] * count)
-        self.resnets = nn.ModuleList(
-            _Resnet(*pair, groups) for pair in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.resnets = nn.ModuleList(_Resnet(*pair, groups) for pair in itertools.pairwise(widths))
         self.upsamplers = nn.ModuleList([] if last else [_Upsample(outputs)])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from skipdit_jax.checkpoints import (
     open_checkpoint,
     read_config,
 )
+from skipdit_jax.checkpoints.hub import fetch
+from skipdit_jax.checkpoints.released import AUTOENCODERS as RELEASED
 from skipdit_jax.encoders.vae import (
     AutoencoderKL,
     AutoencoderKLConfig,
@@ -62,7 +64,8 @@ def load_vae(
 
     Args:
       source: `.bin`/`.pt`/`.pth` or `.safetensors` state dict with the names of diffusers, old or
-        new, or a native file. Nothing in it is executed.
+        new, or a native file; "ema" or "mse" for one of Stability AI's (see `released`), or where
+        to fetch one, hf://... or https://... Nothing in it is executed.
       model: the diffusion model that it is meant for, to make sure that the two fit.
       **overrides: fields of `AutoencoderKLConfig` that no weights tell: `scaling_factor`
         (`latents.SDXL_LATENT_SCALE`), `norm_num_groups`, `dtype`, `param_dtype`.
@@ -74,7 +77,7 @@ def load_vae(
       CheckpointError: (a ValueError) one line with all that is wrong with the file, what it is if
         it is no autoencoder, or why it does not fit the model.
     """
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(fetch(RELEASED.get(str(source), source)))
     if checkpoint.family.name not in AUTOENCODERS:
         raise CheckpointError(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted an autoencoder"
@@ -109,9 +112,9 @@ def _misfit(vae: AutoencoderKL, model: nn.Module) -> str:
     name, channels = type(model).__name__, model.config.in_channels
     if vae.config.latent_channels != channels:
         return (
-            f"is a {vae.config.FAMILY} of {vae.config.latent_channels} latent channels, wanted "
+            f"is an {vae.config.FAMILY} of {vae.config.latent_channels} latent channels, wanted "
             f"{channels} for {name}"
         )
     if vae.config.CLIPS and len(model.config.sample_shape) == IMAGE_AXES:
-        return f"is a {vae.config.FAMILY}, which decodes clips, wanted an AutoencoderKL for {name}"
+        return f"is an {vae.config.FAMILY}, which decodes clips, wanted an AutoencoderKL for {name}"
     return ""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder for what can be made or fetched again."""
 
 import contextlib
 import os
@@ -23,3 +23,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_home() -> Path:
+    """$XDG_CACHE_HOME/skipdit_jax or ~/.cache/skipdit_jax; not made here."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "skipdit_jax"

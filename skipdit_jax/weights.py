@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +17,7 @@ from skipdit_jax.checkpoints import (
     read_config,
     save_native,
 )
+from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.registry import FAMILIES, abstract_params, build, family_of, init_params
 from skipdit_jax.typing import Params
@@ -30,13 +30,14 @@ def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> 
     """Opens a checkpoint file, or the averaged weights of a training run's folder.
 
     Args:
-      source: a native file, a torch file or .safetensors state dict, or a run folder.
+      source: a native file, a torch file or .safetensors state dict, or a run folder; or where such
+        a file is to be fetched, hf://OWNER/REPO/FILE[@REVISION] or https://...
       weights: "ema" or "model" where a torch file holds both; None prefers ema.
 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
-    path = Path(source)
+    path = fetch(source)
     if path.is_dir():
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
@@ -94,8 +95,9 @@ def load_checkpoint(
     """Reads weights; without a model, makes it from the file.
 
     Args:
-      source: native file, `.pt`/`.pth`/`.bin`, `.safetensors` state dict, or a run folder. Its
-        family is told by its keys. Nothing in it is executed.
+      source: native file, `.pt`/`.pth`/`.bin`, `.safetensors` state dict, or a run folder; or where
+        to fetch one, hf://OWNER/REPO/FILE[@REVISION] or https://... Its family is told by its keys.
+        Nothing in it is executed.
       model: what to fill; None makes the model that the file shows.
       weights: "ema" or "model" where the file holds both; None prefers ema.
       allow_missing: shell patterns of names that the file may lack, e.g. ["skip_*"] to turn a plain

@@ -13,7 +13,10 @@ import numpy as np
 
 from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.cli.decoding import Decoder, choose_vae, open_decoder
+from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, Options
 from skipdit_jax.cli.outputs import PACKED, Targets, choose_targets
 from skipdit_jax.cli.recipe import read_diffusion, read_recipe
@@ -21,6 +24,7 @@ from skipdit_jax.cli.settings import (
     PIXEL_CHANNELS,
     Settings,
     choose_labels,
+    draws_pixels,
     make_settings,
     makes_clips,
 )
@@ -43,8 +47,8 @@ class Job:
       count: n.
       batch: how many samples at a time.
       columns: of the picture.
-      pixels: whether samples are pictures, not latents.
       targets: files to write.
+      decoder: makes pictures of latents; None where the model draws pictures, or latents are kept.
       folder: of many samples, for FID; then `batch` is that of one process.
     """
 
@@ -58,9 +62,24 @@ class Job:
     count: int
     batch: int
     columns: int
-    pixels: bool
     targets: Targets
+    decoder: Decoder | None = None
     folder: Path | None = None
+
+    @property
+    def pixels(self) -> bool:
+        """Whether `to_pixels` gives pictures, not latents."""
+        return self.decoder is not None or draws_pixels(self.model)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one of the samples that `to_pixels` gives."""
+        drawn = self.model.config.sample_shape
+        return drawn if self.decoder is None else self.decoder.shape(drawn)
+
+    def to_pixels(self, samples: np.ndarray) -> np.ndarray:
+        """What the model drew, float32 [n,...], decoded if there is a decoder."""
+        return samples if self.decoder is None else self.decoder(samples)
 
 
 def prepare(options: Options) -> Job:
@@ -72,9 +91,9 @@ def prepare(options: Options) -> Job:
     entry = _entry(options)
     checkpoint = _open(options, entry)
     model = make_model(options, entry, checkpoint)
-    pixels = model.config.in_channels in PIXEL_CHANNELS
     diffusion = read_diffusion(checkpoint, model)
     recipe = read_recipe(checkpoint, diffusion, model)
+    vae = choose_vae(options, recipe, checkpoint, draws_pixels(model))
     settings = make_settings(options, entry, recipe, diffusion, model)
     if options.num_fid_samples is None:
         labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
@@ -85,6 +104,7 @@ def prepare(options: Options) -> Job:
     if options.compare and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
+        pixels = vae is not None or draws_pixels(model)
         targets = choose_targets(options, pixels, makes_clips(model))
         batch = options.batch_size or MAX_BATCH
     else:
@@ -95,6 +115,7 @@ def prepare(options: Options) -> Job:
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
             f"or sample --model {' or '.join(registry.BUNDLED)}"
         )
+    decoder = None if vae is None else open_decoder(vae, options, model)
     return Job(
         name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
         model=model,
@@ -106,8 +127,8 @@ def prepare(options: Options) -> Job:
         count=count,
         batch=batch if options.sample_dir else min(batch, count),
         columns=columns,
-        pixels=pixels,
         targets=targets,
+        decoder=decoder,
         folder=options.sample_dir,
     )
 
@@ -135,7 +156,8 @@ def _entry(options: Options) -> Entry | None:
 
 
 def _open(options: Options, entry: Entry | None) -> Checkpoint | None:
-    path: Path | None = options.ckpt or (entry.weights if entry else None)
+    own = entry.weights if entry else None
+    path = fetch(options.ckpt, say) if options.ckpt else own
     if path is None:
         return None
     checkpoint = weights.open_weights(path, options.weights)

@@ -129,7 +129,7 @@ def measure(job: Job, variants: Sequence[Variant], progress: bool = False) -> li
     else:
         rounds()
     medians = [statistics.median(seconds) for seconds in times]
-    return score(variants, samples, medians, job.pixels)
+    return score(variants, [job.to_pixels(drawn) for drawn in samples], medians, job.pixels)
 
 
 def score(

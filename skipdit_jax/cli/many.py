@@ -25,6 +25,7 @@ from skipdit_jax.cli.distributed import is_main, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
+from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import save_png, to_uint8
 
 RECORD = "run.json"
@@ -90,17 +91,24 @@ def open_folder(job: Job) -> None:
 
 def describe(job: Job) -> dict[str, Any]:
     """What all samples of a folder have in common, as plain JSON."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(job.params):
-        digest.update(np.asarray(leaf).tobytes())
     settings = {name: str(value) for name, value in job.settings._asdict().items()}
+    decoder = job.decoder and f"{job.decoder.settings}, {tree_digest(job.decoder.params)}"
     return {
         "model": str(job.model.config),
-        "weights": digest.hexdigest(),
+        "weights": tree_digest(job.params),
+        "decoder": decoder,
         "seed": jax.random.key_data(job.key).tolist(),
         "per_proc_batch_size": job.batch,
         **settings,
     }
+
+
+def tree_digest(tree: Params) -> str:
+    """SHA-256 of all numbers of a tree."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def file_of(job: Job, number: int) -> Path:
@@ -140,20 +148,20 @@ def draw(job: Job, tasks: list[Task], progress: bool = False) -> None:
         for task in tasks:
             samples = compiled(*sampler.arguments(*arguments(task.batch)))
             if last is not None:
-                write(*last, job.pixels)
+                write(job, *last)
                 bar.advance()
             last = task, samples
         assert last is not None, "there was a task"
-        write(*last, job.pixels)
+        write(job, *last)
         bar.advance()
 
 
-def write(task: Task, samples: Any, pixels: bool) -> None:
+def write(job: Job, task: Task, samples: Any) -> None:
     """Writes the missing files of a batch, each whole or not at all."""
-    host = np.asarray(samples)
+    host = job.to_pixels(np.asarray(samples))
     with told_in_one_line(PROGRAM):
         for row, path in task.missing.items():
-            if pixels:
+            if job.pixels:
                 picture = to_uint8(host[row])
                 save_png(path, picture.reshape(-1, *picture.shape[-2:]))
             else:
@@ -176,7 +184,7 @@ def pack(job: Job) -> None:
             f"--sample-dir {job.folder}: {len(missing)} files are missing, first {missing[0]}; "
             "wanted a folder that all processes share"
         )
-    shape = (job.count, *job.model.config.sample_shape)
+    shape = (job.count, *job.shape)
     with (
         replacing(job.targets.arrays) as file,
         zipfile.ZipFile(file, "w", allowZip64=True) as archive,

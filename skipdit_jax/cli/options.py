@@ -31,15 +31,17 @@ examples:
   python sample.py
   python sample.py --class-labels 3 1 4 1 5 --num-sampling-steps ddim50 --sampler ddim --out pi.png
   python sample.py --compare --class-labels 0 1 2 3 --out compare.png
-  python sample.py --model DiT-XL/2-skip --ckpt DiT-XL-2-skip.pt --cfg-scale 4 --cache N3-1000-20
+  python sample.py --ckpt hf://GuanjieChen/Skip-DiT/DiT-XL-2-skip.pt --cache N3-1000-20
+  python sample.py --model DiT-XL/2-skip --ckpt DiT-XL-2-skip.pt --vae mse --cfg-scale 4
   python sample.py --model latte-digits --class-labels 3 1 4 --out clips.mp4
 
 Models of clips write a grid that moves as MP4 (H.264) and GIF, at 8 frames per second, and a strip
 as PNG: a row for each clip, its frames from left to right.
 
 Pictures become bytes by 127.5 x + 128, clipped to 0..255, the fraction cut off, as in the
-published samples. Models of latents (4 channels) write them to an .npz file (latents float32
-[n,H,W,C] or [n,F,H,W,C], labels); docs/models.md tells how an autoencoder makes pictures of them.
+published samples. Latents (4 channels) are decoded by the autoencoder of --vae, that of a released
+checkpoint by itself; without one, or with --out NAME.npz, they are written to an .npz file (latents
+float32 [n,H,W,C] or [n,F,H,W,C], labels). python -m skipdit_jax.cli.models lists what is released.
 A bad flag or file is told in one line, exit code 2, and nothing is written."""
 
 
@@ -48,7 +50,7 @@ class Options:
     """Everything that was typed; None is "not given", and the checkpoint or model decides."""
 
     model: str | None
-    ckpt: Path | None
+    ckpt: str | None
     weights: str | None
     num_sampling_steps: str | None
     sampler: str | None
@@ -61,6 +63,9 @@ class Options:
     num_classes: int | None
     num_heads: int | None
     num_frames: int | None
+    vae: str | None
+    vae_slice: int | None
+    vae_tile: int | None
     cache: str | None
     cache_step: int | None
     cache_at_branch: int | None
@@ -121,6 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_model(parser.add_argument_group("model and weights"))
+    _add_autoencoder(parser.add_argument_group("autoencoder of latents"))
     _add_sampling(parser.add_argument_group("what and how to sample"))
     _add_cache(parser.add_argument_group("Skip-Cache"))
     _add_output(parser.add_argument_group("computing and writing"))
@@ -138,10 +144,9 @@ def _add_model(group: Any) -> None:
     )
     add(
         "--ckpt",
-        type=Path,
-        metavar="PATH",
-        help="weights: .pt, .pth, .bin, .safetensors or a run folder; default: those that come "
-        f"with {DIGITS}",
+        metavar="PATH|hf://OWNER/REPO/FILE[@REVISION]|https://...",
+        help="weights: .pt, .pth, .bin, .safetensors or a run folder; fetched once if they are "
+        f"elsewhere; default: those that come with {DIGITS}",
     )
     add("--weights", choices=("ema", "model"), help="where a file has both; default: ema")
     add("--image-size", type=_positive, metavar="PIXELS", help="side; default: the model's")
@@ -157,6 +162,31 @@ def _add_model(group: Any) -> None:
         type=_positive,
         metavar="F",
         help="of a clip, at most as many as the weights know; default: the model's",
+    )
+
+
+def _add_autoencoder(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--vae",
+        metavar="ema|mse|PATH|none",
+        help="what makes pictures of latents: Stability AI's sd-vae-ft-ema or -mse, or a file as "
+        "for --ckpt; none writes latents; default: the checkpoint's own, that of a released one, "
+        "else none",
+    )
+    add(
+        "--vae-slice",
+        type=_positive,
+        metavar="N",
+        help="pictures, frames or (temporal decoder) clips that a device decodes at a time; "
+        "default: 1 on CPU, else 16",
+    )
+    add(
+        "--vae-tile",
+        type=_positive,
+        metavar="N",
+        help="decode overlapping squares of N latents: less memory for large pictures, nearly the "
+        "same numbers; default: whole pictures",
     )
 
 

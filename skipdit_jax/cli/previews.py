@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from skipdit_jax import sharding
 from skipdit_jax.cli.build_training import Job
 from skipdit_jax.cli.recipe import make_recipe
-from skipdit_jax.cli.settings import PIXEL_CHANNELS, default_labels
+from skipdit_jax.cli.settings import default_labels, draws_pixels
 from skipdit_jax.pipeline import Sampler, sample_keys
 from skipdit_jax.training.state import TrainState, ema_name
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
@@ -33,7 +33,7 @@ class Preview:
         except (TypeError, AttributeError) as error:
             raise ValueError(f"sampling: {error}") from error
         self._ema = ema_name(config.ema_decays[0])
-        self._pixels = model.config.in_channels in PIXEL_CHANNELS
+        self._pixels = draws_pixels(model)
         self._sampler = Sampler(
             model,
             steps=recipe.steps,

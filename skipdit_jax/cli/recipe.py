@@ -32,6 +32,7 @@ class Recipe:
       cache: notation of a Skip-Cache, "" for none.
       branch: its shallow width; None is the published one.
       num_samples: how many of each label to show.
+      vae: what decodes latents, as --vae takes it; "" for none.
     """
 
     steps: str = "250"
@@ -42,6 +43,7 @@ class Recipe:
     cache: str = ""
     branch: int | None = None
     num_samples: int = 1
+    vae: str = ""
 
     def __post_init__(self):
         """Raises ValueError for what only this class could find."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skipdit_jax.cli.build import Job
+from skipdit_jax.files import cache_home
 from skipdit_jax.pipeline import sample_keys
 
 CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPILATION_CACHE_DIR
@@ -133,9 +134,8 @@ def use_compilation_cache() -> Path | None:
     """
     if jax.config.values[CACHE_OPTION]:
         return None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    folder = home / "skipdit_jax"
-    if not home.is_absolute():
+    folder = cache_home()
+    if not folder.is_absolute():
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
 """
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,9 +18,7 @@ from skipdit_jax.cli.runner import Result, run, use_compilation_cache
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
-LATENTS_NOTE = (
-    "note     these are latents: docs/models.md tells how an autoencoder makes pictures of them"
-)
+LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,10 +50,21 @@ def main(argv: Sequence[str]) -> int:
     else:
         result = run(job, options.progress)
         print(describe_time(result))
+        samples = decode(job, result.samples)
         with told_in_one_line(PROGRAM):
-            write_samples(job, result.samples)
+            write_samples(job, samples)
     say(describe_files(job))
     return 0
+
+
+def decode(job: Job, samples: np.ndarray) -> np.ndarray:
+    """Makes pictures of latents if there is a decoder, and tells how long it took."""
+    if job.decoder is None:
+        return samples
+    start = time.perf_counter()
+    pictures = job.to_pixels(samples)
+    print(f"decode   {time.perf_counter() - start:.1f} s, compiling included")
+    return pictures
 
 
 def write_samples(job: Job, samples: np.ndarray) -> None:
@@ -101,11 +111,17 @@ def describe(job: Job) -> str:
     cache = "none"
     if sampler.plan is not None:
         cache = f"{sampler.cache} at branch {sampler.plan.trunk.front}"
+    lines = [
+        f"model    {job.name}: {job.model.num_stages} stages, {job.model.num_skips} skips, "
+        f"{shape}, {config.dtype}",
+        f"weights  {job.source}",
+    ]
+    if job.decoder is not None:
+        pictures = "x".join(map(str, job.shape))
+        lines.append(f"decoder  {job.decoder.vae.config.FAMILY} {job.decoder.path}: {pictures}")
     return "\n".join(
         (
-            f"model    {job.name}: {job.model.num_stages} stages, {job.model.num_skips} skips, "
-            f"{shape}, {config.dtype}",
-            f"weights  {job.source}",
+            *lines,
             f"run      {method}, steps {settings.steps}, guidance {settings.guidance:g}, "
             f"cache {cache}; {job.count} samples, {job.batch} at a time",
             f"cost     {sampler.summary(job.count)}",

@@ -17,6 +17,7 @@ from skipdit_jax.registry import Entry
 
 IMAGENET_LABELS = (207, 360, 387, 974, 88, 979, 417, 279)  # of the published DiT samples
 MAX_DEFAULT_LABELS = 10
+PUBLISHED_COLUMNS = 4  # of the grid of these eight
 MAX_COLUMNS = 20
 PIXEL_CHANNELS = (1, 3)  # grey and colour; the autoencoders' latents have 4
 
@@ -24,6 +25,11 @@ PIXEL_CHANNELS = (1, 3)  # grey and colour; the autoencoders' latents have 4
 def makes_clips(model: nn.Module) -> bool:
     """Whether samples are clips [F,H,W,C], not pictures [H,W,C]."""
     return len(model.config.sample_shape) == 4
+
+
+def draws_pixels(model: nn.Module) -> bool:
+    """Whether samples are pictures or clips by themselves, not latents."""
+    return model.config.in_channels in PIXEL_CHANNELS
 
 
 class Settings(NamedTuple):
@@ -66,7 +72,7 @@ def make_settings(
         cache=make_cache(options, recommended),
         diffusion=diffusion,
         eta=recipe.eta if options.eta is None else options.eta,
-        clip=model.config.in_channels in PIXEL_CHANNELS if recipe.clip is None else recipe.clip,
+        clip=draws_pixels(model) if recipe.clip is None else recipe.clip,
         driver=options.driver,
     )
 
@@ -122,7 +128,8 @@ def choose_labels(
     outside = [y for y in labels if not 0 <= y < num_classes]
     if outside:
         raise ValueError(f"--class-labels: {outside} outside 0..{num_classes - 1}")
-    return np.tile(np.array(labels), rows), rows * len(labels), min(len(labels), MAX_COLUMNS)
+    columns = PUBLISHED_COLUMNS if labels == IMAGENET_LABELS else min(len(labels), MAX_COLUMNS)
+    return np.tile(np.array(labels), rows), rows * len(labels), columns
 
 
 def default_labels(num_classes: int) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """The first parameters of a run: drawn, or taken from weights that exist already."""
 
 import dataclasses
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -34,7 +33,7 @@ def first_params(model: nn.Module, key: jax.Array, init: InitConfig) -> tuple[Pa
         if init.allow_missing:
             raise ValueError(f"init.allow_missing: {init.allow_missing} without init.ckpt")
         return registry.init_params(model, key), []
-    checkpoint = weights.open_weights(Path(init.ckpt), init.weights or None)
+    checkpoint = weights.open_weights(init.ckpt, init.weights or None)
     notes = [f"starting from {checkpoint.path} ({checkpoint.which})"]
     allowed = init.allow_missing
     found = read_config(checkpoint, getattr(model.config, "num_heads", None))["num_classes"]

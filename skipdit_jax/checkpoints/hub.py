@@ -1,0 +1,216 @@
+"""Weights by name: paths, hf://OWNER/REPO/FILE[@REVISION], and https:// addresses.
+
+A file is fetched once and kept in `cache_folder`; what is there is used without asking anybody, so
+files can also be put there by hand. A download that broke off goes on where it stopped, also in
+another process, as long as the server still has the same version. What `huggingface_hub` has in its
+own cache is used as it is.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from filelock import FileLock
+from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers
+
+from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.files import cache_home
+
+HUB = "hf://"
+WEB = ("https://", "http://")
+NOT_FOUND = 404
+SHA256 = re.compile(r"[0-9a-f]{64}")
+RECORD = ".json"  # suffix of what is known of a fetched file
+PARTIAL = ".incomplete"
+TAG_DIGITS = 16  # of the digest that tells versions of a file apart
+
+_ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[^@]+))?")
+
+Tell = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: $XDG_CACHE_HOME/skipdit_jax/weights or below ~/.cache."""
+    return cache_home() / "weights"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file that is somewhere else.
+
+    Attributes:
+      source: as it was typed.
+      url: where to fetch it.
+      path: where it is kept.
+      hub: (repository, file, revision) on the hub; None for another server.
+    """
+
+    source: str
+    url: str
+    path: Path
+    hub: tuple[str, str, str | None] | None = None
+
+
+def parse(source: str | os.PathLike[str]) -> Remote | None:
+    """Returns where a file is to be fetched, or None for one of this machine.
+
+    Raises:
+      CheckpointError: the name begins with hf:// or https:// but names no file.
+    """
+    text = os.fspath(source)
+    if text.startswith(HUB):
+        match = _ON_HUB.fullmatch(text.removeprefix(HUB))
+        if not match or not _is_plain(text.removeprefix(HUB)):
+            raise CheckpointError(f"{text}: wanted hf://OWNER/REPO/FILE or .../FILE@REVISION")
+        repo, file, revision = match["repo"], match["file"], match["revision"]
+        url = huggingface_hub.hf_hub_url(repo, file, revision=revision)
+        folder = repo if revision is None else f"{repo}@{revision.replace('/', '%2F')}"
+        return Remote(text, url, cache_folder() / folder / file, (repo, file, revision))
+    if text.startswith(WEB):
+        place = text.split("://", 1)[1]
+        if place.count("/") < 1 or not _is_plain(place) or "?" in place:
+            raise CheckpointError(f"{text}: wanted https://HOST/FOLDER/FILE")
+        return Remote(text, text, cache_folder() / place)
+    return None
+
+
+def _is_plain(place: str) -> bool:
+    """Whether no part of a path is empty or leads elsewhere."""
+    return all(part not in ("", ".", "..") for part in place.split("/"))
+
+
+def find(source: str | os.PathLike[str]) -> Path | None:
+    """Returns the file if it is on this machine, in our cache or the hub's; fetches nothing.
+
+    Raises:
+      CheckpointError: see `parse`.
+    """
+    remote = parse(source)
+    if remote is None:
+        return Path(source) if Path(source).exists() else None
+    if remote.path.is_file():
+        return remote.path
+    if remote.hub is not None:
+        repo, file, revision = remote.hub
+        cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
+    """Returns the file on this machine, after fetching it if it is not here yet.
+
+    Args:
+      source: a path, which is returned as it is, hf://OWNER/REPO/FILE[@REVISION], or https://...
+      tell: called with a line before a download, and one with size and checksum after it.
+
+    Raises:
+      CheckpointError: it cannot be had; one line with the reason, and which file to put where.
+    """
+    remote = parse(source)
+    if remote is None:
+        return Path(source)
+    tell = tell or (lambda line: None)
+    try:
+        remote.path.parent.mkdir(parents=True, exist_ok=True)
+        # Processes of one run share the folder: the first fetches, the others find the file.
+        with FileLock(remote.path.with_name(f".{remote.path.name}.lock")):
+            return find(source) or _download(remote, tell)
+    except CheckpointError:
+        raise
+    except (OSError, HTTPError) as error:
+        raise CheckpointError(
+            f"{source}: is not on this machine and cannot be fetched ({_reason(error)}"
+            f"{_kept(remote.path)}); get {remote.url} in another way and put it at {remote.path}"
+        ) from error
+
+
+def checksum(path: Path) -> str | None:
+    """The SHA-256 of a file of the cache as it was fetched; None if it came in another way."""
+    record = path.with_name(f".{path.name}{RECORD}")
+    return json.loads(record.read_text())["sha256"] if record.is_file() else None
+
+
+def _download(remote: Remote, tell: Tell) -> Path:
+    if constants.HF_HUB_OFFLINE:
+        raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+    token = None if remote.hub else False  # of the hub: nobody else may see it
+    found = huggingface_hub.get_hf_file_metadata(remote.url, token=token)
+    partial = _partial(remote.path, found.etag or "")
+    size = "" if found.size is None else f", {found.size:,} bytes"
+    tell(f"fetching {remote.url}{size}, to {remote.path}")
+    with partial.open("ab") as file:
+        done = file.tell()
+        if found.size is not None and done > found.size:
+            file.truncate(0)
+            done = 0
+        headers = build_hf_headers(token=token)
+        http_get(
+            remote.url,
+            file,  # type: ignore[arg-type]
+            resume_size=done,
+            headers=headers,
+            expected_size=found.size,
+            displayed_filename=remote.path.name,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    sha256 = _verified(remote, partial, found.etag)
+    os.replace(partial, remote.path)
+    _record(remote, sha256)
+    tell(f"fetched  {remote.path}: {remote.path.stat().st_size:,} bytes, sha256 {sha256}")
+    return remote.path
+
+
+def _partial(path: Path, etag: str) -> Path:
+    """The name of an unfinished download of this version; those of other versions go away."""
+    tag = hashlib.sha256(etag.encode()).hexdigest()[:TAG_DIGITS]
+    partial = path.with_name(f".{path.name}.{tag}{PARTIAL}")
+    for other in path.parent.glob(f".{path.name}.*{PARTIAL}"):
+        if other != partial:
+            other.unlink()
+    return partial
+
+
+def _kept(path: Path) -> str:
+    """What is left of a download that broke off."""
+    sizes = [partial.stat().st_size for partial in path.parent.glob(f".{path.name}.*{PARTIAL}")]
+    return f"; {max(sizes):,} bytes are kept, the next try goes on" if any(sizes) else ""
+
+
+def _verified(remote: Remote, partial: Path, etag: str | None) -> str:
+    """Returns the SHA-256; the hub's tag of a large file is the one that it should have."""
+    with partial.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if etag is not None and SHA256.fullmatch(etag) and etag != sha256:
+        partial.unlink()
+        raise CheckpointError(
+            f"{remote.source}: was fetched with sha256 {sha256}, wanted {etag}: deleted, try again"
+        )
+    return sha256
+
+
+def _record(remote: Remote, sha256: str) -> None:
+    known: dict[str, Any] = {"source": remote.source, "url": remote.url, "sha256": sha256}
+    with replacing(remote.path.with_name(f".{remote.path.name}{RECORD}")) as file:
+        file.write(json.dumps(known, indent=1).encode())
+
+
+def _reason(error: BaseException) -> str:
+    """One short line: the hub's own messages have several, with advice for its users."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        code = response.status_code
+        return "there is no such file or revision" if code == NOT_FOUND else f"HTTP {code}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,117 @@
+"""The released checkpoints: where they are, what they hold, how they were sampled.
+
+A checkpoint is known by the family and the count of numbers that its names and shapes show, never
+by its name: the tables of Skip-DiT's own pages link the text-to-video and the class-to-image file
+the wrong way round.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+SKIP_DIT = "hf://GuanjieChen/Skip-DiT/"
+LATTE = "hf://maxin-cn/Latte/"
+META = "https://dl.fbaipublicfiles.com/DiT/models/"
+VAE_FILE = "diffusion_pytorch_model.safetensors"
+AUTOENCODERS = {
+    "ema": f"hf://stabilityai/sd-vae-ft-ema/{VAE_FILE}",
+    "mse": f"hf://stabilityai/sd-vae-ft-mse/{VAE_FILE}",
+}
+"""The two decoders that Stability AI fine-tuned for Stable Diffusion 1, by the names of DiT."""
+
+
+class Released(NamedTuple):
+    """A published file.
+
+    Attributes:
+      source: what --ckpt takes.
+      family: what its keys tell.
+      model: name for `create_model`; "" where this version has no such model.
+      numbers: in one of its state dicts, fixed tables included.
+      gigabytes: size of the file; None where it was not found in print.
+      config: fields that differ from that name's own.
+      sampling: of the published samples; None for an autoencoder.
+      flags: what sample.py is best told besides.
+    """
+
+    source: str
+    family: str
+    model: str
+    numbers: int
+    gigabytes: float | None
+    config: Mapping[str, Any] = {}
+    sampling: "Sampling | None" = None
+    flags: str = ""
+
+
+class Sampling(NamedTuple):
+    """How the published samples of a file were made.
+
+    Attributes:
+      vae: key of AUTOENCODERS; "" for another one.
+      steps: number of steps.
+      method: "ddpm" or "ddim".
+      guidance: scale; 1 is none.
+    """
+
+    vae: str
+    steps: int
+    method: str
+    guidance: float
+
+
+DIT_SAMPLING = Sampling("mse", 250, "ddpm", 4.0)
+UCF101_SAMPLING = Sampling("ema", 250, "ddpm", 7.0)
+UNCONDITIONAL_SAMPLING = UCF101_SAMPLING._replace(guidance=1.0)
+TEXT_TO_VIDEO_SAMPLING = Sampling("", 50, "ddim", 7.5)
+CACHED = "--cache N3"
+UCF101 = {"num_classes": 101}
+
+
+def _dit(source: str, numbers: int, **more: Any) -> Released:
+    return Released(source, "dit", "DiT-XL/2", numbers, 2.70, sampling=DIT_SAMPLING, **more)
+
+
+def _latte(source: str, numbers: int, **more: Any) -> Released:
+    """Latte-XL/2 on 16 frames of 256x256."""
+    sampling = UCF101_SAMPLING if "config" in more else UNCONDITIONAL_SAMPLING
+    return Released(source, "latte", "Latte-XL/2", numbers, None, sampling=sampling, **more)
+
+
+def _with_skips(plain: Released, gigabytes: float) -> Released:
+    return plain._replace(model=f"{plain.model}-skip", gigabytes=gigabytes, flags=CACHED)
+
+
+RELEASED = (
+    _with_skips(_dit(f"{SKIP_DIT}DiT-XL-2-skip.pt", 712_369_184), 11.40),
+    _dit(f"{META}DiT-XL-2-256x256.pt", 675_129_632),
+    _dit(f"{META}DiT-XL-2-512x512.pt", 676_014_368, config={"input_size": 64}),
+    _with_skips(_latte(f"{SKIP_DIT}ucf101-skip.pt", 692_732_192, config=UCF101), 2.77),
+    _with_skips(_latte(f"{SKIP_DIT}ffs-skip.pt", 692_614_688), 2.77),
+    _with_skips(_latte(f"{SKIP_DIT}skylapse-skip.pt", 692_614_688), 2.77),
+    _with_skips(_latte(f"{SKIP_DIT}taichi-skip.pt", 692_614_688), 2.77),
+    _latte(f"{LATTE}ucf101.pt", 674_112_416, config=UCF101),
+    _latte(f"{LATTE}ffs.pt", 673_994_912),
+    _latte(f"{LATTE}skytimelapse.pt", 673_994_912),
+    _latte(f"{LATTE}taichi-hd.pt", 673_994_912),
+    Released(
+        *(f"{SKIP_DIT}Latte-skip.pt", "latte_t2v", "", 1_094_977_952, 8.76),
+        sampling=TEXT_TO_VIDEO_SAMPLING,
+    ),
+    *(Released(source, "vae", "", 83_653_863, 0.33) for source in AUTOENCODERS.values()),
+)
+
+
+def count_numbers(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Sum of the sizes of all tensors of a state dict."""
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def recognise(family: str, numbers: int) -> Released | None:
+    """Returns what a state dict was released as; of equal ones the first.
+
+    Args:
+      family: what its keys tell.
+      numbers: `count_numbers` of its tensors.
+    """
+    return next((row for row in RELEASED if (row.family, row.numbers) == (family, numbers)), None)

@@ -1,0 +1,149 @@
+"""From the latents that a run draws to pictures: which autoencoder, and batches of one size."""
+
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from skipdit_jax import sharding
+from skipdit_jax.checkpoints import Checkpoint
+from skipdit_jax.checkpoints.hub import fetch
+from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.released import AUTOENCODERS, count_numbers, recognise
+from skipdit_jax.cli.distributed import say
+from skipdit_jax.cli.options import Options
+from skipdit_jax.cli.outputs import ARRAYS
+from skipdit_jax.cli.recipe import Recipe
+from skipdit_jax.encoder_weights import load_vae
+from skipdit_jax.encoders.decoding import OVERLAP, DecodeOptions, decode_latents
+from skipdit_jax.encoders.vae import AutoencoderKL
+from skipdit_jax.typing import Params
+
+NO_VAE = "none"
+CPU_SLICE = 1  # more at a time is slower on two cores (docs/weights.md)
+DEVICE_SLICE = 16
+
+
+def choose_vae(
+    options: Options, recipe: Recipe, checkpoint: Checkpoint | None, pixels: bool
+) -> str | None:
+    """Returns the autoencoder to use as --vae names it: typed, else the checkpoint's own.
+
+    Args:
+      options: what was typed.
+      recipe: what the checkpoint recommends.
+      checkpoint: opened, or None.
+      pixels: whether the model draws pictures by itself.
+
+    Raises:
+      ValueError: flags of an autoencoder where none is used.
+    """
+    typed = "" if options.vae in (None, NO_VAE) else options.vae
+    reason = _undecoded(options, pixels)
+    if reason and typed:
+        raise ValueError(f"--vae {typed}: {reason}, wanted no --vae")
+    known = "" if reason or options.vae == NO_VAE else recipe.vae or _released_with(checkpoint)
+    chosen = typed or known
+    if not chosen and (options.vae_slice, options.vae_tile) != (None, None):
+        raise ValueError("--vae-slice and --vae-tile: nothing is decoded, see --vae")
+    return chosen or None
+
+
+def _undecoded(options: Options, pixels: bool) -> str:
+    """Why nothing is to be decoded."""
+    if pixels:
+        return "the model draws pixels"
+    latents = options.num_fid_samples is None and options.out.suffix.lower() == ARRAYS
+    return f"--out {options.out} holds latents" if latents else ""
+
+
+def _released_with(checkpoint: Checkpoint | None) -> str:
+    if checkpoint is None or checkpoint.which == NATIVE:
+        return ""
+    numbers = count_numbers(handle.shape for handle in checkpoint.handles.values())
+    row = recognise(checkpoint.family.name, numbers)
+    return row.sampling.vae if row and row.sampling else ""
+
+
+def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
+    """Reads an autoencoder, fetching it if it is elsewhere.
+
+    Args:
+      name: of `choose_vae`.
+      options: what was typed.
+      model: whose latents it is to decode.
+
+    Raises:
+      CheckpointError: it cannot be had or read, or does not fit the model.
+      ValueError: a tile that is no larger than the overlap.
+    """
+    path = fetch(AUTOENCODERS.get(name, name), say)
+    vae, params = load_vae(path, model, dtype=options.dtype)
+    return Decoder(vae, params, path, options.vae_slice, options.vae_tile)
+
+
+class Decoder:
+    """An autoencoder with its weights, on the devices of this process.
+
+    Attributes:
+      vae: the autoencoder.
+      path: file of its weights.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        params: Params,
+        path: Path,
+        slice_: int | None = None,
+        tile: int | None = None,
+    ):
+        overlap = OVERLAP if tile is None else min(OVERLAP, tile // 2)
+        self.vae, self.path, self.params = vae, path, params
+        self._mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
+        self._params = jax.device_put(params, sharding.replicated(self._mesh))
+        self._options = DecodeOptions(tile=tile, overlap=overlap)
+        each = slice_ or (CPU_SLICE if jax.default_backend() == "cpu" else DEVICE_SLICE)
+        self._rows = each * self._mesh.size
+
+    @property
+    def settings(self) -> str:
+        """What its pictures depend on, weights apart."""
+        config, tile = self.vae.config, self._options.tile
+        return (
+            f"{config.FAMILY} {config.dtype}, times {config.scaling_factor}, tile {tile}, "
+            f"{self._rows} rows at a time"
+        )
+
+    def shape(self, latents: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape [(F,)H,W,3] of what one sample [(F,)h,w,c] becomes."""
+        *frames, height, width, _ = latents
+        config = self.vae.config
+        return (*frames, height * config.factor, width * config.factor, config.out_channels)
+
+    def __call__(
+        self, latents: Float[np.ndarray, "n *grid c"]
+    ) -> Float[np.ndarray, "n *grid2 colours"]:
+        """Decodes scaled latents to float32 pixels in [-1, 1]; what goes beyond is clipped.
+
+        Rows are decoded so many at a time, the last ones filled up, so that one program serves
+        any number of them.
+        """
+        frames = not self.vae.config.CLIPS and latents.ndim == 5
+        rows = latents.reshape(-1, *latents.shape[2:]) if frames else latents
+        count = len(rows)
+        padded = np.concatenate([rows, rows[-1:].repeat(-count % self._rows, axis=0)])
+        parts = [
+            decode_latents(
+                self.vae,
+                self._params,
+                jax.device_put(part, sharding.batch_sharding(self._mesh)),
+                self._options,
+            )
+            for part in padded.reshape(-1, self._rows, *rows.shape[1:])
+        ]
+        pixels = np.concatenate([np.asarray(part) for part in parts])[:count]
+        pixels = np.clip(pixels, -1, 1)
+        return pixels.reshape(*latents.shape[:2], *pixels.shape[1:]) if frames else pixels

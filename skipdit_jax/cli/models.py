@@ -1,0 +1,94 @@
+"""python -m skipdit_jax.cli.models: the released checkpoints, and which of them are here.
+
+Prints a row for each: what --ckpt takes, family, model, numbers and size, autoencoder and sampling
+of the published samples, and the file if this machine has it. Fetches nothing.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from skipdit_jax.checkpoints.hub import cache_folder, checksum, find
+from skipdit_jax.checkpoints.released import AUTOENCODERS, RELEASED, Released
+from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
+
+PROGRAM = "skipdit_jax.cli.models"
+COLUMNS = ("source", "family", "model", "numbers", "GB", "VAE", "published sampling", "here")
+WIDTH = 400  # of a table that is not shown on a terminal: no line is broken
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: the flags, without the program's name.
+
+    Returns:
+      The exit code, 0.
+
+    Raises:
+      SystemExit: with code 2 for flags that do not exist.
+    """
+    with told_in_one_line(PROGRAM):
+        make_parser().parse_args(argv)
+        rows = [describe(row) for row in RELEASED]
+    table = Table(*COLUMNS, box=box.SIMPLE)
+    for cells in rows:
+        table.add_row(*cells)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    console.print(table)
+    print(f"kept in {cache_folder()}, and in the cache of huggingface_hub")
+    print("python sample.py --ckpt SOURCE samples from one; docs/weights.md has each command")
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of this program."""
+    return OneLineParser(
+        prog=f"python -m {PROGRAM}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def describe(row: Released) -> tuple[str, ...]:
+    """The cells of a released file."""
+    fields = ", ".join(f"{name} {value}" for name, value in row.config.items())
+    names = {source: f"--vae {name}" for name, source in AUTOENCODERS.items()}
+    model = row.model or names.get(row.source, "(not in this version)")
+    return (
+        row.source,
+        row.family,
+        f"{model} ({fields})" if fields else model,
+        f"{row.numbers:,}",
+        "" if row.gigabytes is None else f"{row.gigabytes:.2f}",
+        row.sampling.vae if row.sampling else "",
+        sampling(row),
+        here(row.source),
+    )
+
+
+def sampling(row: Released) -> str:
+    """How the published samples were made, as flags."""
+    if row.sampling is None:
+        return ""
+    steps = f"{row.sampling.method} {row.sampling.steps}, guidance {row.sampling.guidance:g}"
+    return f"{steps}; {row.flags}" if row.flags else steps
+
+
+def here(source: str) -> str:
+    """Where the file is on this machine, with its checksum if we fetched it; "" if it is not."""
+    path = find(source)
+    if path is None:
+        return ""
+    known = checksum(path)
+    return f"{path} (sha256 {known})" if known else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

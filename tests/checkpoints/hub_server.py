@@ -1,0 +1,96 @@
+"""A small server of files on this machine, as the hub and as any other; it can break off."""
+
+import contextlib
+import hashlib
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "0123456789" * 4
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files` {path: bytes}, the path as in the address, without the first slash.
+
+    Attributes:
+      breaks: how many answers still end too early.
+      keep: bytes that such an answer sends.
+      ranges: whether parts of files are served.
+      tags: {path: ETag} in place of the SHA-256.
+      log: (method, path, first byte) of each request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files, self.tags, self.log, self.headers = {}, {}, [], []
+        self.breaks, self.keep, self.ranges = 0, 0, True
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def put(self, repo, file, data, revision="main"):
+        self.files[f"{repo}/resolve/{revision}/{file}"] = data
+
+    def sent(self, method="GET"):
+        return [(path, start) for kind, path, start in self.log if kind == method]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def log_message(self, *args):
+        pass
+
+    def _answer(self, body):
+        server, path = self.server, self.path.lstrip("/")
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted and server.ranges else 0
+        server.log.append((self.command, path, start))
+        server.headers.append(dict(self.headers))
+        data = server.files.get(path)
+        if data is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Accept-Ranges", "bytes")
+        tag = server.tags.get(path) or hashlib.sha256(data).hexdigest()
+        self.send_header("ETag", f'"{tag}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if not body:
+            return
+        part = data[start:]
+        if server.breaks:
+            server.breaks -= 1
+            part, self.close_connection = part[: server.keep], True
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(part)
+
+
+@contextlib.contextmanager
+def serving():
+    """A server that runs during the block."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
