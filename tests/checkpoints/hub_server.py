@@ -6,6 +6,8 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from huggingface_hub import constants, file_download
+
 COMMIT = "0123456789" * 4
 
 
@@ -80,6 +82,21 @@ class _Handler(BaseHTTPRequestHandler):
             part, self.close_connection = part[: server.keep], True
         with contextlib.suppress(ConnectionError):
             self.wfile.write(part)
+
+
+@contextlib.contextmanager
+def as_hub(folder, monkeypatch):
+    """A server that is the hub during the block, with empty caches below the folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what a break may lose
+    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+    with serving() as server:
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield server
 
 
 @contextlib.contextmanager

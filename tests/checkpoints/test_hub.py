@@ -5,7 +5,7 @@ import hashlib
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from safetensors.numpy import save
 
 from skipdit_jax.checkpoints import CheckpointError, hub
@@ -21,18 +21,7 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what a break may lose
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
-    with hub_server.serving() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.address)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            server.address + "/{repo_id}/resolve/{revision}/{filename}",
-        )
+    with hub_server.as_hub(tmp_path, monkeypatch) as server:
         server.put(REPO, FILE, DATA)
         yield server
 
