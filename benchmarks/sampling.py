@@ -9,6 +9,7 @@ Sections:
   speedup  Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
   drivers  one scan with a cond, nested scans, a Python loop
   forward  one full float32 forward pass against PyTorch eager
+  decode   the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
   compile  cold compilation of the cached XL/2-skip sampler, and its memory at 50 and 250 steps
   h200     the same program compiled for an H200 without one: memory, compile time
 
@@ -62,9 +63,15 @@ def _forward(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
     return forward.measure(quick, rounds, threads)
 
 
+def _decode(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
+    from benchmarks import decoding  # as above
+
+    return decoding.measure(quick, rounds, threads)
+
+
 def _missing(section: str) -> str | None:
     """What a section lacks, as a command; None if it can run."""
-    if section == "forward" and importlib.util.find_spec("torch") is None:
+    if section in ("forward", "decode") and importlib.util.find_spec("torch") is None:
         return "pip install -r requirements-torch.txt"
     if section == "h200" and not h200.available():
         return h200.INSTALL
@@ -86,6 +93,7 @@ def _sections(options: argparse.Namespace):
             "Full forward, float32, ours / PyTorch eager",
             lambda: _forward(quick, passes, options.threads),
         ),
+        "decode": ("Decoding of latents", lambda: _decode(quick, rounds, options.threads)),
         "compile": ("Cold compilation on this machine", lambda: compiling.measure(quick)),
         "h200": ("Compiled for an H200 (bfloat16, batch 4, guided)", lambda: _h200(quick)),
     }
@@ -95,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("speedup", "drivers", "forward", "compile", "h200")
+    names = ("speedup", "drivers", "forward", "decode", "compile", "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--models", nargs="+", default=[""], help="speedup: only those whose names begin so"

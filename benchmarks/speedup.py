@@ -47,7 +47,7 @@ QUICK_CASES = (
 )
 
 
-class _Bench:
+class Bench:
     """A model with weights, keys and labels, from which samplers are compiled."""
 
     def __init__(self, case: Case):
@@ -113,7 +113,7 @@ def measure(quick: bool, rounds: int, models: Sequence[str] = ("",)) -> list[dic
     for case in QUICK_CASES if quick else cases:
         if not case.model.startswith(tuple(models)):
             continue
-        bench = _Bench(case)
+        bench = Bench(case)
         plain = bench.sampler(None)
         samplers = {every: bench.sampler(every) for every in INTERVALS}
         program = bench.compile(samplers[INTERVALS[0]])
@@ -130,7 +130,7 @@ def measure(quick: bool, rounds: int, models: Sequence[str] = ("",)) -> list[dic
 def compare_drivers(quick: bool, rounds: int) -> list[dict[str, object]]:
     """Rows of the table: one plan under each driver, with what it costs to compile."""
     case = (QUICK_CASES if quick else CPU_CASES)[0]
-    bench = _Bench(case)
+    bench = Bench(case)
     calls, compiling = {}, {}
     for driver in DRIVERS:
         sampler = bench.sampler(DRIVER_INTERVAL, driver)

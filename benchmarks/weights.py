@@ -4,9 +4,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from skipdit_jax import encoder_weights
+from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.registry import abstract_params
+from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.typing import Params
 
+BIAS_SPREAD = 0.1
 SPREAD = 0.02  # keeps activations near 1 through 28 blocks
 
 
@@ -19,3 +23,16 @@ def random_params(model: nn.Module, seed: int = 0) -> Params:
         return jax.numpy.asarray((SPREAD * values).astype(leaf.dtype))
 
     return jax.tree.map(draw, abstract_params(model))
+
+
+def random_vae_params(vae: AutoencoderKL, seed: int = 0) -> Params:
+    """Draws that keep activations near 1: kernels by their fan-in, norms near the identity."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        spread = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else BIAS_SPREAD
+        values = spread * rng.standard_normal(leaf.shape, np.float32) + path.endswith("scale")
+        return jax.numpy.asarray(values.astype(leaf.dtype))
+
+    leaves = flatten(encoder_weights.abstract_params(vae))
+    return unflatten({path: draw(path, leaf) for path, leaf in leaves.items()})

@@ -29,6 +29,7 @@ from skipdit_jax.files import cache_home
 HUB = "hf://"
 WEB = ("https://", "http://")
 NOT_FOUND = 404
+ATTEMPTS = 3  # of a transfer that breaks off; each goes on where the last one stopped
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RECORD = ".json"  # suffix of what is known of a fetched file
 PARTIAL = ".incomplete"
@@ -150,27 +151,38 @@ def _download(remote: Remote, tell: Tell) -> Path:
     partial = _partial(remote.path, found.etag or "")
     size = "" if found.size is None else f", {found.size:,} bytes"
     tell(f"fetching {remote.url}{size}, to {remote.path}")
-    with partial.open("ab") as file:
-        done = file.tell()
-        if found.size is not None and done > found.size:
-            file.truncate(0)
-            done = 0
-        headers = build_hf_headers(token=token)
-        http_get(
-            remote.url,
-            file,  # type: ignore[arg-type]
-            resume_size=done,
-            headers=headers,
-            expected_size=found.size,
-            displayed_filename=remote.path.name,
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    headers = build_hf_headers(token=token)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _transfer(remote, partial, found.size, headers)
+        except (OSError, HTTPError):
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            break
     sha256 = _verified(remote, partial, found.etag)
     os.replace(partial, remote.path)
     _record(remote, sha256)
     tell(f"fetched  {remote.path}: {remote.path.stat().st_size:,} bytes, sha256 {sha256}")
     return remote.path
+
+
+def _transfer(remote: Remote, partial: Path, size: int | None, headers: dict[str, str]) -> None:
+    """Fetches what is still missing of a file."""
+    with partial.open("ab") as file:
+        if size is not None and file.tell() > size:
+            file.truncate(0)  # of a server that sent the beginning once more
+            file.seek(0)
+        http_get(
+            remote.url,
+            file,  # type: ignore[arg-type]
+            resume_size=file.tell(),
+            headers=headers,
+            expected_size=size,
+            displayed_filename=remote.path.name,
+        )
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _partial(path: Path, etag: str) -> Path:

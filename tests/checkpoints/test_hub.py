@@ -1,5 +1,6 @@
 """Weights by name, against a server on this machine: also where a transfer goes wrong."""
 
+import contextlib
 import hashlib
 
 import huggingface_hub
@@ -86,19 +87,22 @@ def test_a_server_that_always_ends_too_early_is_told(server):
     assert not (hub.cache_folder() / REPO / FILE).exists()
 
 
-def stops_after(data):
-    """A transfer of which only the beginning comes, then the process has to give up."""
+@contextlib.contextmanager
+def breaking(data):
+    """Only the beginning of a file comes, then the process gives up."""
 
     def stops(url, file, **options):
         file.write(data)
         raise ConnectionResetError("the line is dead")
 
-    return stops
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub, "http_get", stops)
+        patch.setattr(hub, "ATTEMPTS", 1)
+        yield
 
 
 def test_a_transfer_that_ends_is_told_and_the_next_call_goes_on(server):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "http_get", stops_after(DATA[:100_000]))
+    with breaking(DATA[:100_000]):
         text = told(SOURCE)
     assert "the line is dead; 100,000 bytes are kept" in text
     assert hub.fetch(SOURCE).read_bytes() == DATA
@@ -107,8 +111,7 @@ def test_a_transfer_that_ends_is_told_and_the_next_call_goes_on(server):
 
 
 def test_another_version_is_not_glued_to_the_beginning_of_the_old_one(server):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "http_get", stops_after(b"old " * 1000))
+    with breaking(b"old " * 1000):
         told(SOURCE)
     server.put(REPO, FILE, DATA[::-1])
     assert hub.fetch(SOURCE).read_bytes() == DATA[::-1]
@@ -116,8 +119,7 @@ def test_another_version_is_not_glued_to_the_beginning_of_the_old_one(server):
 
 
 def test_a_server_that_sends_no_parts_begins_again(server):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "http_get", stops_after(DATA[:50_000]))
+    with breaking(DATA[:50_000]):
         told(SOURCE)
     server.ranges = False
     assert hub.fetch(SOURCE).read_bytes() == DATA
