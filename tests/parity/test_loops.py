@@ -1,6 +1,7 @@
 """Whole sampling loops against the original: every step's network output, sample, and full flag."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -76,22 +77,32 @@ def replay(golden, prefix, method, variant, driver="scan"):
     if plan:
         check_plan(plan, model.num_stages, model.num_skips)
 
-    @jax.jit
-    def run(params):
-        denoiser = make_denoiser(
-            bind(model, params), z[rows], labels, null, channels, plan and plan.trunk
-        )
-        stepper = STEPPERS[method.split("_")[0]](clip=variant.endswith("_clip"))
-        return loop.run(
-            *(denoiser, stepper, diffusion.parameterization, z[rows], inputs),
-            lambda index: noises[index],
-            reuse=plan and plan.reuse,
-            driver=driver,
-            taps=True,
-        )
-
-    _, taps = run(params_of(golden, model))
+    stepper = STEPPERS[method.split("_")[0]](clip=variant.endswith("_clip"))
+    reuse = plan and plan.reuse
+    data = (params_of(golden, model), z[rows], labels, null, noises, inputs)
+    trunk = plan and plan.trunk
+    how = (model, stepper, diffusion.parameterization, channels, trunk, driver)
+    if plan is None or driver == "scan":
+        taps = run(*data, reuse, *how)
+    else:  # where the plan is no data
+        taps = jax.jit(lambda *data: run.__wrapped__(*data, reuse, *how))(*data)
     return diffusion, plan, jax.device_get(taps)
+
+
+@partial(jax.jit, static_argnames=("model", "stepper", "kind", "channels", "trunk", "driver"))
+def run(
+    params, z, labels, null, noises, inputs, reuse, model, stepper, kind, channels, trunk, driver
+):
+    """What every step gave; one program serves all plans of the same trunk."""
+    denoiser = make_denoiser(bind(model, params), z, labels, null, channels, trunk)
+    _, taps = loop.run(
+        *(denoiser, stepper, kind, z, inputs),
+        lambda index: noises[index],
+        reuse=reuse,
+        driver=driver,
+        taps=True,
+    )
+    return taps
 
 
 def compare(got, want, name):
