@@ -10,7 +10,7 @@ Exit codes: 0 done, 2 bad input (one line on stderr, nothing but whole shards le
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def shard_file(job: Job, shard: int) -> Path:
     return job.folder / shard_name(shard, job.manifest.format)
 
 
-def encoded(job: Job, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Columns]]:
+def encoded(job: Job, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
     """Pieces with their arrays [n,...] and labels [n]; the devices are one batch ahead."""
     if not pieces:
         return

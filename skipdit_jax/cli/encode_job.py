@@ -23,6 +23,12 @@ VERSION = 1
 ENCODER_PARTS = ("encoder", "quant_conv")
 """Parameters that encode; autoencoders that differ in the others alone give the same latents."""
 
+FIXED = (
+    *("image_size", "num_frames", "frame_stride", "flip", "kind", "dtype", "compute_dtype"),
+    *("format", "shard_size", "batch_size", "seed"),
+)
+"""Flags that fix the bytes of a folder."""
+
 
 class Job(NamedTuple):
     """What to encode, and where it goes.
@@ -168,13 +174,11 @@ def _open_source(options: Options, shape: tuple[int, ...]) -> Source:
 
 def _settings(options: Options, weights: str, plan: ShardPlan, rows: int) -> dict[str, Any]:
     """All that fixes the bytes of a folder, as plain JSON."""
-    same = ("image_size", "num_frames", "frame_stride", "flip", "kind", "dtype", "compute_dtype")
-    same += ("format", "shard_size", "batch_size", "seed")
     return {
         "version": VERSION,
         "data": name_of_source(options),
         "examples": plan.examples,
         "vae": weights,
         "slice": rows,
-        **{name: getattr(options, name) for name in same},
+        **{name: getattr(options, name) for name in FIXED},
     }

@@ -76,7 +76,8 @@ def parse(argv: Sequence[str]) -> Options:
       SystemExit: after --help.
     """
     values: dict[str, Any] = vars(make_parser().parse_args(argv))
-    options = Options(**values, cluster=from_flags(values))
+    cluster = from_flags(values)
+    options = Options(**values, cluster=cluster)
     if not options.verify and (options.data is None or options.vae is None):
         raise ValueError("wanted --data SOURCE and --vae FILE (or --verify)")
     if options.num_frames is None and options.frame_stride != 1:
