@@ -155,6 +155,11 @@ def encoded(job: Job, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns
             if last is not None:
                 yield _on_host(*last)
             last = piece, arrays, batch["label"]
+    except SystemExit:
+        # A picture is broken; the batch before it may be the last that a shard is waiting for.
+        if last is not None:
+            yield _on_host(*last)
+        raise
     finally:
         batches.close()
     assert last is not None, "there was a piece"
