@@ -83,7 +83,7 @@ def shard_labels(path: Path, manifest: Manifest) -> Int[np.ndarray, "n"]:
       ValueError: it is no shard.
     """
     if manifest.format == "npz":
-        return np.array(_map_shard(str(path))["label"])
+        return np.array(_read_shard(str(path))["label"])
     try:
         records = array_record_module.ArrayRecordReader(str(path)).read_all()
     except (ValueError, RuntimeError) as error:
@@ -139,8 +139,7 @@ class RecordSource:
         return {key: stored[key] for key in self._layout.names or ()}
 
 
-@functools.lru_cache(maxsize=OPEN_SHARDS)
-def _map_shard(path: str) -> dict[str, np.ndarray]:
+def _read_shard(path: str) -> dict[str, np.ndarray]:
     """Arrays of a shard as views of the mapped file: nothing is read before it is used."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -156,6 +155,9 @@ def _map_shard(path: str) -> dict[str, np.ndarray]:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: {error}") from error
     return arrays
+
+
+_map_shard = functools.lru_cache(maxsize=OPEN_SHARDS)(_read_shard)
 
 
 def _view(archive: zipfile.ZipFile, name: str, mapped: np.memmap) -> np.ndarray:

@@ -51,10 +51,9 @@ class Levels:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize(
-    ("pictures", "shard_size", "batch_size"), [(7, 4, 2), (1, 8, 4), (12, 6, 4)]
-)
-def test_every_example_is_in_one_batch_of_one_shard(mirrored, pictures, shard_size, batch_size):
+@pytest.mark.parametrize("sizes", [(7, 4, 2), (1, 8, 4), (12, 6, 4)])
+def test_every_example_is_in_one_batch_of_one_shard(mirrored, sizes):
+    pictures, shard_size, batch_size = sizes
     made = plan(pictures, mirrored, shard_size, batch_size)
     pieces = [piece for shard in range(made.shards) for piece in made.pieces(shard)]
     numbers = [number for piece in pieces for number in piece.numbers]
