@@ -97,6 +97,8 @@ def encode(job: Job, progress: bool = False) -> str:
         a disk that is full.
     """
     pieces = find_pieces(job, jax.process_index(), jax.process_count())
+    if not pieces:
+        return "time     nothing was missing"
     bar = StepBar()
     start, examples, columns = time.perf_counter(), 0, list[Columns]()
     with (
@@ -112,12 +114,8 @@ def encode(job: Job, progress: bool = False) -> str:
             examples += len(piece.numbers)
             bar.advance()
     seconds = time.perf_counter() - start
-    return (
-        f"time     {seconds:.1f} s with compiling, {examples / seconds:.3g} examples/s by each "
-        "process"
-        if pieces
-        else "time     nothing was missing"
-    )
+    rate = examples / seconds
+    return f"time     {seconds:.1f} s with compiling, {rate:.3g} examples/s by each process"
 
 
 def find_pieces(job: Job, process: int, processes: int) -> list[Piece]:
@@ -134,8 +132,6 @@ def shard_file(job: Job, shard: int) -> Path:
 
 def encoded(job: Job, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
     """Pieces with their arrays [n,...] and labels [n]; the devices are one batch ahead."""
-    if not pieces:
-        return
     mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
     split = sharding.batch_sharding(mesh)
     params = jax.device_put(job.params, sharding.replicated(mesh))
@@ -210,13 +206,13 @@ def describe(options: Options, job: Job) -> str:
     """What is about to be done."""
     plan, config, manifest = job.plan, job.vae.config, job.manifest
     what = "pictures" if options.num_frames is None else "clips"
-    stored = " and ".join(manifest.arrays)
+    stored, processes = " and ".join(manifest.arrays), jax.process_count()
     return "\n".join(
         (
             f"source   {name_of_source(options)}: {plan.pictures} {what} of {_times(job.shape)}"
             f"{', each also mirrored' if plan.mirrored else ''}",
             f"vae      {options.vae}: {config.FAMILY}, {config.dtype}, {plan.batch_size} examples "
-            f"at a time on each of {jax.process_count()} processes",
+            f"at a time{f' in each of {processes} processes' if processes > 1 else ''}",
             f"latents  {plan.examples} examples: {stored} of {_times(manifest.shape)}, "
             f"{manifest.dtype}, unscaled",
             f"folder   {job.folder}: {plan.shards} {manifest.format} shards of up to "

@@ -68,9 +68,9 @@ def prepare(options: Options) -> Job:
     """
     assert options.vae is not None, "parse wants one"
     _check_folder(options.out)
+    rows = _check_batch(options)
     vae, params = load_vae(options.vae, dtype=options.compute_dtype)
     shape = _sample_shape(options, vae)
-    rows = _check_batch(options)
     source = _open_source(options, shape)
     plan = ShardPlan(
         pictures=len(source),

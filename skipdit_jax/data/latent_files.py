@@ -251,10 +251,13 @@ def _write_npz(path: Path, columns: Mapping[str, np.ndarray], layout: np.dtype) 
 
 
 def _write_records(path: Path, columns: Mapping[str, np.ndarray], layout: np.dtype) -> None:
-    writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
     record = np.empty((), layout)
-    for row in range(len(columns["label"])):
-        for key, column in columns.items():
-            record[key] = column[row]
-        writer.write(record.tobytes())
-    writer.close()
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        for row in range(len(columns["label"])):
+            for key, column in columns.items():
+                record[key] = column[row]
+            writer.write(record.tobytes())
+        writer.close()
+    except RuntimeError as error:  # what the module raises when a disk is full
+        raise OSError(f"{path}: {error}") from error

@@ -105,6 +105,12 @@ def test_the_same_shard_has_the_same_bytes(tmp_path, format):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_a_disk_that_takes_no_file_is_an_error_of_the_system(tmp_path, format):
+    with pytest.raises(OSError, match="No such file or directory"):
+        write_shard(tmp_path / "gone" / "a", columns(1), manifest(format))
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_manifest_tells_what_the_shards_hold(tmp_path, format):
     made = plan(pictures=6)
     names = [shard_name(number, format) for number in range(2)]
