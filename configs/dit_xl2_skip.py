@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.path = "latents/imagenet256"
 
     config.model.name = "DiT-XL/2-skip"
+    config.model.num_classes = 1000
 
     config.sampling.steps = "250"
     config.sampling.guidance = 4.0
