@@ -2,10 +2,14 @@
 
     python train.py --config configs/dit_xl2_skip.py --workdir RUN --config.data.path=LATENTS
 
-LATENTS is a folder of shards from `skipdit_jax.data.latent_files.write_latents`. Settings of
-Peebles and Xie (arXiv 2212.09748, section 4): 400,000 steps of 256, AdamW at 1e-4, EMA 0.9999. Not
-run by us: no GPU was at hand. Compiled for an H200, a step needs 115 GB without remat: set
-XLA_PYTHON_CLIENT_MEM_FRACTION=0.92, or --config.remat=dots (83 GB).
+LATENTS is a folder of latents, made of a prepared ImageNet by
+
+    python -m skipdit_jax.cli.encode --data tfds:imagenet2012 --flip --out LATENTS --vae FILE
+
+or of your own pictures (docs/training.md). Settings of Peebles and Xie (arXiv 2212.09748, section
+4): 400,000 steps of 256, AdamW at 1e-4, EMA 0.9999. Not run by us: no GPU was at hand. Compiled for
+an H200, a step needs 115 GB without remat: set XLA_PYTHON_CLIENT_MEM_FRACTION=0.92, or
+--config.remat=dots (83 GB).
 """
 
 import ml_collections
@@ -27,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.path = "latents/imagenet256"
 
     config.model.name = "DiT-XL/2-skip"
+    config.model.num_classes = 1000
 
     config.sampling.steps = "250"
     config.sampling.guidance = 4.0

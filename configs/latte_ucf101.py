@@ -2,7 +2,7 @@
 
     python train.py --config configs/latte_ucf101.py --workdir RUN --config.data.path=LATENTS
 
-LATENTS is a folder of latents of whole clips (`skipdit_jax.data.latent_files.write_latents`, arrays
+LATENTS is a folder of latents of whole clips (`skipdit_jax.cli.encode --num-frames 46`, arrays
 [T,32,32,4], T >= 46). Published (arXiv 2401.03048, 2411.17616): clips of 16 frames at stride 3 with
 8 independent images, AdamW at 1e-4 falling linearly, gradients clipped to 0.1 from a given step on,
 EMA 0.9999; samples by 250 DDPM steps, guidance 7. The batch, the length and the step from which

@@ -5,24 +5,42 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+_ENDING = ".tmp"
+
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """Gives a name to write to; that file takes the place of `path` if the block ends well.
 
     The name is in the same folder. After an error nothing is left there, and whatever stood at
     `path` is as it was.
 
+    Args:
+      path: of the file.
+      durable: wait for the disk first, so that this holds after a loss of power too.
+
     Raises:
       OSError: the folder is missing or cannot be written, or the disk is full.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{_ENDING}")
     try:
         yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes left in a folder that were killed inside `replacing`.
+
+    Nobody may be writing there.
+    """
+    for path in folder.glob(f".*{_ENDING}"):
+        path.unlink(missing_ok=True)
 
 
 def cache_home() -> Path:

@@ -16,7 +16,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     Raises:
       CheckpointError: the folder is missing or cannot be written, or the disk is full.
     """
-    with naming(path), files.replacing(path) as temporary, temporary.open("wb") as file:
+    with (
+        naming(path),
+        files.replacing(path, durable=True) as temporary,
+        temporary.open("wb") as file,
+    ):
         yield file
-        file.flush()
-        os.fsync(file.fileno())

@@ -8,7 +8,6 @@ what the next one adds are, byte for byte, what one run would have written.
 
 import contextlib
 import hashlib
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +23,14 @@ from skipdit_jax.cli.build import Job
 from skipdit_jax.cli.distributed import is_main, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM
+from skipdit_jax.cli.records import claim
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
+from skipdit_jax.files import remove_leftovers
 from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import save_png, to_uint8
 
 RECORD = "run.json"
 DIGITS = 6  # of a sample number in a file name, as published
-LEFTOVERS = ".*.tmp"  # of a process that was killed while it wrote
 
 
 class Task(NamedTuple):
@@ -74,19 +74,7 @@ def open_folder(job: Job) -> None:
       OSError: it cannot be made or written.
     """
     assert job.folder is not None, "many samples have a folder"
-    job.folder.mkdir(parents=True, exist_ok=True)
-    path, wanted = job.folder / RECORD, describe(job)
-    if not path.exists():
-        with replacing(path) as file:
-            file.write(json.dumps(wanted, indent=1).encode())
-        return
-    found = json.loads(path.read_text())
-    if differing := [name for name in wanted if found.get(name) != wanted[name]]:
-        name = differing[0]
-        raise ValueError(
-            f"--sample-dir {job.folder}: holds samples of {name} {found.get(name)}, "
-            f"wanted {wanted[name]}"
-        )
+    claim(job.folder / RECORD, describe(job), f"--sample-dir {job.folder}", "samples")
 
 
 def describe(job: Job) -> dict[str, Any]:
@@ -197,8 +185,7 @@ def pack(job: Job) -> None:
             labels = job.labels.astype(np.int64)
             with _entry(archive, "labels", labels.shape, labels.dtype) as entry:
                 entry.write(labels.tobytes())
-    for path in job.folder.glob(LEFTOVERS):
-        path.unlink(missing_ok=True)
+    remove_leftovers(job.folder)
 
 
 @contextlib.contextmanager

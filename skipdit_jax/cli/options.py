@@ -9,13 +9,13 @@ from typing import Any
 from skipdit_jax.caching.drivers import DRIVERS
 from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
 from skipdit_jax.cli.errors import OneLineParser
+from skipdit_jax.cli.numbers import natural, positive, seed
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.backbone import DTYPES
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import DIGITS
 
 PROGRAM = "sample.py"
-MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
 MAX_BATCH = 64  # samples in one program, if the user does not say
 FID_BATCH = 32  # samples at a time of one process, as published (sample_ddp.py of DiT)
 DEFAULT_OUT = Path("samples.png")
@@ -149,17 +149,17 @@ def _add_model(group: Any) -> None:
         f"elsewhere; default: those that come with {DIGITS}",
     )
     add("--weights", choices=("ema", "model"), help="where a file has both; default: ema")
-    add("--image-size", type=_positive, metavar="PIXELS", help="side; default: the model's")
-    add("--num-classes", type=_natural, metavar="N", help="default: the model's")
+    add("--image-size", type=positive, metavar="PIXELS", help="side; default: the model's")
+    add("--num-classes", type=natural, metavar="N", help="default: the model's")
     add(
         "--num-heads",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="of a state dict whose size was never published; default: the model's",
     )
     add(
         "--num-frames",
-        type=_positive,
+        type=positive,
         metavar="F",
         help="of a clip, at most as many as the weights know; default: the model's",
     )
@@ -206,7 +206,7 @@ def _add_sampling(group: Any) -> None:
         metavar="X",
         help="guidance, at most 1 is none; default: the checkpoint's, else 4",
     )
-    add("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
+    add("--seed", type=seed, default=0, metavar="N", help="default: %(default)s")
     add(
         "--class-labels",
         nargs="+",
@@ -217,7 +217,7 @@ def _add_sampling(group: Any) -> None:
     )
     add(
         "--num-samples",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="of each label, one row each; default: the checkpoint's, with --class-labels 1",
     )
@@ -231,10 +231,10 @@ def _add_cache(group: Any) -> None:
         help="the whole network every 3rd step, its deep part reused between, from timestep 1000 "
         "down to 20; default: the checkpoint's or that of DiT-cache-N, else none",
     )
-    add("--cache-step", type=_natural, metavar="N", help="the N of --cache alone")
+    add("--cache-step", type=natural, metavar="N", help="the N of --cache alone")
     add(
         "--cache-at-branch",
-        type=_natural,
+        type=natural,
         metavar="K",
         help="blocks at each end that always run; default: as published, 4 of XL, else 1",
     )
@@ -245,7 +245,7 @@ def _add_output(group: Any) -> None:
     add = group.add_argument
     add(
         "--batch-size",
-        type=_positive,
+        type=positive,
         metavar="B",
         help=f"samples at a time; default: all, at most {MAX_BATCH}",
     )
@@ -279,13 +279,13 @@ def _add_many(group: Any) -> None:
     add = group.add_argument
     add(
         "--num-fid-samples",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="samples of classes drawn by the seed; a run that was stopped goes on",
     )
     add(
         "--per-proc-batch-size",
-        type=_positive,
+        type=positive,
         metavar="B",
         help=f"samples at a time of each process; default: {FID_BATCH}",
     )
@@ -296,27 +296,6 @@ def _add_many(group: Any) -> None:
         help="gets 000000.png, ... (of a clip its frames from top to bottom) and samples.npz "
         "(arr_0 uint8 [n,H,W,C] or [n,F,H,W,C], labels)",
     )
-
-
-def _natural(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _seed(text: str) -> int:
-    seed = _whole(text, 0)
-    if seed > MAX_SEED:
-        raise argparse.ArgumentTypeError(f"{seed} is above {MAX_SEED}")
-    return seed
-
-
-def _whole(text: str, smallest: int) -> int:
-    if not text.strip().isdecimal() or int(text) < smallest:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number >= {smallest}")
-    return int(text)
 
 
 def _labels(text: str) -> list[int]:

@@ -152,6 +152,20 @@ class DrawClip(grain.transforms.RandomMap):
         return first_readable(read, index, len(self._clips), skip_broken=self._skip)
 
 
+class SeededClips:
+    """One clip of each video, that a seed and the number of the video fix: a source like others."""
+
+    def __init__(self, count: int, draw: DrawClip, seed: int):
+        self._indices, self._draw, self._seed = Indices(count), draw, seed
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng((self._seed, index))
+        return self._draw.random_map(self._indices[index], rng)
+
+
 def _joined(clip: Example, images: Sequence[Example]) -> Example:
     """Puts single frames behind those of a clip, and the notes on broken videos together."""
     if not images:

@@ -1,16 +1,20 @@
 """Folders of pre-encoded latents: how they are laid out, and the writer.
 
-A folder holds shards of one format and `latents.json`. It is written under a temporary name and
-renamed when it is whole. An example has arrays [H,W,C], or [F,H,W,C] of a clip, of one dtype
-(float16 or float32), either "mean" and "logvar" of an autoencoder's posterior or one "sample", and
-a label. Clips may have more frames than a model takes: it is shown some of them, see `clips`.
+A folder holds shards of one format and `latents.json`, which is written last. An example has
+arrays [H,W,C], or [F,H,W,C] of a clip, of one dtype (float16 or float32), either "mean" and
+"logvar" of an autoencoder's posterior or one "sample", and a label. Clips may have more frames than
+a model takes: it is shown some of them, see `clips`.
 
 * npz: arrays mean, logvar or sample [n,...] and label [n], not compressed, as `numpy.savez`
   writes them: examples are then read straight from their place in the file.
 * array_record: a record is the label as int32 followed by the arrays in the order above, all
   little-endian and in C order. Shape and dtype stand in `latents.json`.
+
+The same examples give the same bytes. `cli.encode` also keeps its settings in `encoding.json`, from
+its beginning: a folder that has one and no `latents.json` is not finished.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -24,8 +28,10 @@ import numpy as np
 from array_record.python import array_record_module
 
 from skipdit_jax.data.sources import Example
+from skipdit_jax.files import replacing
 
 MANIFEST = "latents.json"
+ENCODING = "encoding.json"
 FORMATS = ("npz", "array_record")
 KINDS = (("mean", "logvar"), ("sample",))
 DTYPES = ("float16", "float32")
@@ -47,6 +53,8 @@ class Manifest:
       dtype: "float16" or "float32".
       shards: file name -> number of examples, in order.
       max_label: the largest label.
+      checksums: file name -> SHA-256 of the shard, hexadecimal; none in folders of early versions.
+      encoding: the settings of `cli.encode` that made it; empty for other folders.
     """
 
     format: str
@@ -55,15 +63,22 @@ class Manifest:
     dtype: str
     shards: dict[str, int] = field(default_factory=dict)
     max_label: int = 0
+    checksums: dict[str, str] = field(default_factory=dict)
+    encoding: dict[str, Any] = field(default_factory=dict)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads `latents.json`.
 
     Raises:
-      ValueError: there is none, or it is not what this module writes.
+      ValueError: there is none (yet), or it is not what this module writes.
     """
     path = folder / MANIFEST
+    if is_unfinished(folder):
+        raise ValueError(
+            f"{folder}: encoding is not finished ({ENCODING}, no {MANIFEST}), "
+            "want the command that began it to be run again"
+        )
     if not path.is_file():
         raise ValueError(f"data.path: no {path}, want a folder of write_latents, or of .npz shards")
     try:
@@ -82,6 +97,21 @@ def read_manifest(folder: Path) -> Manifest:
             f"want one of {FORMATS}, {KINDS}, {DTYPES}"
         )
     return manifest
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether `cli.encode` has begun a folder and not ended it."""
+    return (folder / ENCODING).exists() and not (folder / MANIFEST).exists()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes `latents.json`; the shards must be there.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with replacing(folder / MANIFEST, durable=True) as path:
+        path.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
 
 
 def write_latents(
@@ -115,7 +145,7 @@ def write_latents(
     temporary.mkdir(parents=True)
     try:
         manifest = _write_shards(temporary, examples, format, shard_size)
-        (temporary / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        write_manifest(temporary, manifest)
         temporary.replace(folder)
     except BaseException:
         shutil.rmtree(temporary)
@@ -131,23 +161,56 @@ def record_dtype(manifest: Manifest) -> np.dtype:
     )
 
 
+def shard_name(number: int, format: str) -> str:
+    """File name of a shard."""
+    return f"latents-{number:05d}.{format}"
+
+
+def write_shard(path: Path, columns: Mapping[str, np.ndarray], manifest: Manifest) -> None:
+    """Writes one shard, whole or not at all; the same examples give the same bytes.
+
+    Args:
+      path: see `shard_name`.
+      columns: the arrays of the manifest, [n,...], and "label", [n].
+      manifest: format, arrays, shape and dtype.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    layout = record_dtype(manifest)
+    write = _write_npz if manifest.format == "npz" else _write_records
+    with replacing(path, durable=True) as temporary:
+        write(temporary, {key: columns[key] for key in layout.names or ()}, layout)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _write_shards(
     folder: Path, examples: Iterable[Mapping[str, Any]], format: str, shard_size: int
 ) -> Manifest:
-    write = _write_npz if format == "npz" else _write_records
     wanted: Manifest | None = None
     shards: dict[str, int] = {}
     max_label = 0
     for number, shard in enumerate(_shards(examples, shard_size)):
         wanted = wanted or _describe(shard[0], format)
         _check_alike(shard, wanted, first=number * shard_size)
-        name = f"latents-{number:05d}.{format}"
-        write(folder / name, shard, wanted)
+        name = shard_name(number, format)
+        columns = {key: np.stack([one[key] for one in shard]) for key in (*wanted.arrays, "label")}
+        write_shard(folder / name, columns, wanted)
         shards[name] = len(shard)
         max_label = max(max_label, *(int(one["label"]) for one in shard))
     if wanted is None:
         raise ValueError("latents: no examples to write, want at least one")
-    return replace(wanted, shards=shards, max_label=max_label)
+    checksums = {name: checksum(folder / name) for name in shards}
+    return replace(wanted, shards=shards, max_label=max_label, checksums=checksums)
 
 
 def _shards(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Example]]:
@@ -179,19 +242,22 @@ def _check_alike(shard: list[Example], wanted: Manifest, first: int) -> None:
             raise ValueError(f"latents: example {place} has label {example['label']}, want >= 0")
 
 
-def _write_npz(path: Path, shard: list[Example], manifest: Manifest) -> None:
-    arrays: dict[str, Any] = {key: np.stack([one[key] for one in shard]) for key in manifest.arrays}
-    labels = np.array([one["label"] for one in shard], LABEL_DTYPE)
+def _write_npz(path: Path, columns: Mapping[str, np.ndarray], layout: np.dtype) -> None:
+    arrays: dict[str, Any] = {
+        key: np.ascontiguousarray(column, layout[key].base) for key, column in columns.items()
+    }
     with path.open("wb") as file:
-        np.savez(file, label=labels, **arrays)
+        np.savez(file, **arrays)
 
 
-def _write_records(path: Path, shard: list[Example], manifest: Manifest) -> None:
-    layout = record_dtype(manifest)
-    writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-    for example in shard:
-        record = np.empty((), layout)
-        for key in layout.names or ():
-            record[key] = example[key]
-        writer.write(record.tobytes())
-    writer.close()
+def _write_records(path: Path, columns: Mapping[str, np.ndarray], layout: np.dtype) -> None:
+    record = np.empty((), layout)
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        for row in range(len(columns["label"])):
+            for key, column in columns.items():
+                record[key] = column[row]
+            writer.write(record.tobytes())
+        writer.close()
+    except RuntimeError as error:  # what the module raises when a disk is full
+        raise OSError(f"{path}: {error}") from error

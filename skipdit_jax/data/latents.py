@@ -6,11 +6,16 @@ from pathlib import Path
 
 import grain
 import numpy as np
+from array_record.python import array_record_module
+from jaxtyping import Int
 
 from skipdit_jax.data.latent_files import (
     KINDS,
+    LABEL_DTYPE,
     MANIFEST,
     Manifest,
+    checksum,
+    is_unfinished,
     read_manifest,
     record_dtype,
 )
@@ -24,16 +29,17 @@ _HEADER, _LENGTHS = 30, slice(26, 30)
 
 
 def open_latents(folder: str | Path, *, num_classes: int) -> Source:
-    """Opens a folder written by `write_latents`, or one of plain .npz shards without a manifest.
+    """Opens a folder of `write_latents` or `cli.encode`, or plain .npz shards without a manifest.
 
     Raises:
-      ValueError: no such folder, missing or foreign files, or labels outside num_classes.
+      ValueError: no such folder, missing or foreign files, one that is not finished, or labels
+        outside num_classes.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"data.path: no folder {str(folder)!r}, want one of latents")
     loose = sorted(path.name for path in folder.glob("*.npz"))
-    if loose and not (folder / MANIFEST).exists():
+    if loose and not (folder / MANIFEST).exists() and not is_unfinished(folder):
         return NpzSource(folder, loose, num_classes=num_classes)
     manifest = read_manifest(folder)
     missing = [name for name in manifest.shards if not (folder / name).is_file()]
@@ -50,6 +56,39 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
             f"want {sum(manifest.shards.values())} ({MANIFEST})"
         )
     return source
+
+
+def find_damage(folder: Path) -> list[str]:
+    """What is wrong with each shard that is not, byte for byte, as it was written.
+
+    Raises:
+      ValueError: no manifest, or one of an early version, without checksums.
+    """
+    manifest = read_manifest(folder)
+    if manifest.shards.keys() != manifest.checksums.keys():
+        raise ValueError(f"{folder / MANIFEST}: has no checksum for each shard to compare with")
+    damage = []
+    for name, wanted in manifest.checksums.items():
+        if not (folder / name).is_file():
+            damage.append(f"{name} is missing")
+        elif (found := checksum(folder / name)) != wanted:
+            damage.append(f"{name} has SHA-256 {found}, want {wanted}")
+    return damage
+
+
+def shard_labels(path: Path, manifest: Manifest) -> Int[np.ndarray, "n"]:
+    """Labels of all examples of one shard.
+
+    Raises:
+      ValueError: it is no shard.
+    """
+    if manifest.format == "npz":
+        return np.array(_read_shard(str(path))["label"])
+    try:
+        records = array_record_module.ArrayRecordReader(str(path)).read_all()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return np.array([np.frombuffer(record, LABEL_DTYPE, 1)[0] for record in records], LABEL_DTYPE)
 
 
 class NpzSource:
@@ -100,8 +139,7 @@ class RecordSource:
         return {key: stored[key] for key in self._layout.names or ()}
 
 
-@functools.lru_cache(maxsize=OPEN_SHARDS)
-def _map_shard(path: str) -> dict[str, np.ndarray]:
+def _read_shard(path: str) -> dict[str, np.ndarray]:
     """Arrays of a shard as views of the mapped file: nothing is read before it is used."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -117,6 +155,9 @@ def _map_shard(path: str) -> dict[str, np.ndarray]:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: {error}") from error
     return arrays
+
+
+_map_shard = functools.lru_cache(maxsize=OPEN_SHARDS)(_read_shard)
 
 
 def _view(archive: zipfile.ZipFile, name: str, mapped: np.memmap) -> np.ndarray:

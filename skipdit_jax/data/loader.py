@@ -71,7 +71,7 @@ class Batches(grain.DatasetIterator):
         if self._ended:
             raise ValueError("data: these batches are closed, want them open to read on")
         if self._running is None:
-            self._running = _read(self._batches, self._done, self._reading)
+            self._running = read_ahead(self._batches, self._reading, self._done)
         try:
             batch = next(self._running)
         except Exception:
@@ -170,7 +170,7 @@ def make_batches(
     for transform in transforms:
         random = isinstance(transform, grain.transforms.RandomMap)
         examples = examples.random_map(transform) if random else examples.map(transform)
-    batches = examples.batch(batch_size, drop_remainder=True, batch_fn=_stack)
+    batches = examples.batch(batch_size, drop_remainder=True, batch_fn=stack)
     return Batches(
         batches[process_index::process_count],
         num_examples=len(source),
@@ -185,15 +185,26 @@ def make_batches(
     )
 
 
-def _stack(examples: Sequence[Example]) -> dict[str, Any]:
+def stack(examples: Sequence[Example]) -> dict[str, Any]:
     """Arrays stacked; notes on broken files joined, as they differ in number."""
     keys = [key for key in examples[0] if key != BROKEN]
     batch: dict[str, Any] = {key: np.stack([one[key] for one in examples]) for key in keys}
     return batch | {BROKEN: [note for one in examples for note in one.get(BROKEN, ())]}
 
 
-def _read(batches: grain.MapDataset, start: int, reading: Reading) -> grain.DatasetIterator:
-    """Iterates from a position; starting there keeps grain's worker states out of ours."""
+def read_ahead(
+    batches: grain.MapDataset, reading: Reading, start: int = 0
+) -> grain.DatasetIterator:
+    """Iterates from a position; starting there keeps grain's worker states out of ours.
+
+    Args:
+      batches: each is read by one thread.
+      reading: threads, workers and batches ahead.
+      start: the first batch that is wanted.
+
+    Raises:
+      ValueError: workers are wanted and absl's flags are not parsed.
+    """
     ahead = max(reading.ahead, reading.threads)
     options = grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=ahead)
     rest = batches[start:].to_iter_dataset(options)

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from skipdit_jax.data.clips import ClipSource, DrawClip, Indices, StoredClips, Window
+from skipdit_jax.data.clips import (
+    ClipSource,
+    DrawClip,
+    Indices,
+    SeededClips,
+    StoredClips,
+    Window,
+)
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
@@ -51,18 +58,13 @@ def open_data(
       ValueError: the set is missing, empty, or does not fit the model; the text names the place.
     """
     _check_size(config, sample_shape)
+    first: list[Transform] = []
     if len(sample_shape) == 4:
         clips = _open_clips(config, sample_shape, num_classes)
         source: Source = Indices(len(clips))
-        first = _draw_clip(config, clips, sample_shape, num_classes)
+        first = [_draw_clip(config, clips, sample_shape, num_classes)]
     else:
-        source = CheckedSource(
-            _open_images(config, sample_shape, num_classes),
-            shape=sample_shape,
-            num_classes=num_classes,
-            skip_broken=config.skip_broken,
-        )
-        first = []
+        source = _checked_images(config, sample_shape, num_classes)
     return make_batches(
         source,
         batch_size=batch_size,
@@ -73,6 +75,36 @@ def open_data(
         transforms=[*first, *_transforms(config)],
         identity=_identity(config, sample_shape),
         reading=Reading(workers=config.workers, threads=config.threads, ahead=config.ahead),
+    )
+
+
+def open_once(
+    config: DataConfig, *, sample_shape: tuple[int, ...], num_classes: int, seed: int
+) -> Source:
+    """Opens a set as its examples, each once and in the stored order, nothing mirrored or scaled.
+
+    Args:
+      config: which set.
+      sample_shape: (H, W, C) of images, or (F, H, W, C): one clip of each video.
+      num_classes: labels must be below it.
+      seed: with the number of a video, where its clip begins.
+
+    Raises:
+      ValueError: see `open_data`.
+    """
+    _check_size(config, sample_shape)
+    if len(sample_shape) == 3:
+        return _checked_images(config, sample_shape, num_classes)
+    clips = _open_clips(config, sample_shape, num_classes)
+    return SeededClips(len(clips), _draw_clip(config, clips, sample_shape, num_classes), seed)
+
+
+def _checked_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> Source:
+    return CheckedSource(
+        _open_images(config, shape, num_classes),
+        shape=shape,
+        num_classes=num_classes,
+        skip_broken=config.skip_broken,
     )
 
 
@@ -139,8 +171,8 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
 
 def _draw_clip(
     config: DataConfig, clips: ClipSource, shape: tuple[int, ...], num_classes: int
-) -> list[Transform]:
-    draw = DrawClip(
+) -> DrawClip:
+    return DrawClip(
         clips,
         window=Window(shape[0], config.frame_stride),
         frame_shape=shape[1:],
@@ -148,7 +180,6 @@ def _draw_clip(
         images=config.use_image_num,
         skip_broken=config.skip_broken,
     )
-    return [draw]
 
 
 def _transforms(config: DataConfig) -> list[Transform]:

@@ -1,0 +1,264 @@
+"""python -m skipdit_jax.cli.encode: pictures or clips in, latents for training out.
+
+A shard depends on its number alone: its batches begin at its beginning, samples draw their noise by
+the number of the example, clips begin where the number of the video says. So shards can be made by
+any process, in any order, and again after a kill. See encode_options.py for the flags.
+
+Exit codes: 0 done, 2 bad input (one line on stderr, nothing but whole shards left).
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Generator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Array, Key
+
+from skipdit_jax import sharding
+from skipdit_jax.cli.distributed import initialize, is_main, say, wait_for_all
+from skipdit_jax.cli.encode_job import Job, name_of_source, prepare
+from skipdit_jax.cli.encode_options import PROGRAM, Options, parse
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.runner import StepBar, use_compilation_cache
+from skipdit_jax.data.encoding import FullBatches, Piece, as_stored, describe_shards
+from skipdit_jax.data.latent_files import (
+    MANIFEST,
+    read_manifest,
+    shard_name,
+    write_manifest,
+    write_shard,
+)
+from skipdit_jax.data.latents import find_damage
+from skipdit_jax.data.loader import read_ahead
+from skipdit_jax.encoders.decoding import encode_pixels
+from skipdit_jax.encoders.vae import AutoencoderKL, Pixels, sample_moments
+from skipdit_jax.files import remove_leftovers
+from skipdit_jax.latents import LATENT_SCALE
+from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.typing import Params
+
+MEGABYTE = 1e6
+
+Columns = dict[str, np.ndarray]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: the flags, without the program's name.
+
+    Returns:
+      The exit code, 0.
+
+    Raises:
+      SystemExit: with code 2 for bad input.
+    """
+    flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
+    with told_in_one_line(PROGRAM):
+        options = parse(argv)
+        initialize(options.cluster)
+        if options.verify:
+            verify(options.out)
+            return 0
+        job = prepare(options)
+    use_compilation_cache()
+    say(describe(options, job))
+    if (job.folder / MANIFEST).exists():
+        with told_in_one_line(PROGRAM):
+            verify(job.folder)
+        return 0
+    say(encode(job, options.progress and is_main()))
+    wait_for_all("all shards are written")
+    if is_main():
+        with told_in_one_line(PROGRAM):
+            finish(job)
+        say(describe_folder(job))
+    wait_for_all("the folder is finished")
+    return 0
+
+
+def encode(job: Job, progress: bool = False) -> str:
+    """Makes the missing shards of this process, and says how long that took.
+
+    Args:
+      job: what to encode.
+      progress: show a bar of batches.
+
+    Raises:
+      SystemExit: with code 2 for a picture that cannot be read, latents that cannot be stored, or
+        a disk that is full.
+    """
+    pieces = find_pieces(job, jax.process_index(), jax.process_count())
+    if not pieces:
+        return "time     nothing was missing"
+    bar = StepBar()
+    start, examples, columns = time.perf_counter(), 0, list[Columns]()
+    with (
+        contextlib.closing(encoded(job, pieces)) as results,
+        bar.shown(len(pieces), "batches") if progress else contextlib.nullcontext(),
+    ):
+        for piece, arrays in results:
+            with told_in_one_line(PROGRAM):
+                columns.append(_stored(job, piece, arrays))
+                if piece.numbers.stop == job.plan.numbers(piece.shard).stop:
+                    write_shard(shard_file(job, piece.shard), _joined(columns), job.manifest)
+                    columns = []
+            examples += len(piece.numbers)
+            bar.advance()
+    seconds = time.perf_counter() - start
+    rate = examples / seconds
+    return f"time     {seconds:.1f} s with compiling, {rate:.3g} examples/s by each process"
+
+
+def find_pieces(job: Job, process: int, processes: int) -> list[Piece]:
+    """The batches of the shards of one process that have no file yet."""
+    mine = range(process, job.plan.shards, processes)
+    missing = [shard for shard in mine if not shard_file(job, shard).exists()]
+    return [piece for shard in missing for piece in job.plan.pieces(shard)]
+
+
+def shard_file(job: Job, shard: int) -> Path:
+    """The file of one shard."""
+    return job.folder / shard_name(shard, job.manifest.format)
+
+
+def encoded(job: Job, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
+    """Pieces with their arrays [n,...] and labels [n]; the devices are one batch ahead."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
+    split = sharding.batch_sharding(mesh)
+    params = jax.device_put(job.params, sharding.replicated(mesh))
+    key = jax.random.key(job.seed) if "sample" in job.manifest.arrays else None
+    batches = _open_batches(job, pieces)
+    last: tuple[Any, ...] | None = None
+    try:
+        for piece in pieces:
+            with told_in_one_line(PROGRAM):
+                batch = next(batches)
+            keys = key
+            if key is not None:
+                keys = sample_keys(key, piece.numbers.start, job.plan.batch_size)
+                keys = jax.device_put(keys, split)
+            pixels = jax.device_put(batch["image"], split)
+            arrays = encode_batch(job.vae, params, pixels, keys, job.rows)
+            if last is not None:
+                yield _on_host(*last)
+            last = piece, arrays, batch["label"]
+    except SystemExit:
+        # A picture is broken; the batch before it may be the last that a shard is waiting for.
+        if last is not None:
+            yield _on_host(*last)
+        raise
+    finally:
+        batches.close()
+    assert last is not None, "there was a piece"
+    yield _on_host(*last)
+
+
+@partial(jax.jit, static_argnames=("vae", "rows"))
+def encode_batch(
+    vae: AutoencoderKL, params: Params, pixels: Pixels, keys: Key[Array, "B"] | None, rows: int
+) -> dict[str, Array]:
+    """Encodes to "mean" and "logvar", or with a key for each example to one "sample", unscaled."""
+    moments = encode_pixels(vae, params, pixels, rows)
+    if keys is None:
+        return moments._asdict()
+    return {"sample": jax.vmap(sample_moments)(moments, keys)}
+
+
+def finish(job: Job) -> None:
+    """Reads what all processes have written, and writes the manifest.
+
+    Raises:
+      ValueError: shards are missing, or not what they should be.
+      OSError: a file cannot be read or written.
+    """
+    manifest = describe_shards(job.folder, job.plan, job.manifest, encoding=job.settings)
+    remove_leftovers(job.folder)
+    write_manifest(job.folder, manifest)
+
+
+def verify(folder: Path) -> None:
+    """Compares all shards with their checksums; process 0 does.
+
+    Raises:
+      ValueError: names the shards that differ.
+    """
+    if not is_main():
+        return
+    if damage := find_damage(folder):
+        raise ValueError(
+            f"--out {folder}: {'; '.join(damage)}: to make them again, remove them and {MANIFEST} "
+            "and run the command that encoded them"
+        )
+    shards = read_manifest(folder).shards
+    say(f"verified {len(shards)} shards, {sum(shards.values())} examples in {folder}")
+
+
+def describe(options: Options, job: Job) -> str:
+    """What is about to be done."""
+    plan, config, manifest = job.plan, job.vae.config, job.manifest
+    what = "pictures" if options.num_frames is None else "clips"
+    stored, processes = " and ".join(manifest.arrays), jax.process_count()
+    return "\n".join(
+        (
+            f"source   {name_of_source(options)}: {plan.pictures} {what} of {_times(job.shape)}"
+            f"{', each also mirrored' if plan.mirrored else ''}",
+            f"vae      {options.vae}: {config.FAMILY}, {config.dtype}, {plan.batch_size} examples "
+            f"at a time{f' in each of {processes} processes' if processes > 1 else ''}",
+            f"latents  {plan.examples} examples: {stored} of {_times(manifest.shape)}, "
+            f"{manifest.dtype}, unscaled",
+            f"folder   {job.folder}: {plan.shards} {manifest.format} shards of up to "
+            f"{plan.shard_size}, {len(find_pieces(job, 0, 1))} batches to encode",
+        )
+    )
+
+
+def describe_folder(job: Job) -> str:
+    """What was written, and how to train on it."""
+    manifest, scale = read_manifest(job.folder), job.vae.config.scaling_factor
+    size = sum((job.folder / name).stat().st_size for name in manifest.shards)
+    flags = f"--config.data.name=latents --config.data.path={job.folder}"
+    if scale != LATENT_SCALE:
+        flags += f" --config.data.latent_scale={scale}"
+    return (
+        f"written  {sum(manifest.shards.values())} examples, labels 0..{manifest.max_label}, "
+        f"{len(manifest.shards)} shards, {size / MEGABYTE:.3g} MB\n"
+        f"train    python train.py --config FILE --workdir RUN {flags}"
+    )
+
+
+def _open_batches(job: Job, pieces: Sequence[Piece]) -> grain.DatasetIterator:
+    batches = FullBatches(job.source, job.plan, pieces)
+    return read_ahead(grain.MapDataset.source(batches), job.reading)
+
+
+def _on_host(piece: Piece, arrays: dict[str, Array], labels: np.ndarray) -> tuple[Piece, Columns]:
+    """Waits for a batch; what filled it up falls away."""
+    columns = jax.device_get(arrays) | {"label": labels}
+    return piece, {key: column[: len(piece.numbers)] for key, column in columns.items()}
+
+
+def _stored(job: Job, piece: Piece, columns: Columns) -> Columns:
+    numbers = {key: columns[key] for key in job.manifest.arrays}
+    stored = as_stored(numbers, job.manifest.dtype, job.plan, piece.numbers.start)
+    return stored | {"label": columns["label"]}
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""The flags of the encode tool: what they are called, what they mean, what may be typed."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
+from skipdit_jax.cli.errors import OneLineParser
+from skipdit_jax.cli.numbers import natural, positive, seed
+from skipdit_jax.data.latent_files import DTYPES, FORMATS, SHARD_SIZE
+from skipdit_jax.encoders.vae import DTYPES as COMPUTE_DTYPES
+
+PROGRAM = "python -m skipdit_jax.cli.encode"
+TFDS = "tfds:"
+MOMENTS, SAMPLE = KINDS = ("moments", "sample")
+IMAGE_SIZE = 256
+BATCH = 32
+THREADS = 4
+
+DESCRIPTION = """\
+Encodes pictures or clips with an autoencoder, once, into a folder of latents that train.py reads.
+The same command goes on where it was stopped or killed, and ends in the same bytes; on a finished
+folder it compares every shard with its checksum."""
+
+EPILOG = f"""\
+examples:
+  {PROGRAM} --data photos --out latents/photos --vae sd-vae-ft-mse.safetensors
+  {PROGRAM} --data tfds:imagenet2012 --out latents/imagenet256 --flip \\
+      --vae sd-vae-ft-ema.safetensors --compute-dtype bfloat16 --workers 8
+  {PROGRAM} --data videos --num-frames 48 --out latents/videos --vae sd-vae-ft-mse.safetensors
+  {PROGRAM} --verify --out latents/photos
+  python train.py --config configs/dit_xl2_skip.py --workdir RUN --config.data.path=latents/photos
+
+Latents are stored unscaled; train.py multiplies by data.latent_scale. Several processes share the
+folder: each makes every n-th shard. Results do not depend on processes, threads or workers; a
+batch, a slice or a device of another kind may round differently, so that the first two must stay
+the same while a folder is made. A bad flag, file or picture is told in one line, exit code 2, and
+leaves whole shards only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything that was typed; see `--help`."""
+
+    data: str | None
+    split: str
+    data_dir: str
+    image_size: int
+    num_frames: int | None
+    frame_stride: int
+    flip: bool
+    vae: str | None
+    compute_dtype: str
+    kind: str
+    seed: int
+    out: Path
+    dtype: str
+    format: str
+    shard_size: int
+    verify: bool
+    batch_size: int
+    slice: int | None
+    workers: int
+    threads: int
+    progress: bool
+    cluster: Cluster
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Reads the flags.
+
+    Raises:
+      ValueError: a flag or value that does not exist or has no use beside the others.
+      SystemExit: after --help.
+    """
+    values: dict[str, Any] = vars(make_parser().parse_args(argv))
+    cluster = from_flags(values)
+    options = Options(**values, cluster=cluster)
+    if not options.verify and (options.data is None or options.vae is None):
+        raise ValueError("wanted --data SOURCE and --vae FILE (or --verify)")
+    if options.num_frames is None and options.frame_stride != 1:
+        raise ValueError("--frame-stride: wanted --num-frames, of the clips")
+    return options
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the tool."""
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_source(parser.add_argument_group("what to encode"))
+    _add_encoder(parser.add_argument_group("how to encode it"))
+    _add_output(parser.add_argument_group("what to write"))
+    _add_computing(parser.add_argument_group("computing"))
+    add_flags(parser)
+    return parser
+
+
+def _add_source(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--data",
+        metavar="SOURCE",
+        help="a folder of class folders of pictures; with --num-frames a folder or list of videos "
+        f"(docs/training.md); or {TFDS}NAME, a prepared set of TFDS",
+    )
+    add("--split", default="train", help="of a set of TFDS; default: %(default)s")
+    add("--data-dir", default="", metavar="DIR", help="of TFDS; default: its own")
+    add(
+        "--image-size",
+        type=positive,
+        default=IMAGE_SIZE,
+        metavar="PIXELS",
+        help="side that pictures are scaled and cropped to; default: %(default)s",
+    )
+    add(
+        "--num-frames",
+        type=positive,
+        metavar="F",
+        help="one clip of each video, of so many frames, from a place drawn by the seed; training "
+        "may take fewer of them, from another place each time; default: pictures",
+    )
+    add("--frame-stride", type=positive, default=1, metavar="S", help="of a clip; default: 1")
+    add(
+        "--flip",
+        action="store_true",
+        help="store each picture or clip twice, as it is and mirrored: examples 2k and 2k+1",
+    )
+
+
+def _add_encoder(group: Any) -> None:
+    add = group.add_argument
+    add("--vae", metavar="FILE", help="the autoencoder, as encoder_weights.load_vae takes it")
+    add(
+        "--compute-dtype",
+        choices=COMPUTE_DTYPES,
+        default="float32",
+        help="of the autoencoder; default: %(default)s",
+    )
+    add(
+        "--kind",
+        choices=KINDS,
+        default=MOMENTS,
+        help="moments: mean and log-variance, of which training draws anew each time; sample: one "
+        "draw, by the seed and the number of the example, half the size; default: %(default)s",
+    )
+    add(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="of samples and of where clips begin; default: %(default)s",
+    )
+
+
+def _add_output(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="new, empty, or begun by the same command; the same for all processes",
+    )
+    add("--dtype", choices=DTYPES, default="float16", help="of the file; default: %(default)s")
+    add("--format", choices=FORMATS, default="array_record", help="default: %(default)s")
+    add(
+        "--shard-size",
+        type=positive,
+        default=SHARD_SIZE,
+        metavar="N",
+        help="examples of a file, held in memory; best a multiple of the batch size; default: "
+        "%(default)s",
+    )
+    add(
+        "--verify",
+        action="store_true",
+        help="encode nothing: compare every shard of --out with its checksum",
+    )
+
+
+def _add_computing(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--batch-size",
+        type=positive,
+        default=BATCH,
+        metavar="B",
+        help="examples at a time of one process, split over its devices; default: %(default)s",
+    )
+    add(
+        "--slice",
+        type=positive,
+        metavar="N",
+        help="pictures or frames of a batch that are encoded at a time, for less memory; default: "
+        "as many as the batch has examples",
+    )
+    add("--workers", type=natural, default=0, metavar="N", help="reading processes; default: 0")
+    add(
+        "--threads",
+        type=positive,
+        default=THREADS,
+        metavar="N",
+        help="reading threads of each, a batch each; default: %(default)s",
+    )
+    add("--progress", action="store_true", help="a bar of batches, on process 0")

@@ -1,0 +1,320 @@
+"""The encode tool: what it stores is what the autoencoder gives, and training reads it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from skipdit_jax.cli import encode
+from skipdit_jax.cli.encode_options import make_parser
+from skipdit_jax.cli.train_config import default_config, read_config
+from skipdit_jax.data.digits_builder import prepare_digits
+from skipdit_jax.data.latent_files import FORMATS
+from skipdit_jax.data.open import open_data
+from tests.cli.encode_kit import (
+    BATCH,
+    FACTOR,
+    SHARD,
+    SIDE,
+    contents,
+    direct,
+    examples,
+    flags,
+    save_vae,
+)
+from tests.data.pictures import cut_short, write_tree
+from tests.data.videos import SPAN, picture, write_frames
+
+SHAPE = (SIDE // FACTOR, SIDE // FACTOR, 4)
+COUNT = 10  # pictures
+CLOSE = {"rtol": 1e-5, "atol": 2e-6}  # another batch, another program
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_compilation_cache():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "use_compilation_cache", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_vae(tmp_path_factory.mktemp("vae") / "vae.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Pictures that are cropped to themselves."""
+    return write_tree(tmp_path_factory.mktemp("photos") / "set", shape=(SIDE, SIDE, 3))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, photos, weights):
+    """A folder that no test changes."""
+    folder = tmp_path_factory.mktemp("finished") / "set"
+    assert encode.main(flags(photos, weights, folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Those pictures, in order."""
+    rng = np.random.default_rng(0)
+    shape = (SIDE, SIDE, 3)
+    return np.stack([rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(COUNT)])
+
+
+def made(out, data, vae, *more):
+    """The examples of a folder that the tool makes."""
+    assert encode.main(flags(data, vae, out, *more)) == 0
+    return examples(out)
+
+
+def refused(argv, capsys):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        encode.main([str(flag) for flag in argv])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    return told
+
+
+def opened(folder, shape=SHAPE, batch_size=COUNT, **changes):
+    """The first batch that train.py would see."""
+    config = default_config()
+    config.model.name = "DiT-S/2"
+    config.data.update({"name": "latents", "path": str(folder), **changes})
+    data = read_config(config).data
+    return next(open_data(data, sample_shape=shape, num_classes=2, batch_size=batch_size, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("format", "dtype", "rounding"),
+    [
+        ("npz", "float32", CLOSE),
+        ("array_record", "float16", {"rtol": 2**-11 + 1e-5, "atol": 2e-6}),
+    ],
+)
+def test_moments_are_those_of_a_direct_encode(
+    tmp_path, photos, weights, pixels, format, dtype, rounding
+):
+    stored = made(tmp_path / "set", photos, weights, "--dtype", dtype, "--format", format)
+    wanted = direct(pixels)
+    assert stored["mean"].dtype == stored["logvar"].dtype == dtype
+    for name in ("mean", "logvar"):
+        found = stored[name].astype(np.float32)
+        np.testing.assert_allclose(found, getattr(wanted, name), **rounding)
+    assert stored["label"].tolist() == [0] * 5 + [1] * 5
+
+
+def test_mirror_images_are_the_neighbours_of_pictures(tmp_path, photos, weights, pixels):
+    stored = made(tmp_path / "set", photos, weights, "--flip", "--dtype", "float32")
+    for view, shown in enumerate((pixels, pixels[:, :, ::-1])):
+        np.testing.assert_allclose(stored["mean"][view::2], direct(shown).mean, **CLOSE)
+    assert stored["label"].tolist() == [0] * 10 + [1] * 10
+
+
+def test_samples_are_draws_of_the_moments(tmp_path, photos, weights, pixels):
+    more = ("--kind", "sample", "--flip", "--dtype", "float32", "--seed")
+    sample = made(tmp_path / "set", photos, weights, *more, 1)["sample"]
+    views = np.stack([pixels, pixels[:, :, ::-1]], 1).reshape(-1, *pixels.shape[1:])
+    moments = direct(views)
+    noise = ((sample - moments.mean) / np.exp(moments.logvar / 2)).reshape(2 * COUNT, -1)
+    spread = 5 / np.sqrt(noise.size)
+    assert abs(noise.mean()) < spread
+    assert abs(noise.std() - 1) < spread
+    alike = np.corrcoef(noise) - np.eye(len(noise))
+    np.testing.assert_allclose(alike, 0, atol=5 / np.sqrt(noise.shape[1]))
+    again = made(
+        tmp_path / "again", photos, weights, *more, 1, "--batch-size", 2, "--shard-size", 8
+    )
+    np.testing.assert_allclose(again["sample"], sample, **CLOSE)
+    other = made(tmp_path / "other", photos, weights, *more, 2)
+    assert (other["sample"] != sample).mean() > 0.99
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_training_reads_the_folder(tmp_path, photos, weights, format):
+    stored = made(tmp_path / "set", photos, weights, "--format", format)
+    batch = opened(tmp_path / "set", shuffle=False)
+    assert batch["image"].shape == (COUNT, *SHAPE)
+    assert batch["label"].tolist() == stored["label"].tolist()
+
+
+def test_clips_are_windows_of_videos(tmp_path):
+    """Through a temporal autoencoder, which encodes frame by frame as well."""
+    vae = save_vae(tmp_path / "vae.safetensors", "vae_temporal")
+    data, size = tmp_path / "videos", (SIDE, SIDE)
+    for index, name in enumerate(("cat/a", "cat/b", "cat/c", "dog/d")):
+        write_frames(data / name, count=SPAN, first=SPAN * index, shape=size)
+    typed = ("--num-frames", 3, "--frame-stride", 2, "--dtype", "float32", "--slice", 6)
+    stored = made(tmp_path / "set", data, vae, *typed)
+    assert stored["label"].tolist() == [0, 0, 0, 1]
+    frames = direct(np.stack([picture(n, size) for n in range(4 * SPAN)]), "vae_temporal").mean
+    starts = []
+    for frames_of_video, clip in zip(frames.reshape(4, SPAN, *SHAPE), stored["mean"], strict=True):
+        windows = np.stack([frames_of_video[at : at + 5 : 2] for at in range(SPAN - 4)])
+        distance = np.abs(windows - clip).max(axis=(1, 2, 3, 4))
+        assert np.sort(distance)[0] < 1e-5 < np.sort(distance)[1]
+        starts.append(int(distance.argmin()))
+    assert len(set(starts)) > 1
+    assert opened(tmp_path / "set", (2, *SHAPE), 4)["image"].shape == (4, 2, *SHAPE)
+
+
+def test_prepared_sets_of_tfds_are_sources(tmp_path, weights, capsys):
+    prepare_digits(tmp_path / "tfds")
+    typed = ("--data-dir", tmp_path / "tfds", "--split", "test[:50]", "--image-size", 8)
+    argv = flags("tfds:skipdit_digits", weights, tmp_path / "set", *typed)
+    job = encode.prepare(encode.parse(argv))
+    assert len(job.source) == job.plan.examples == 50
+    # These are grey, which the autoencoder does not take.
+    assert "image of example 0 is (8, 8, 1), want (8, 8, 3)" in refused(argv, capsys)
+
+
+def test_what_was_done_is_told(tmp_path, photos, weights, capsys):
+    made(tmp_path / "set", photos, weights)
+    told = capsys.readouterr().out
+    assert f"{photos}: {COUNT} pictures of 16x16x3" in told
+    assert "mean and logvar of 8x8x4, float16" in told
+    assert f"--config.data.name=latents --config.data.path={tmp_path / 'set'}\n" in told
+    assert "10 examples, labels 0..1, 2 shards" in told
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_damage_is_found_and_named(tmp_path, photos, weights, capsys, format):
+    folder = tmp_path / "set"
+    made(folder, photos, weights, "--format", format)
+    assert encode.main(["--verify", "--out", str(folder)]) == 0
+    assert encode.main(flags(photos, weights, folder, "--format", format)) == 0
+    assert capsys.readouterr().out.count("verified 2 shards, 10 examples") == 2
+    second = folder / f"latents-00001.{format}"
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 1
+    second.write_bytes(data)
+    told = refused(["--verify", "--out", folder], capsys)
+    assert f"{second.name} has SHA-256" in told
+    assert "latents-00000" not in told
+    assert second.name in refused(flags(photos, weights, folder, "--format", format), capsys)
+    second.unlink()
+    assert f"{second.name} is missing" in refused(["--verify", "--out", folder], capsys)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--seed", 1), "latents of seed 0, wanted 1"),
+        (("--kind", "sample"), "latents of kind moments, wanted sample"),
+        (("--flip",), "latents of examples 10, wanted 20"),
+        (("--dtype", "float32"), "latents of dtype float16, wanted float32"),
+    ],
+)
+def test_a_folder_of_other_settings_is_left_alone(finished, photos, weights, capsys, more, words):
+    before = contents(finished)
+    assert words in refused(flags(photos, weights, finished, *more), capsys)
+    assert contents(finished) == before
+
+
+def test_other_weights_are_other_settings(tmp_path, finished, photos, capsys):
+    other = save_vae(tmp_path / "other.safetensors", loud=2)
+    told = refused(flags(photos, other, finished), capsys)
+    assert "latents of vae" in told
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_broken_picture_is_named_and_whole_shards_stay(tmp_path, weights, capsys, format):
+    data = write_tree(tmp_path / "photos")
+    cut_short(data / "dog" / "3.png")
+    argv = flags(data, weights, tmp_path / "set", "--format", format)
+    assert f"{data}/dog/3.png: image file is truncated" in refused(argv, capsys)
+    assert sorted(contents(tmp_path / "set")) == ["encoding.json", f"latents-00000.{format}"]
+    with pytest.raises(ValueError, match="encoding is not finished") as told:
+        opened(tmp_path / "set")
+    assert "\n" not in str(told.value)
+    assert "not finished" in refused(["--verify", "--out", tmp_path / "set"], capsys)
+    write_tree(tmp_path / "whole")
+    (tmp_path / "whole" / "dog" / "3.png").rename(data / "dog" / "3.png")
+    first = (tmp_path / "set" / f"latents-00000.{format}").stat().st_mtime_ns
+    assert encode.main(argv) == 0
+    assert (tmp_path / "set" / f"latents-00000.{format}").stat().st_mtime_ns == first
+    assert opened(tmp_path / "set")["image"].shape == (COUNT, *SHAPE)
+
+
+def test_latents_that_do_not_fit_name_the_example(tmp_path, photos, capsys):
+    loud = save_vae(tmp_path / "loud.safetensors", loud=1e6)
+    told = refused(flags(photos, loud, tmp_path / "set"), capsys)
+    assert "example 0 (picture 0): mean goes up to" in told
+    assert sorted(contents(tmp_path / "set")) == ["encoding.json"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--image-size", 15), "--image-size 15: wanted a multiple of 2"),
+        (("--slice", 3), "--slice 3: wanted a divisor of the 4 pictures or frames"),
+        (("--flip", "--batch-size", 3), "batch_size: got 3, want an even number"),
+        (("--flip", "--shard-size", 3), "shard_size: got 3, want an even number"),
+        (("--frame-stride", 2), "--frame-stride: wanted --num-frames"),
+        (("--data", "nowhere"), "--data nowhere: no folder 'nowhere'"),
+        (("--data", "."), "has no class folders"),
+        (("--data", "tfds:digits"), "wanted the name of a prepared set"),
+        (("--vae", "gone.safetensors"), "gone.safetensors"),
+        (("--batch-size", 0), "wanted a whole number >= 1"),
+        (("--process-id", 0), "belong together"),
+    ],
+)
+def test_bad_flags_write_nothing(own_folder, photos, weights, capsys, more, words):
+    assert words in refused(flags(photos, weights, "set", *more), capsys)
+    assert not list(own_folder.iterdir())
+
+
+def test_a_batch_that_the_devices_cannot_split(photos, weights, monkeypatch, capsys):
+    monkeypatch.setattr("jax.local_device_count", lambda: 3)
+    assert "cannot be split over the 3 devices" in refused(flags(photos, weights, "x"), capsys)
+
+
+def test_a_diffusion_model_is_no_autoencoder(own_folder, photos, small, capsys):
+    assert "wanted an autoencoder" in refused(flags(photos, small, "set"), capsys)
+    assert not list(own_folder.iterdir())
+
+
+def test_source_and_autoencoder_are_asked_for(capsys):
+    assert "wanted --data SOURCE and --vae" in refused(["--out", "x"], capsys)
+
+
+def test_foreign_folders_are_left_alone(tmp_path, photos, weights, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    told = refused(flags(photos, weights, tmp_path), capsys)
+    assert "holds notes.txt and no encoding.json, wanted a new or empty folder" in told
+    (tmp_path / "notes.txt").rename(tmp_path / "encoding.json")
+    assert "no record of a run" in refused(flags(photos, weights, tmp_path), capsys)
+    assert "is a file" in refused(flags(photos, weights, tmp_path / "encoding.json"), capsys)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["encoding.json"]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_all_shards_without_overlap(tmp_path, photos, weights, processes):
+    job = encode.prepare(encode.parse(flags(photos, weights, tmp_path / "set")))
+    shares = [encode.find_pieces(job, process, processes) for process in range(processes)]
+    numbers = [number for share in shares for piece in share for number in piece.numbers]
+    assert sorted(numbers) == list(range(COUNT))
+    owners = [{piece.shard for piece in share} for share in shares]
+    assert sum(map(len, owners)) == -(-COUNT // SHARD)
+    assert all(len(piece.numbers) <= BATCH for share in shares for piece in share)
+
+
+def test_settings_stand_in_both_records(finished, photos):
+    begun = json.loads((finished / "encoding.json").read_text())
+    ended = json.loads((finished / "latents.json").read_text())
+    assert ended["encoding"] == begun
+    assert begun["data"] == str(photos)
+    assert set(ended["checksums"]) == set(ended["shards"])
+
+
+def test_help_names_every_flag_and_shows_how(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        encode.main(["--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert "examples:" in told
+    assert all(action.help for action in make_parser()._actions)
