@@ -40,4 +40,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.sampling.steps = "250"
     config.sampling.guidance = 7.0
     config.sampling.cache = "N3-900-49"
+    config.sampling.vae = "ema"
     return config

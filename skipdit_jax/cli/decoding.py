@@ -67,6 +67,15 @@ def _released_with(checkpoint: Checkpoint | None) -> str:
     return row.sampling.vae if row and row.sampling else ""
 
 
+def fetch_vae(name: str) -> Path:
+    """Returns the file of an autoencoder, named as for --vae; tells what is fetched.
+
+    Raises:
+      CheckpointError: it cannot be had.
+    """
+    return fetch(AUTOENCODERS.get(name, name), say)
+
+
 def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
     """Reads an autoencoder, fetching it if it is elsewhere.
 
@@ -79,7 +88,7 @@ def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
       CheckpointError: it cannot be had or read, or does not fit the model.
       ValueError: a tile that is no larger than the overlap.
     """
-    path = fetch(AUTOENCODERS.get(name, name), say)
+    path = fetch_vae(name)
     vae, params = load_vae(path, model, dtype=options.dtype)
     return Decoder(vae, params, path, options.vae_slice, options.vae_tile)
 

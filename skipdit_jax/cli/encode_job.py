@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from skipdit_jax.checkpoints.digests import digest
+from skipdit_jax.cli.decoding import CPU_SLICE, fetch_vae
 from skipdit_jax.cli.encode_options import SAMPLE, TFDS, Options
 from skipdit_jax.cli.records import claim
 from skipdit_jax.data.config import NAMES, DataConfig
@@ -69,7 +70,7 @@ def prepare(options: Options) -> Job:
     assert options.vae is not None, "parse wants one"
     _check_folder(options.out)
     rows = _check_batch(options)
-    vae, params = load_vae(options.vae, dtype=options.compute_dtype)
+    vae, params = load_vae(fetch_vae(options.vae), dtype=options.compute_dtype)
     shape = _sample_shape(options, vae)
     source = _open_source(options, shape)
     plan = ShardPlan(
@@ -145,8 +146,8 @@ def _check_batch(options: Options) -> int:
             f"--batch-size {options.batch_size}: cannot be split over the {devices} devices of a "
             f"process, wanted a multiple of {devices}"
         )
-    rows, all_rows = options.slice or options.batch_size, options.batch_size
-    all_rows *= options.num_frames or 1
+    at_once = CPU_SLICE * devices if jax.default_backend() == "cpu" else options.batch_size
+    rows, all_rows = options.slice or at_once, options.batch_size * (options.num_frames or 1)
     if all_rows % rows or rows % devices:
         raise ValueError(
             f"--slice {rows}: wanted a divisor of the {all_rows} pictures or frames of a batch, "

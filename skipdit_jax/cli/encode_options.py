@@ -26,10 +26,10 @@ folder it compares every shard with its checksum."""
 
 EPILOG = f"""\
 examples:
-  {PROGRAM} --data photos --out latents/photos --vae sd-vae-ft-mse.safetensors
+  {PROGRAM} --data photos --out latents/photos --vae mse
   {PROGRAM} --data tfds:imagenet2012 --out latents/imagenet256 --flip \\
-      --vae sd-vae-ft-ema.safetensors --compute-dtype bfloat16 --workers 8
-  {PROGRAM} --data videos --num-frames 48 --out latents/videos --vae sd-vae-ft-mse.safetensors
+      --vae ema --compute-dtype bfloat16 --workers 8
+  {PROGRAM} --data videos --num-frames 48 --out latents/videos --vae mse
   {PROGRAM} --verify --out latents/photos
   python train.py --config configs/dit_xl2_skip.py --workdir RUN --config.data.path=latents/photos
 
@@ -136,7 +136,12 @@ def _add_source(group: Any) -> None:
 
 def _add_encoder(group: Any) -> None:
     add = group.add_argument
-    add("--vae", metavar="FILE", help="the autoencoder, as encoder_weights.load_vae takes it")
+    add(
+        "--vae",
+        metavar="ema|mse|FILE",
+        help="the autoencoder: Stability AI's sd-vae-ft-ema or -mse, a file, or where to fetch "
+        "one, hf://OWNER/REPO/FILE, https://... (docs/weights.md)",
+    )
     add(
         "--compute-dtype",
         choices=COMPUTE_DTYPES,
@@ -198,8 +203,8 @@ def _add_computing(group: Any) -> None:
         "--slice",
         type=positive,
         metavar="N",
-        help="pictures or frames of a batch that are encoded at a time, for less memory; default: "
-        "as many as the batch has examples",
+        help="pictures or frames of a batch that are encoded at a time; default: on CPU one on "
+        "each device, else as many as the batch has examples",
     )
     add("--workers", type=natural, default=0, metavar="N", help="reading processes; default: 0")
     add(

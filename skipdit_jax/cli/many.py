@@ -7,7 +7,6 @@ what the next one adds are, byte for byte, what one run would have written.
 """
 
 import contextlib
-import hashlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from skipdit_jax import sharding
 from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.cli.build import Job
 from skipdit_jax.cli.distributed import is_main, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
@@ -26,7 +26,6 @@ from skipdit_jax.cli.options import PROGRAM
 from skipdit_jax.cli.records import claim
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
 from skipdit_jax.files import remove_leftovers
-from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import save_png, to_uint8
 
 RECORD = "run.json"
@@ -80,23 +79,15 @@ def open_folder(job: Job) -> None:
 def describe(job: Job) -> dict[str, Any]:
     """What all samples of a folder have in common, as plain JSON."""
     settings = {name: str(value) for name, value in job.settings._asdict().items()}
-    decoder = job.decoder and f"{job.decoder.settings}, {tree_digest(job.decoder.params)}"
+    decoder = job.decoder and f"{job.decoder.settings}, {digest(job.decoder.params)}"
     return {
         "model": str(job.model.config),
-        "weights": tree_digest(job.params),
+        "weights": digest(job.params),
         "decoder": decoder,
         "seed": jax.random.key_data(job.key).tolist(),
         "per_proc_batch_size": job.batch,
         **settings,
     }
-
-
-def tree_digest(tree: Params) -> str:
-    """SHA-256 of all numbers of a tree."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def file_of(job: Job, number: int) -> Path:

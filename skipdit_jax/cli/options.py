@@ -176,14 +176,14 @@ def _add_autoencoder(group: Any) -> None:
     )
     add(
         "--vae-slice",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="pictures, frames or (temporal decoder) clips that a device decodes at a time; "
         "default: 1 on CPU, else 16",
     )
     add(
         "--vae-tile",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="decode overlapping squares of N latents: less memory for large pictures, nearly the "
         "same numbers; default: whole pictures",
