@@ -144,17 +144,17 @@ def _add_model(group: Any) -> None:
         f"with {DIGITS}",
     )
     add("--weights", choices=("ema", "model"), help="where a file has both; default: ema")
-    add("--image-size", type=_positive, metavar="PIXELS", help="side; default: the model's")
+    add("--image-size", type=positive, metavar="PIXELS", help="side; default: the model's")
     add("--num-classes", type=_natural, metavar="N", help="default: the model's")
     add(
         "--num-heads",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="of a state dict whose size was never published; default: the model's",
     )
     add(
         "--num-frames",
-        type=_positive,
+        type=positive,
         metavar="F",
         help="of a clip, at most as many as the weights know; default: the model's",
     )
@@ -187,7 +187,7 @@ def _add_sampling(group: Any) -> None:
     )
     add(
         "--num-samples",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="of each label, one row each; default: the checkpoint's, with --class-labels 1",
     )
@@ -215,7 +215,7 @@ def _add_output(group: Any) -> None:
     add = group.add_argument
     add(
         "--batch-size",
-        type=_positive,
+        type=positive,
         metavar="B",
         help=f"samples at a time; default: all, at most {MAX_BATCH}",
     )
@@ -249,13 +249,13 @@ def _add_many(group: Any) -> None:
     add = group.add_argument
     add(
         "--num-fid-samples",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="samples of classes drawn by the seed; a run that was stopped goes on",
     )
     add(
         "--per-proc-batch-size",
-        type=_positive,
+        type=positive,
         metavar="B",
         help=f"samples at a time of each process; default: {FID_BATCH}",
     )
@@ -272,7 +272,8 @@ def _natural(text: str) -> int:
     return _whole(text, 0)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Reads a whole number >= 1, as a type of argparse."""
     return _whole(text, 1)
 
 
