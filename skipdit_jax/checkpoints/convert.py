@@ -20,7 +20,7 @@ from skipdit_jax.checkpoints.load import NATIVE, SAFETENSORS_SUFFIX, Checkpoint
 from skipdit_jax.checkpoints.native import extra_metadata, write_native
 from skipdit_jax.checkpoints.plan import Plan, make_plan, read_weights
 from skipdit_jax.checkpoints.rules import IDENTITY, layout
-from skipdit_jax.trees import unflatten
+from skipdit_jax.trees import Shape, unflatten
 from skipdit_jax.typing import Params
 
 TORCH = "torch"
@@ -158,19 +158,17 @@ def plan_conversion(
 def _as_they_are(checkpoint: Checkpoint, plan: Plan, dtype: np.dtype | None) -> Iterator[Row]:
     for name, handle in checkpoint.handles.items():
         wanted = _table_type(dtype) if name in plan.tables else dtype
-        yield Row(name, handle, name, _spec(checkpoint, name, IDENTITY.from_torch, wanted))
+        yield _row(checkpoint, name, name, handle.shape, IDENTITY.from_torch, wanted)
 
 
 def _to_native(checkpoint: Checkpoint, plan: Plan, dtype: np.dtype | None) -> Iterator[Row]:
-    handles = checkpoint.handles
     for name, entry in plan.entries.items():
-        spec = _spec(checkpoint, name, entry.transform.from_torch, dtype)
-        spec = dataclasses.replace(spec, shape=entry.shape)
-        yield Row(name, handles[name], entry.path, spec)
+        move = entry.transform.from_torch
+        yield _row(checkpoint, name, entry.path, entry.shape, move, dtype)
     for name, handle in plan.tables.items():
         if name in plan.rounded:
-            spec = _spec(checkpoint, name, IDENTITY.from_torch, _table_type(dtype))
-            yield Row(name, handle, name, spec)
+            wanted = _table_type(dtype)
+            yield _row(checkpoint, name, name, handle.shape, IDENTITY.from_torch, wanted)
         else:
             yield Row(name, handle, "", None)
 
@@ -193,8 +191,10 @@ def _table_type(dtype: np.dtype | None) -> np.dtype | None:
     return None if dtype is None else np.dtype(np.float32)
 
 
-def _spec(checkpoint: Checkpoint, name: str, move: Move, dtype: np.dtype | None) -> ArraySpec:
-    """A tensor [...] of the source after a pure move that keeps its shape, unless it is replaced."""
+def _row(
+    checkpoint: Checkpoint, name: str, target: str, shape: Shape, move: Move, dtype: np.dtype | None
+) -> Row:
+    """A tensor of the source that a pure move brings to the target's shape; None keeps its type."""
     handle = checkpoint.handles[name]
     wanted = handle.dtype if dtype is None else dtype
 
@@ -202,7 +202,7 @@ def _spec(checkpoint: Checkpoint, name: str, move: Move, dtype: np.dtype | None)
         with naming(checkpoint.path):
             return read_weights(name, handle, move, wanted)
 
-    return ArraySpec(handle.shape, wanted, value, cast=True)
+    return Row(name, handle, target, ArraySpec(shape, wanted, value, cast=True))
 
 
 def _counted(spec: ArraySpec, advance: Callable[[], None]) -> ArraySpec:
