@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-PIECE_BYTES = 2**25  # of one write: much less than the tensors that decide how much memory it takes
+PIECE_BYTES = 2**24  # of one write: much less than the tensors that decide how much memory it takes
 
 
 @dataclasses.dataclass(frozen=True)

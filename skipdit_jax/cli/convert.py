@@ -106,11 +106,23 @@ def main(argv: Sequence[str]) -> int:
         conversion = prepare(options)
     print(before(conversion, options.target), flush=True)
     if not options.dry_run:
-        bar = StepBar()
-        with told_in_one_line(PROGRAM), bar.shown(len(conversion.tensors), "tensors"):
-            conversion.write(options.target, bar.advance)
+        with told_in_one_line(PROGRAM):
+            write(conversion, options.target)
     print(after(conversion, None if options.dry_run else options.target, start))
     return 0
+
+
+def write(conversion: Conversion, target: Path) -> None:
+    """Writes the target; a person who watches sees a bar, a log file gets none.
+
+    Raises:
+      CheckpointError: see `Conversion.write`.
+    """
+    if not sys.stderr.isatty():
+        return conversion.write(target)
+    bar = StepBar()
+    with bar.shown(len(conversion.tensors), "tensors"):
+        return conversion.write(target, bar.advance)
 
 
 def prepare(options: Options) -> Conversion:
