@@ -27,6 +27,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
@@ -44,6 +45,7 @@ CASES = {
     "native, bfloat16": ("--target", "x.safetensors", "--dtype", "bfloat16"),
     "torch": ("--target", "x.pt"),
 }
+CACHES = ("cold", "warm")
 Figures = dict[str, float]
 
 
@@ -65,13 +67,15 @@ def probe(case: str, path: Path, heads: int) -> Figures:
             written.unlink()
 
 
-def measure(path: Path, heads: int, rounds: int) -> list[dict[str, object]]:
+def measure(
+    path: Path, heads: int, rounds: int, caches: Sequence[str] = CACHES
+) -> list[dict[str, object]]:
     """A row for each case and state of the cache; cases take turns."""
     runs: dict[tuple[str, str], list[Figures]] = {}
     for number in range(rounds):
         for case in CASES:
             forget(path)
-            for cache in ("cold", "warm"):  # the first leaves in memory what the second reads
+            for cache in caches:  # the first leaves in memory what the second reads
                 figures = probe(case, path, heads)
                 runs.setdefault((case, cache), []).append(figures)
                 told = f"{number + 1}/{rounds} {case}, {cache}: {figures['seconds']:.1f} s"
@@ -122,7 +126,8 @@ def main() -> None:
         print("# Import benchmark\n")
         print(report.markdown(("machine", ""), list(machine.items())) + "\n", flush=True)
         rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-        rows = measure(path, model.config.num_heads, rounds)
+        caches = CACHES[:1] if options.quick else CACHES
+        rows = measure(path, model.config.num_heads, rounds, caches)
     print(report.table(f"Import of the averaged weights of {MODEL}", rows))
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))

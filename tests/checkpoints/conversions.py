@@ -89,8 +89,9 @@ def native(path, arrays, **metadata):
 
 
 def other_weights(arrays):
-    """Weights of the same shapes, as an optimiser or a second copy would hold."""
-    return {name: np.full_like(array, 7) for name, array in arrays.items()}
+    """Weights of the same shapes with the same tables, as a second copy would be."""
+    tables = ("pos_embed", "temp_embed")
+    return {n: a if n in tables else np.full_like(a, 7) for n, a in arrays.items()}
 
 
 SOURCES = {
