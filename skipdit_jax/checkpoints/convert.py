@@ -87,13 +87,17 @@ class Conversion:
             that cannot be read any more, or a target that cannot be written.
         """
         tensors = {name: _counted(spec, advance) for name, spec in self.tensors.items()}
-        if self.layout == TORCH:
-            return write_state_dict(Path(path), tensors)
+        if self.layout == NATIVE:
+            family, extra = self.checkpoint.family.name, {**self.metadata, ORIGIN: self._origin()}
+            write_native(path, tensors, self.config, family, extra)
+        else:
+            write_state_dict(Path(path), tensors)
+
+    def _origin(self) -> dict[str, Any]:
+        """Where the weights came from, and before that."""
         origin = {"file": self.checkpoint.path.name, "weights": self.checkpoint.which}
-        if ORIGIN in self.metadata:
-            origin[ORIGIN] = self.metadata[ORIGIN]
-        extra = {**self.metadata, ORIGIN: origin}
-        return write_native(path, tensors, self.config, self.checkpoint.family.name, extra)
+        earlier = {ORIGIN: self.metadata[ORIGIN]} if ORIGIN in self.metadata else {}
+        return {**origin, **earlier}
 
 
 def choose_layout(checkpoint: Checkpoint, target: Path, asked: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32
 
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.handles import TensorHandle
@@ -98,8 +99,8 @@ def read_weights(
     return array
 
 
-def read_table(handle: TensorHandle) -> np.ndarray:
-    """Returns a fixed table, float32 [1,n,D], which is the type that models compute it in."""
+def read_table(handle: TensorHandle) -> Float32[np.ndarray, "1 n D"]:
+    """Returns a fixed table as float32, which is the type that models compute it in."""
     return handle.read().astype(np.float32)
 
 
