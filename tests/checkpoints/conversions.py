@@ -5,7 +5,6 @@ import functools
 import tempfile
 from pathlib import Path
 
-import jax
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
@@ -14,6 +13,7 @@ from skipdit_jax import encoder_weights, registry, weights
 from skipdit_jax.checkpoints import fill, open_checkpoint, save_native
 from skipdit_jax.checkpoints.convert import choose_layout, plan_conversion
 from tests.checkpoints.states import torch_state, write_state, write_wrapped
+from tests.cli.makers import random_params
 from tests.encoders.tiny import make
 
 FAMILIES = ("dit", "latte", "vae", "vae_temporal")
@@ -31,8 +31,7 @@ def arrays_of(family):
         path = Path(folder) / "x.safetensors"
         if family == "latte":
             model = sd.create_model("Latte-S/2-skip", **LATTE, num_classes=3)
-            params = sd.init_params(model, jax.random.key(0))
-            sd.export_checkpoint(path, jax.tree.map(lambda leaf: leaf + 0.5, params), model)
+            sd.export_checkpoint(path, random_params(model), model)
         else:
             vae, params = make(family)
             encoder_weights.export_vae(path, params, vae)
