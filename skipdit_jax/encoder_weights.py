@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from skipdit_jax.checkpoints import (
+    Checkpoint,
     CheckpointError,
     export_state_dict,
     fill,
@@ -41,6 +42,9 @@ AUTOENCODERS = {
     "vae_temporal": Autoencoder(AutoencoderKLTemporalDecoderConfig, AutoencoderKLTemporalDecoder),
 }
 """By the name of the family of their checkpoints."""
+
+UNTOLD = ("norm_num_groups", "scaling_factor")
+"""Fields of an autoencoder's config that no weights tell."""
 
 
 def family_of(vae: AutoencoderKL) -> str:
@@ -78,6 +82,22 @@ def load_vae(
         it is no autoencoder, or why it does not fit the model.
     """
     checkpoint = open_checkpoint(fetch(RELEASED.get(str(source), source)))
+    vae = vae_of(checkpoint, **overrides)
+    if model is not None and (misfit := _misfit(vae, model)):
+        raise CheckpointError(f"{checkpoint.path}: {misfit}")
+    return vae, fill(checkpoint, abstract_params(vae), dataclasses.asdict(vae.config))
+
+
+def vae_of(checkpoint: Checkpoint, **overrides: Any) -> AutoencoderKL:
+    """Makes the autoencoder that an opened checkpoint belongs to.
+
+    Args:
+      checkpoint: see `weights.open_weights`.
+      **overrides: see `load_vae`.
+
+    Raises:
+      CheckpointError: the file is no autoencoder's, or states what makes none.
+    """
     if checkpoint.family.name not in AUTOENCODERS:
         raise CheckpointError(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted an autoencoder"
@@ -85,12 +105,9 @@ def load_vae(
     kind = AUTOENCODERS[checkpoint.family.name]
     fields = {**read_config(checkpoint), **overrides}
     try:
-        vae = kind.module(kind.config(**fields))
+        return kind.module(kind.config(**fields))
     except (TypeError, ValueError) as error:  # a native file may state anything
         raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
-    if model is not None and (misfit := _misfit(vae, model)):
-        raise CheckpointError(f"{checkpoint.path}: {misfit}")
-    return vae, fill(checkpoint, abstract_params(vae), dataclasses.asdict(vae.config))
 
 
 def export_vae(path: str | os.PathLike[str], params: Params, vae: AutoencoderKL) -> None:

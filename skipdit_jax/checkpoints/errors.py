@@ -28,7 +28,12 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read, does not fit or cannot be written; always one line."""
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns foreign text in one line, without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def shown(text: str) -> str:

@@ -1,5 +1,6 @@
 """Writes parameters back as a torch state dict: the inverse of the weight table."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
-from skipdit_jax.checkpoints.families import named
+from skipdit_jax.checkpoints.families import Family, named
 from skipdit_jax.checkpoints.load import SAFETENSORS_SUFFIX
+from skipdit_jax.checkpoints.native import array_spec
 from skipdit_jax.checkpoints.rules import Entry, layout
 from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
 from skipdit_jax.checkpoints.torch_write import write_torch_file
-from skipdit_jax.trees import flatten
+from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.typing import Params
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
@@ -38,25 +40,55 @@ def export_state_dict(
     """
     target = Path(path)
     with naming(target):
-        suffixes = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
-        if target.suffix not in suffixes:
-            raise CheckpointError(f"ends in {target.suffix!r}, wanted one of {', '.join(suffixes)}")
-        table = named(family)
-        leaves = flatten(params)
-        tensors = {
-            name: ArraySpec(value.shape, value.dtype, value.copy)
-            for name, value in table.fixed_tables(config).items()
-        }
-        for name, entry in layout(table.rules(config), params).items():
-            tensors[name] = _spec(entry, leaves[entry.path])
+        check_torch_suffix(target)
+        leaves = {name: array_spec(leaf) for name, leaf in flatten(params).items()}
+        tensors = torch_tensors(leaves, config, named(family))
+    write_state_dict(target, tensors)
+
+
+def torch_tensors(
+    leaves: Mapping[str, ArraySpec], config: Mapping[str, Any], family: Family
+) -> dict[str, ArraySpec]:
+    """Returns the tensors of a state dict by torch name, fixed tables first.
+
+    Args:
+      leaves: the parameters by path, in our layout.
+      config: fields of the model's config.
+      family: of the model.
+
+    Raises:
+      CheckpointError: a parameter that the weight table does not know.
+    """
+    tensors = {
+        name: ArraySpec(value.shape, value.dtype, value.copy)
+        for name, value in family.fixed_tables(config).items()
+    }
+    for name, entry in layout(family.rules(config), unflatten(leaves)).items():
+        tensors[name] = _spec(entry, leaves[entry.path])
+    return tensors
+
+
+def check_torch_suffix(target: Path) -> None:
+    """Raises CheckpointError for a name that no state dict is written to."""
+    suffixes = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
+    if target.suffix not in suffixes:
+        raise CheckpointError(f"ends in {target.suffix!r}, wanted one of {', '.join(suffixes)}")
+
+
+def write_state_dict(target: Path, tensors: Mapping[str, ArraySpec]) -> None:
+    """Writes a bare state dict, one tensor at a time in memory; it appears whole.
+
+    Raises:
+      CheckpointError: it cannot be written there.
+    """
     if target.suffix == SAFETENSORS_SUFFIX:
         write_safetensors_file(target, tensors, TORCH_METADATA)
     else:
         write_torch_file(target, tensors)
 
 
-def _spec(entry: Entry, leaf: Any) -> ArraySpec:
+def _spec(entry: Entry, leaf: ArraySpec) -> ArraySpec:
     def value() -> np.ndarray:
-        return entry.transform.to_torch(np.asarray(leaf))
+        return entry.transform.to_torch(leaf.value())
 
-    return ArraySpec(entry.torch_shape, np.dtype(leaf.dtype), value)
+    return dataclasses.replace(leaf, shape=entry.torch_shape, value=value)

@@ -11,7 +11,7 @@ from skipdit_jax.checkpoints.families import Family
 from skipdit_jax.checkpoints.handles import TensorHandle
 from skipdit_jax.checkpoints.native import read_metadata
 from skipdit_jax.checkpoints.safetensors_files import read_safetensors_file
-from skipdit_jax.checkpoints.state_dicts import BARE, WRAPPED, choose, stripped
+from skipdit_jax.checkpoints.state_dicts import BARE, WRAPPED, beside, choose, stripped
 from skipdit_jax.checkpoints.torch_files import read_torch_file
 
 NATIVE = "native"
@@ -30,6 +30,7 @@ class Checkpoint:
         "native" (our own format).
       handles: the tensors, by torch name, or by our path if native.
       metadata: what a native file says of itself; empty for others.
+      others: what else a training checkpoint holds and nothing is read of, such as "opt".
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Checkpoint:
     which: str
     handles: dict[str, TensorHandle]
     metadata: dict[str, Any]
+    others: tuple[str, ...] = ()
 
 
 def open_checkpoint(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
@@ -62,8 +64,10 @@ def open_checkpoint(source: str | os.PathLike[str], weights: str | None = None) 
             lead = file.read(JSON_START + 1)
         if lead[JSON_START:] == b"{" or path.suffix == SAFETENSORS_SUFFIX:
             return _open_safetensors(path)
-        which, handles = choose(read_torch_file(path), weights)
-        return Checkpoint(path, families.recognise(handles), which, handles, {})
+        content = read_torch_file(path)
+        which, handles = choose(content, weights)
+        others = () if which == BARE else beside(content, which)
+        return Checkpoint(path, families.recognise(handles), which, handles, {}, others)
 
 
 def _open_safetensors(path: Path) -> Checkpoint:

@@ -42,6 +42,18 @@ def save_native(
       CheckpointError: the file cannot be written.
       TypeError: JSON cannot hold the metadata.
     """
+    tensors = {name: array_spec(leaf) for name, leaf in flatten(params).items()}
+    write_native(path, tensors, model, family, extra)
+
+
+def write_native(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, ArraySpec],
+    model: Mapping[str, Any],
+    family: str,
+    extra: Mapping[str, Any],
+) -> None:
+    """Like `save_native`, of tensors by path that are made when their turn comes."""
     config = {
         "format": FORMAT,
         "version": VERSION,
@@ -49,8 +61,13 @@ def save_native(
         "model": dict(model),
         **extra,
     }
-    tensors = {name: array_spec(leaf) for name, leaf in flatten(params).items()}
     write_safetensors_file(path, tensors, {"format": FORMAT, "config": json.dumps(config)})
+
+
+def extra_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `extra` of the metadata of a native file; empty for files of other kinds."""
+    own = ("format", "version", "family", "model")
+    return {key: value for key, value in metadata.items() if key not in own}
 
 
 def array_spec(leaf: jax.Array | np.ndarray) -> ArraySpec:

@@ -98,7 +98,7 @@ def write_safetensors_file(
     with replacing(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for spec in tensors.values():
-            file.write(spec.data())
+            file.writelines(spec.pieces())
 
 
 def _handle(path: Path, start: int, name: str, entry: dict) -> TensorHandle:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.errors import CheckpointError, printable, shown
 from skipdit_jax.checkpoints.handles import TensorHandle
 from skipdit_jax.checkpoints.records import TensorRecord
 from skipdit_jax.checkpoints.torch_files import TorchFile
@@ -40,6 +40,11 @@ def choose(file: TorchFile, weights: str | None) -> tuple[str, dict[str, TensorH
     if which not in present:
         raise CheckpointError(f"holds no {which!r} weights, only {' and '.join(present)}")
     return which, _tensors(file, content[which], f"{which!r}: ")
+
+
+def beside(file: TorchFile, which: str) -> tuple[str, ...]:
+    """Returns the keys of a training checkpoint apart from the weights chosen, fit to be shown."""
+    return tuple(printable(_label(key)) for key in file.content if key != which)
 
 
 def strip_prefixes(name: str) -> str:

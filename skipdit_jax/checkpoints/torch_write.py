@@ -1,4 +1,4 @@
-"""Writes a state dict as a .pt file that `torch.load(weights_only=True)` reads, without torch.
+"""Writes .pt files that `torch.load(weights_only=True)` reads, without torch.
 
 The layout is that of `torch_files.py`; the pickle is written instruction by instruction.
 """
@@ -8,7 +8,8 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +21,7 @@ from skipdit_jax.checkpoints.torch_files import LOCAL_HEADER_BYTES
 
 ROOT = "archive"  # folder inside the zip; torch takes any
 VERSION = b"3\n"  # of torch's zip layout
+BYTE_ORDER = b"little"
 ALIGNMENT = 64  # bytes: torch aligns storages so, for torch.load(mmap=True)
 PADDING = b"FB"  # tag of the extra field that torch pads with
 FIELD_BYTES = 4  # tag and length of an extra field
@@ -36,40 +38,69 @@ STORAGES = {
 }
 
 
-def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, ArraySpec]) -> None:
+def write_torch_file(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes {name: tensor}, one tensor at a time in memory; the file appears whole.
+
+    Args:
+      path: of the file.
+      content: `ArraySpec` for each tensor; training checkpoints have dicts and lists of them and of
+        plain values (texts, numbers, None).
 
     Raises:
       CheckpointError: it cannot be written there.
+      TypeError: content of another kind.
     """
+    specs: list[ArraySpec] = []
+    code = pickle.PROTO + PICKLE_PROTOCOL + _value(content, specs) + pickle.STOP
     with replacing(path) as file:
-        _write(file, tensors)
+        _write(file, code, specs)
 
 
-def _write(file: io.BufferedIOBase, tensors: Mapping[str, ArraySpec]) -> None:
+def _write(file: io.BufferedIOBase, code: bytes, specs: list[ArraySpec]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _member(archive, file.tell(), "data.pkl", _pickled(tensors))
-        _member(archive, file.tell(), "byteorder", b"little")
-        for number, spec in enumerate(tensors.values()):
-            _member(archive, file.tell(), f"data/{number}", spec.data())
-        _member(archive, file.tell(), "version", VERSION)
+        _member(archive, file.tell(), "data.pkl", len(code), [code])
+        _member(archive, file.tell(), "byteorder", len(BYTE_ORDER), [BYTE_ORDER])
+        for number, spec in enumerate(specs):
+            _member(archive, file.tell(), f"data/{number}", spec.nbytes, spec.pieces())
+        _member(archive, file.tell(), "version", len(VERSION), [VERSION])
 
 
-def _member(archive: zipfile.ZipFile, start: int, name: str, data: bytes | memoryview) -> None:
+def _member(
+    archive: zipfile.ZipFile,
+    start: int,
+    name: str,
+    size: int,
+    pieces: Iterable[bytes | memoryview],
+) -> None:
     info = zipfile.ZipInfo(f"{ROOT}/{name}")  # its default date keeps files reproducible
-    info.file_size = len(data)
+    info.file_size = size
     header = LOCAL_HEADER_BYTES + len(info.filename) + FIELD_BYTES
     padding = -(start + header) % ALIGNMENT
     info.extra = PADDING + struct.pack("<H", padding) + b"Z" * padding
     with archive.open(info, "w") as member:
-        member.write(data)
+        for piece in pieces:
+            member.write(piece)
 
 
-def _pickled(tensors: Mapping[str, ArraySpec]) -> bytes:
-    code = [pickle.PROTO + PICKLE_PROTOCOL, pickle.EMPTY_DICT]
-    for number, (name, spec) in enumerate(tensors.items()):
-        code += [_text(name), _tensor(number, spec), pickle.SETITEM]
-    return b"".join([*code, pickle.STOP])
+def _value(value: Any, specs: list[ArraySpec]) -> bytes:
+    """Instructions for a value; the tensors in it are appended to `specs`."""
+    if isinstance(value, Mapping):
+        pairs = (_value(key, specs) + _value(of, specs) for key, of in value.items())
+        return pickle.EMPTY_DICT + b"".join(pair + pickle.SETITEM for pair in pairs)
+    if isinstance(value, list):
+        return pickle.EMPTY_LIST + b"".join(_value(v, specs) + pickle.APPEND for v in value)
+    if isinstance(value, ArraySpec):
+        specs.append(value)
+        return _tensor(len(specs) - 1, value)
+    if value is None or isinstance(value, bool):
+        return {None: pickle.NONE, True: pickle.NEWTRUE, False: pickle.NEWFALSE}[value]
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return _integer(value)
+    if isinstance(value, float):
+        return pickle.BINFLOAT + struct.pack(">d", value)
+    raise TypeError(f"write_torch_file: found {type(value).__name__}, wanted tensors, dicts, ...")
 
 
 def _tensor(number: int, spec: ArraySpec) -> bytes:

@@ -160,10 +160,19 @@ def _open(options: Options, entry: Entry | None) -> Checkpoint | None:
     path = fetch(options.ckpt, say) if options.ckpt else own
     if path is None:
         return None
-    checkpoint = weights.open_weights(path, options.weights)
-    if checkpoint.which == NATIVE and options.weights == "model":
+    return open_source(path, options.weights)
+
+
+def open_source(source: str | Path, which: str | None) -> Checkpoint:
+    """Opens weights; `which` is what --weights says.
+
+    Raises:
+      CheckpointError: nothing that can be read, or not the weights asked for.
+    """
+    checkpoint = weights.open_weights(source, which)
+    if checkpoint.which == NATIVE and which == "model":
         raise CheckpointError(
-            f"{path}: a native file holds one set of weights, wanted no --weights"
+            f"{source}: a native file holds one set of weights, wanted no --weights"
         )
     return checkpoint
 

@@ -70,15 +70,16 @@ def choose_targets(options: Options, pixels: bool, clips: bool = False) -> Targe
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
     for path in targets.shown:
-        _check_writable("--out", path)
+        check_writable("--out", path)
     if targets.arrays is not None:
-        _check_writable("--npz" if options.npz else "--out", targets.arrays)
+        check_writable("--npz" if options.npz else "--out", targets.arrays)
     if targets.movies:
         load_encoder()
     return targets
 
 
-def _check_writable(flag: str, path: Path) -> None:
+def check_writable(flag: str, path: Path) -> None:
+    """Raises ValueError, beginning with the flag, where no file can be written."""
     if path.is_dir():
         raise ValueError(f"{flag} {path}: is a folder, wanted a file")
     if not path.parent.is_dir():

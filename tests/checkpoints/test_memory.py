@@ -1,11 +1,15 @@
-"""Importing from a training checkpoint needs the chosen weights and one tensor, nothing else."""
+"""Importing needs the chosen weights and one tensor, converting one tensor, nothing else."""
 
+import json
+import os
+import struct
 import sys
 
 import numpy as np
 import pytest
 
 from skipdit_jax import registry
+from skipdit_jax.checkpoints.arrays import PIECE_BYTES
 from skipdit_jax.checkpoints.rules import layout
 from skipdit_jax.checkpoints.rules_dit import fixed_tables, rules
 from tests.checkpoints.subprocesses import in_subprocess
@@ -62,3 +66,44 @@ def test_peak_memory_is_the_weights_and_one_tensor(tmp_path):
     assert path.stat().st_size > 4 * found["weights"]
     assert found["growth"] >= found["weights"]  # else the measurement measures nothing
     assert found["growth"] <= found["weights"] + found["largest"] + SLACK
+
+
+# Nearly all of its 280 MB are four linears of 67 MB each, which have to be transposed.
+WIDE = {**CONFIG, "depth": 2, "num_classes": 10, "mlp_ratio": 256.0}
+DEEP = {**WIDE, "depth": 16}  # 2.2 GB
+
+
+def sparse_state_dict(path, config):
+    """A state dict of zeros that takes no place on the disk, apart from the position table."""
+    entries = layout(rules(config), registry.abstract_params(registry.build("dit", config)))
+    tables = fixed_tables(config)
+    shapes = {name: table.shape for name, table in tables.items()}
+    shapes |= {name: entry.torch_shape for name, entry in entries.items()}
+    header, at = {}, 0
+    for key, shape in shapes.items():
+        end = at + 4 * int(np.prod(shape))
+        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for table in tables.values():
+            file.write(table.tobytes())
+    os.truncate(path, 8 + len(text) + at)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize("target", ["y.safetensors", "y.pt"])
+@pytest.mark.parametrize("config", [WIDE, pytest.param(DEEP, marks=pytest.mark.slow)])
+def test_peak_memory_of_a_conversion_is_one_tensor(tmp_path, config, target):
+    source = sparse_state_dict(tmp_path / "x.safetensors", config)
+    dtypes = ["float32", "float16"] if target == "y.safetensors" else ["bfloat16"]
+    for dtype in dtypes:
+        found = in_subprocess("tests.checkpoints.convert_probe", source, tmp_path / target, dtype)
+        assert (tmp_path / target).stat().st_size > found["written"] > found["largest"]
+        assert source.stat().st_size > 4 * found["largest"]
+        assert found["growth"] >= found["largest"]  # else the measurement measures nothing
+        # Two slabs may be on their way at once; a second copy would be more.
+        assert found["growth"] <= found["largest"] + 2 * PIECE_BYTES + SLACK
+        assert found["largest"] > 2 * PIECE_BYTES + SLACK

@@ -62,3 +62,40 @@ def test_the_same_weights_give_the_same_file(tmp_path):
 
 def test_bfloat16_is_among_the_types():
     assert np.dtype(ml_dtypes.bfloat16) in STORAGES
+
+
+NESTED = {
+    "model": {"w": np.ones((2, 3), np.float32)},
+    "opt": {
+        "state": {0: {"step": np.float32(7), "exp_avg": np.zeros(3, np.float32)}},
+        "param_groups": [{"lr": 1e-4, "params": [0, 1], "foreach": None, "fused": False}],
+    },
+    "args": {"name": "ä", "seed": -3, "large": 2**40, "amsgrad": True},
+}
+
+
+def specs_of(value):
+    """The same with an ArraySpec for each array."""
+    if isinstance(value, dict):
+        return {key: specs_of(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        return ArraySpec(array.shape, array.dtype, lambda: array)
+    return value
+
+
+def test_torch_reads_nested_content_as_it_was(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed: nothing to read with")
+    write_torch_file(tmp_path / "x.pt", specs_of(NESTED))
+    read = torch.load(tmp_path / "x.pt", weights_only=True)
+    assert read["model"]["w"].tolist() == [[1.0] * 3] * 2
+    (state,) = read["opt"]["state"].values()
+    assert (state["step"].item(), state["exp_avg"].tolist()) == (7.0, [0.0] * 3)
+    assert read["opt"]["param_groups"] == NESTED["opt"]["param_groups"]
+    assert read["args"] == NESTED["args"]
+
+
+def test_content_that_is_no_data_writes_nothing(tmp_path):
+    with pytest.raises(TypeError, match="found object, wanted tensors"):
+        write_torch_file(tmp_path / "x.pt", {"x": object()})
+    assert not list(tmp_path.iterdir())

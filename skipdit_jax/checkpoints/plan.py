@@ -1,0 +1,194 @@
+"""Which tensor of a checkpoint belongs where in a model, made and checked before weights are read.
+
+`fill` takes a plan to memory, `convert` to another file.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+
+from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.load import NATIVE, Checkpoint
+from skipdit_jax.checkpoints.rules import IDENTITY, Entry, layout
+from skipdit_jax.trees import Misfits, compare, flatten, matches_glob
+from skipdit_jax.typing import Params
+
+TABLE_RANK = 3  # fixed tables are [1, n, D]
+TABLE_TOLERANCE = 1e-5  # between fixed float32 tables, for the sin and cos of two libraries
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a model takes from a checkpoint.
+
+    Attributes:
+      entries: the weights of the model, by their names in the file.
+      absent: the names among them that the file lacks with permission.
+      tables: the fixed tables in the file, by name; all are those that the model computes.
+      rounded: the names among them of tables that the file holds in rounded form. Weights stored in
+        half precision carry such tables, and the originals compute with them; they become leaves of
+        the parameters under their own names, which the model then prefers to its own.
+    """
+
+    entries: dict[str, Entry]
+    absent: frozenset[str]
+    tables: dict[str, TensorHandle]
+    rounded: tuple[str, ...]
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    expected: Params,
+    config: Mapping[str, Any],
+    allow_missing: Sequence[str] = (),
+) -> Plan:
+    """Matches a checkpoint with a model; of its numbers only the fixed tables are read.
+
+    Args:
+      checkpoint: see `load.open_checkpoint`.
+      expected: tree of `jax.ShapeDtypeStruct`.
+      config: fields of the model's config.
+      allow_missing: shell patterns of torch names or of our paths that the file may lack.
+
+    Raises:
+      CheckpointError: names missing, surplus or misshapen (all of them in one message), or a fixed
+        table that is not the one the model computes.
+    """
+    entries, tables = _wanted(checkpoint, expected, config)
+    absent = _check(checkpoint.handles, entries, tables, tuple(allow_missing))
+    held = {name: checkpoint.handles[name] for name in tables if name in checkpoint.handles}
+    deviations = {name: _check_table(name, held[name], tables[name]) for name in held}
+    rounded = tuple(name for name in held if deviations[name] > TABLE_TOLERANCE)
+    return Plan(entries, frozenset(absent), held, rounded)
+
+
+def read_weights(
+    name: str,
+    handle: TensorHandle,
+    transform: Callable[[np.ndarray], np.ndarray],
+    dtype: np.dtype,
+) -> np.ndarray:
+    """Returns a tensor [...] after a pure move, in the type of its file, fit to become `dtype`.
+
+    Args:
+      name: of the tensor, for messages.
+      handle: of the tensor.
+      transform: the move.
+      dtype: what the caller is going to make of it.
+
+    Raises:
+      CheckpointError: values that are not finite, or are too large for `dtype`.
+    """
+    array = transform(handle.read())
+    if not array.size:
+        return array
+    # Rounding keeps the order, so the extremes tell of all; unlike isfinite, no second array.
+    with np.errstate(invalid="ignore", over="ignore"):
+        extremes = np.array([array.min(), array.max()])
+        rounded = extremes.astype(dtype)
+    if not np.isfinite(extremes).all():
+        raise CheckpointError(f"{name} holds values that are NaN or infinite")
+    if not np.isfinite(rounded).all():
+        largest = np.abs(extremes.astype(np.float64)).max()
+        raise CheckpointError(f"{name} holds {largest:.3g}, which is too large for {dtype}")
+    return array
+
+
+def read_table(handle: TensorHandle) -> Float32[np.ndarray, "1 n D"]:
+    """Returns a fixed table as float32, which is the type that models compute it in."""
+    return handle.read().astype(np.float32)
+
+
+def _wanted(
+    checkpoint: Checkpoint, expected: Params, config: Mapping[str, Any]
+) -> tuple[dict[str, Entry], dict[str, np.ndarray]]:
+    tables = checkpoint.family.fixed_tables(_as_stored(checkpoint, config))
+    if checkpoint.which == NATIVE:
+        _check_lengths(checkpoint, config)
+        shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
+        entries = {path: Entry(path, shape, shape, IDENTITY) for path, shape in shapes.items()}
+        return entries, {name: tables[name] for name in tables if name in checkpoint.handles}
+    shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
+    rules = checkpoint.family.respell(checkpoint.family.rules(config), shapes)
+    return layout(rules, expected), tables
+
+
+def _check_lengths(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where a model wants longer tables than the weights were made with."""
+    own = checkpoint.metadata["model"]
+    for field in checkpoint.family.growing.values():
+        if config[field] > own.get(field, config[field]):
+            raise CheckpointError(f"has {field} {own[field]}, wanted {config[field]}")
+
+
+def _as_stored(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the config with tables as long as the file's, of which a model may use less."""
+    longer = {}
+    for name, field in checkpoint.family.growing.items():
+        shape = checkpoint.handles[name].shape if name in checkpoint.handles else ()
+        if len(shape) == TABLE_RANK and shape[1] > config[field]:
+            longer[field] = shape[1]
+    return {**config, **longer}
+
+
+def _check(
+    handles: Mapping[str, TensorHandle],
+    entries: Mapping[str, Entry],
+    tables: Mapping[str, np.ndarray],
+    allow_missing: tuple[str, ...],
+) -> set[str]:
+    """Returns the names missing with permission; raises CheckpointError for any other misfit."""
+    wanted = {name: table.shape for name, table in tables.items()}
+    wanted |= {name: entry.torch_shape for name, entry in entries.items()}
+    found = {name: handle.shape for name, handle in handles.items()}
+    paths = {name: entry.path for name, entry in entries.items()}
+    misfits = compare(found, wanted)
+    absent = {
+        name
+        for name in misfits.missing
+        if any(matches_glob(label, allow_missing) for label in (name, paths.get(name, name)))
+    }
+    missing = tuple(name for name in misfits.missing if name not in absent)
+    reasons = [str(Misfits(missing, misfits.surplus, misfits.misshapen))]
+    integers = [
+        f"{name} has type {handles[name].dtype}"
+        for name in entries
+        if name in handles and not jnp.issubdtype(handles[name].dtype, jnp.floating)
+    ]
+    if integers:
+        reasons.append(f"{len(integers)} of no floating type: {', '.join(integers)}")
+    if any(reasons):
+        raise CheckpointError(f"does not fit the model: {'; '.join(filter(None, reasons))}")
+    return absent
+
+
+def _check_table(name: str, handle: TensorHandle, table: np.ndarray) -> float:
+    """Returns by how much a fixed table differs from the computed one.
+
+    Raises:
+      CheckpointError: by more than rounding explains.
+    """
+    if not jnp.issubdtype(handle.dtype, jnp.floating):
+        raise CheckpointError(f"{name} has type {handle.dtype}, wanted a floating type")
+    found = read_table(handle)
+    limit = _rounding(found)
+    deviation = float(np.abs(found.astype(np.float64) - table.astype(np.float64)).max())
+    if not deviation <= limit:  # NaN is no match either
+        raise CheckpointError(
+            f"{name} differs by {deviation:.2g} from the table that the model computes, rounding "
+            f"explains {limit:.1g}"
+        )
+    return deviation
+
+
+def _rounding(table: np.ndarray) -> float:
+    """Returns the error of a table: values that all fit a half precision were rounded to it."""
+    for half in (jnp.bfloat16, jnp.float16):  # the coarser first: its values fit the other
+        if np.array_equal(table, table.astype(half).astype(np.float32)):
+            return float(jnp.finfo(half).eps)
+    return TABLE_TOLERANCE

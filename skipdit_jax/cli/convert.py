@@ -1,0 +1,171 @@
+"""python -m skipdit_jax.cli.convert: rewrites a checkpoint in our own format or in PyTorch's.
+
+Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jax import numpy as jnp
+
+from skipdit_jax import encoder_weights, registry, weights
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError, read_config
+from skipdit_jax.checkpoints.convert import (
+    LAYOUTS,
+    NATIVE,
+    Conversion,
+    choose_layout,
+    plan_conversion,
+)
+from skipdit_jax.checkpoints.hub import fetch
+from skipdit_jax.cli.build import open_source
+from skipdit_jax.cli.conversions import after, before
+from skipdit_jax.cli.distributed import say
+from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
+from skipdit_jax.cli.numbers import positive
+from skipdit_jax.cli.outputs import check_writable
+from skipdit_jax.cli.runner import StepBar
+from skipdit_jax.models.backbone import DTYPES
+
+PROGRAM = "convert"
+FILE_DTYPES = ("float32", "bfloat16", "float16")
+
+DESCRIPTION = """\
+Rewrites a checkpoint (PyTorch's or ours; DiT, Latte or an autoencoder, told by its keys) as another
+file, tensor by tensor: memory holds one of them at a time. PyTorch is not needed."""
+
+EPILOG = """\
+examples:
+  python -m skipdit_jax.cli.convert DiT-XL-2-skip.pt dit.safetensors --dtype bfloat16
+  python -m skipdit_jax.cli.convert hf://GuanjieChen/Skip-DiT/DiT-XL-2-skip.pt dit.safetensors
+  python -m skipdit_jax.cli.convert DiT-XL-2-skip.pt ema.pt --dry-run
+  python -m skipdit_jax.cli.convert runs/digits digits.pt
+
+TARGET ends in .pt, .pth or .bin for a state dict that torch.load(weights_only=True) reads, or in
+.safetensors: our own format if SOURCE is PyTorch's and the other way round, unless --to says
+otherwise. It appears whole or not at all. Position tables stay float32 whatever --dtype says. A bad
+flag or file is told in one line, exit code 2, and nothing is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything that was typed; None is "not given", and the files decide."""
+
+    source: str
+    target: Path
+    weights: str | None
+    dtype: str | None
+    to: str | None
+    num_heads: int | None
+    dry_run: bool
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = OneLineParser(
+        prog=f"python -m skipdit_jax.cli.{PROGRAM}",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="SOURCE",
+        help=".pt, .pth, .bin, .safetensors, a run folder, hf://..., https://...",
+    )
+    add("target", metavar="TARGET", type=Path, help="the file to write; replaced if it exists")
+    add("--weights", choices=("ema", "model"), help="where SOURCE has both; default: ema")
+    add("--dtype", choices=FILE_DTYPES, help="of the weights; default: as they are")
+    add("--to", choices=LAYOUTS, help="layout of TARGET; default: see below")
+    add(
+        "--num-heads",
+        type=positive,
+        metavar="N",
+        help="of a state dict whose size was never published",
+    )
+    add("--dry-run", action="store_true", help="check, show the table, write nothing")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: the flags, without the program's name.
+
+    Returns:
+      The exit code, 0.
+
+    Raises:
+      SystemExit: with code 2 for bad input.
+    """
+    start = time.perf_counter()
+    with told_in_one_line(PROGRAM):
+        options = Options(**vars(make_parser().parse_args(argv)))
+        conversion = prepare(options)
+    print(before(conversion, options.target), flush=True)
+    if not options.dry_run:
+        with told_in_one_line(PROGRAM):
+            write(conversion, options.target)
+    print(after(conversion, None if options.dry_run else options.target, start))
+    return 0
+
+
+def write(conversion: Conversion, target: Path) -> None:
+    """Writes the target; a person who watches sees a bar, a log file gets none.
+
+    Raises:
+      CheckpointError: see `Conversion.write`.
+    """
+    if not sys.stderr.isatty():
+        return conversion.write(target)
+    bar = StepBar()
+    with bar.shown(len(conversion.tensors), "tensors"):
+        return conversion.write(target, bar.advance)
+
+
+def prepare(options: Options) -> Conversion:
+    """Opens the source and decides what becomes of it.
+
+    Raises:
+      ValueError: flags that contradict the files, or a target that cannot be written.
+      CheckpointError: a source that cannot be read or does not fit its own model.
+    """
+    checkpoint = open_source(fetch(options.source, say), options.weights)
+    layout = choose_layout(checkpoint, options.target, options.to)
+    check_writable("TARGET", options.target)
+    overrides = {}
+    if options.dtype and layout == NATIVE:  # what the file is going to say of itself
+        overrides["param_dtype"] = options.dtype if options.dtype in DTYPES else DTYPES[0]
+    dtype = np.dtype(jnp.dtype(options.dtype)) if options.dtype else None
+    if checkpoint.family.name in encoder_weights.AUTOENCODERS:
+        if options.num_heads is not None:
+            raise ValueError(f"--num-heads: {checkpoint.path} holds an autoencoder")
+        vae = encoder_weights.vae_of(checkpoint, **overrides)
+        expected, config = encoder_weights.abstract_params(vae), vae.config
+    else:
+        _check_heads(checkpoint, options.num_heads)
+        heads = {} if options.num_heads is None else {"num_heads": options.num_heads}
+        model = weights.model_of(checkpoint, **heads, **overrides)
+        expected, config = registry.abstract_params(model), model.config
+    return plan_conversion(checkpoint, expected, dataclasses.asdict(config), layout, dtype)
+
+
+def _check_heads(checkpoint: Checkpoint, given: int | None) -> None:
+    """Raises CheckpointError where a file that knows its heads is told other ones."""
+    if given is None or checkpoint.which != NATIVE:
+        return
+    if (own := read_config(checkpoint).get("num_heads")) != given:
+        raise CheckpointError(f"{checkpoint.path}: has num_heads {own}, wanted num_heads {given}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
