@@ -1,9 +1,7 @@
 """Small models on disk for the tests of the command lines."""
 
-import jax
-import numpy as np
-
 from skipdit_jax import registry, weights
+from tests.networks import random_params
 
 SMALL = {
     "input_size": 4,
@@ -20,15 +18,6 @@ STEPS = 8
 
 def small_model(**fields):
     return registry.build("dit", {**SMALL, **fields})
-
-
-def random_params(model, seed=0):
-    """Parameters without the zeros of a new model, which would hide most of the network."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: (0.2 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
-        registry.abstract_params(model),
-    )
 
 
 def save_small(path, metadata=None, family="dit", **fields):

@@ -10,7 +10,12 @@ from skipdit_jax.cli.build import prepare
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import Targets
 from skipdit_jax.cli.recipe import Recipe
-from skipdit_jax.cli.settings import IMAGENET_LABELS, default_labels, make_settings
+from skipdit_jax.cli.settings import (
+    IMAGENET_LABELS,
+    choose_labels,
+    default_labels,
+    make_settings,
+)
 from tests.cli import makers
 
 
@@ -89,6 +94,14 @@ def test_labels_typed_are_sampled_once_unless_told(small):
 )
 def test_default_labels_exist_in_the_model(classes, labels):
     assert default_labels(classes) == tuple(labels)
+
+
+def test_the_published_labels_are_a_grid_of_four_by_two():
+    options = parse([])
+    labels, count, columns = choose_labels(options, Recipe(), 1000)
+    assert labels.tolist() == list(IMAGENET_LABELS)
+    assert (count, columns) == (8, 4)
+    assert choose_labels(options, Recipe(), 10)[2] == 10
 
 
 def test_a_size_typed_that_is_the_models_own_is_fine(small):

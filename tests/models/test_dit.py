@@ -8,6 +8,7 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.registry import abstract_params, model_names
 from skipdit_jax.typing import Trunk
+from tests.networks import apply
 
 # With the fixed table of 256 positions (spec 1; arXiv 2212.09748, table 1 rounds the first).
 PUBLISHED_COUNTS = {"DiT-XL/2": 675_129_632, "DiT-XL/2-skip": 712_369_184}
@@ -120,7 +121,7 @@ def test_published_initialisation(fresh):
 def test_a_fresh_model_predicts_nothing(fresh):
     model, params = fresh
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 4))
-    out = model.apply({"params": params}, x, jnp.array([0.0, 999.0]), jnp.array([1, 5]))
+    out = apply(model, params, x, jnp.array([0.0, 999.0]), jnp.array([1, 5]))
     assert out.shape == (2, 8, 8, 8)
     assert not np.any(out)
 
@@ -141,7 +142,7 @@ def test_variants(overrides, shape):
     params = sd.init_params(model, jax.random.key(0))
     x = jnp.zeros((2, *model.config.sample_shape))
     y = jnp.array([0, 1]) if model.config.num_classes else None
-    assert model.apply({"params": params}, x, jnp.array([1.0, 2.0]), y).shape == shape
+    assert apply(model, params, x, jnp.array([1.0, 2.0]), y).shape == shape
 
 
 def test_bfloat16_stays_near_float32(fresh):
@@ -151,10 +152,10 @@ def test_bfloat16_stays_near_float32(fresh):
     )
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 4))
     inputs = x, jnp.array([3.0, 999.0]), jnp.array([1, 5])
-    want = np.asarray(model.apply({"params": params}, *inputs))
+    want = np.asarray(apply(model, params, *inputs))
     half = sd.create_model("DiT-S/2-skip", **TINY, dtype="bfloat16", param_dtype="bfloat16")
     stored = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
-    got = half.apply({"params": stored}, *inputs)
+    got = apply(half, stored, *inputs)
     assert got.dtype == jnp.float32
     error = np.sqrt(np.mean(np.square(np.asarray(got) - want))) / np.sqrt(np.mean(np.square(want)))
     assert 0 < error < 0.05

@@ -9,6 +9,7 @@ import skipdit_jax as sd
 from skipdit_jax.layers.attention import attend
 from skipdit_jax.registry import abstract_params
 from skipdit_jax.typing import JointLabels, Trunk
+from tests.networks import apply, random_params
 
 # With the fixed tables of 256 positions and 16 frames (spec 1 and the layouts of the checkpoints).
 PUBLISHED_COUNTS = {
@@ -31,11 +32,7 @@ TINY = {
 def make(name="Latte-S/2-skip", **changes):
     """(model, parameters without zeros)."""
     model = sd.create_model(name, **{**TINY, **changes})
-    params = sd.init_params(model, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    return model, jax.tree.unflatten(tree, noisy)
+    return model, random_params(model)
 
 
 def clips(frames, batch=2):
@@ -98,18 +95,18 @@ def test_published_initialisation():
 def test_videos_of_a_batch_do_not_mix():
     model, params = make()
     x, y = clips(4), jnp.array([3, 1])
-    both = model.apply({"params": params}, x, TIMES, y)
-    alone = model.apply({"params": params}, x[1:], TIMES[1:], y[1:])
+    both = apply(model, params, x, TIMES, y)
+    alone = apply(model, params, x[1:], TIMES[1:], y[1:])
     np.testing.assert_allclose(both[1:], alone, atol=1e-5)
 
 
 def test_frames_see_each_other_and_know_their_order():
     model, params = make()
     x, y = clips(4), jnp.array([3, 1])
-    out = np.asarray(model.apply({"params": params}, x, TIMES, y))
-    changed = np.asarray(model.apply({"params": params}, x.at[:, 3].add(1.0), TIMES, y))
+    out = np.asarray(apply(model, params, x, TIMES, y))
+    changed = np.asarray(apply(model, params, x.at[:, 3].add(1.0), TIMES, y))
     assert np.abs(changed - out)[:, 0].max() > 1e-3
-    reversed_ = np.asarray(model.apply({"params": params}, x[:, ::-1], TIMES, y))
+    reversed_ = np.asarray(apply(model, params, x[:, ::-1], TIMES, y))
     assert np.abs(reversed_[:, ::-1] - out).max() > 1e-3
 
 
@@ -117,13 +114,13 @@ def test_images_neither_see_nor_change_the_video():
     model, params = make()
     x, y = clips(6), jnp.array([3, 1])
     labels = JointLabels(y, jnp.array([[0, 4], [2, 5]]))
-    joint = np.asarray(model.apply({"params": params}, x, TIMES, labels))
-    video = np.asarray(model.apply({"params": params}, x[:, :4], TIMES, y))
+    joint = np.asarray(apply(model, params, x, TIMES, labels))
+    video = np.asarray(apply(model, params, x[:, :4], TIMES, y))
     np.testing.assert_allclose(joint[:, :4], video, atol=1e-5)
-    other = np.asarray(model.apply({"params": params}, x.at[:, 4].add(1.0), TIMES, labels))
+    other = np.asarray(apply(model, params, x.at[:, 4].add(1.0), TIMES, labels))
     np.testing.assert_allclose(other[:, 5], joint[:, 5], atol=1e-5)
     relabelled = labels._replace(images=labels.images.at[:, 0].set(1))
-    moved = np.asarray(model.apply({"params": params}, x, TIMES, relabelled))
+    moved = np.asarray(apply(model, params, x, TIMES, relabelled))
     changed = np.abs(moved - joint).max(axis=(0, 2, 3, 4)) > 1e-4
     assert changed.tolist() == [False, False, False, False, True, False]
 
@@ -161,7 +158,7 @@ def test_bad_configs_name_the_field(changes, word):
 def test_too_many_frames_are_refused():
     model, params = make()
     with pytest.raises(ValueError, match=r"Latte: 5 video frames, wanted 1 to 4 \(num_frames\)"):
-        model.apply({"params": params}, clips(5), TIMES, jnp.array([0, 1]))
+        apply(model, params, clips(5), TIMES, jnp.array([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -176,17 +173,17 @@ def test_variants(changes, shape):
     model, params = make(**changes)
     x = jnp.zeros((2, *model.config.sample_shape))
     y = jnp.array([0, 1]) if model.config.num_classes else None
-    assert model.apply({"params": params}, x, TIMES, y).shape == shape
+    assert apply(model, params, x, TIMES, y).shape == shape
 
 
 def test_bfloat16_stays_near_float32():
     model, params = make()
     inputs = clips(4), TIMES, jnp.array([1, 5])
-    want = np.asarray(model.apply({"params": params}, *inputs))
+    want = np.asarray(apply(model, params, *inputs))
     types = {"dtype": "bfloat16", "param_dtype": "bfloat16"}
     half = sd.create_model("Latte-S/2-skip", **TINY, **types)
     stored = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
-    got = half.apply({"params": stored}, *inputs)
+    got = apply(half, stored, *inputs)
     assert got.dtype == jnp.float32
     error = np.sqrt(np.mean(np.square(np.asarray(got) - want))) / np.sqrt(np.mean(np.square(want)))
     assert 0 < error < 0.1

@@ -7,6 +7,7 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.sampling.guidance import mix
+from tests.networks import random_params
 
 COND, UNCOND = 3.0, 1.0
 
@@ -31,11 +32,7 @@ def small():
     model = sd.create_model(
         "DiT-S/2-skip", depth=4, hidden_size=16, num_heads=2, input_size=4, num_classes=5
     )
-    params = sd.init_params(model, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    return model, jax.tree.unflatten(tree, noisy)
+    return model, random_params(model)
 
 
 def draw(small, guidance):

@@ -10,8 +10,9 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.pipeline import sample_keys
+from tests.networks import random_params
 
-STEPS = 5
+STEPS = 4
 SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 5}
 FAMILIES = {
     "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 6}),
@@ -29,12 +30,8 @@ def case(request):
     """(model, parameters without zeros, labels)."""
     name, overrides = FAMILIES[request.param]
     model = sd.create_model(name, **overrides)
-    params = sd.init_params(model, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
     labels = [3, 1] if model.config.num_classes else None
-    return model, jax.tree.unflatten(tree, noisy), labels
+    return model, random_params(model), labels
 
 
 def draw(case, seed=2, **options):
@@ -105,7 +102,7 @@ def test_gradients_reach_every_skip(case):
     def loss(params):
         return jnp.mean(jnp.square(model.apply({"params": params}, x, t, y)))
 
-    gradients = jax.grad(loss)(params)
+    gradients = jax.jit(jax.grad(loss))(params)
     for j in range(model.num_skips):
         kernel = gradients[f"skip_fusions_{j}"]["linear"]["kernel"]
         own, skipped = jnp.split(kernel, 2)
