@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from skipdit_jax import sharding
-from skipdit_jax.checkpoints import Checkpoint
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.released import AUTOENCODERS, count_numbers, recognise
@@ -88,7 +88,12 @@ def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
       CheckpointError: it cannot be had or read, or does not fit the model.
       ValueError: a tile that is no larger than the overlap.
     """
-    path = fetch_vae(name)
+    try:
+        path = fetch_vae(name)
+    except CheckpointError as error:
+        if options.vae is not None:
+            raise
+        raise CheckpointError(f"{error}; or give --vae FILE, or --vae none for latents") from error
     vae, params = load_vae(path, model, dtype=options.dtype)
     return Decoder(vae, params, path, options.vae_slice, options.vae_tile)
 

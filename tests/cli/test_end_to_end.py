@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from skipdit_jax.checkpoints import open_checkpoint, released
-from skipdit_jax.cli import models
+from skipdit_jax.cli import decoding, models
 from skipdit_jax.cli.sample import main
 from skipdit_jax.encoder_weights import export_vae
 from tests.checkpoints import hub_server
@@ -125,8 +125,20 @@ def test_without_network_one_line_tells_what_to_put_where(
     assert "put it at" in line
     with pytest.raises(SystemExit, match="2"):
         main([*map(str, ("--ckpt", golden / "bare_skip.pt", "--vae", "mse", *RUN))])
-    assert "sd-vae-ft-mse" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert "sd-vae-ft-mse" in line
+    assert "--vae none" not in line  # it was typed
     assert not list(own_folder.iterdir())
+
+
+def test_an_autoencoder_that_was_not_asked_for_can_be_left_out(
+    plain_latents, server, own_folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(decoding, "_released_with", lambda checkpoint: "mse")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--ckpt", str(plain_latents)])
+    assert "or give --vae FILE, or --vae none for latents" in capsys.readouterr().err
 
 
 def test_the_list_of_models_names_every_file(capsys):

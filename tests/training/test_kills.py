@@ -15,7 +15,7 @@ import pytest
 from skipdit_jax.checkpoints.store import restore, steps_in
 
 ROOT = Path(__file__).parents[2]
-STEPS, EVERY = 120, 3  # saves follow each other so closely that many kills fall into one
+STEPS, EVERY = 60, 3  # saves follow each other so closely that many kills fall into one
 LONGEST_LIFE = 2.0  # seconds of training before a kill
 DEADLINE = 120.0
 FLAGS = {
