@@ -60,12 +60,6 @@ def test_pictures_are_the_decoded_latents(plain_latents, vae_file, own_folder, c
         assert np.array_equal(grid, make_grid(enlarge(written["arr_0"]), 3))
 
 
-def test_clips_are_decoded_frame_by_frame(clip_latents, vae_file, own_folder):
-    main([*map(str, ("--ckpt", clip_latents, *FEW, "--vae", vae_file, "--npz", "clips.npz"))])
-    assert np.load("clips.npz")["arr_0"].shape == (3, 3, SIDE, SIDE, 3)
-    assert sorted(p.suffix for p in own_folder.glob("samples.*")) == [".gif", ".mp4", ".png"]
-
-
 def test_comparison_is_of_pictures(vae_file, tmp_path, own_folder, monkeypatch):
     skips = makers.save_small(tmp_path / "skips.safetensors", in_channels=4)
     monkeypatch.setattr(sample.compare, "ROUNDS", 1)

@@ -15,13 +15,13 @@ from tests.networks import random_params
 STEPS = 4
 SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 5}
 FAMILIES = {
-    "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 6}),
+    "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 4}),
     "DiT, wide, fixed variance, unconditional": (
         "DiT-S/2-skip",
         {**SMALL, "depth": 4, "input_size": (4, 8), "learn_sigma": False, "num_classes": 0},
     ),
     "DiT, bfloat16": ("DiT-S/2-skip", {**SMALL, "depth": 4, "dtype": "bfloat16"}),
-    "Latte": ("Latte-S/2-skip", {**SMALL, "depth": 12, "num_frames": 3}),
+    "Latte": ("Latte-S/2-skip", {**SMALL, "depth": 8, "num_frames": 3}),
 }
 
 
