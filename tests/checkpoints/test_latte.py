@@ -10,17 +10,14 @@ from safetensors.numpy import load_file, save_file
 
 import skipdit_jax as sd
 from skipdit_jax.trees import flatten
+from tests.networks import random_params
 
 TINY = {"depth": 4, "hidden_size": 16, "num_heads": 2, "input_size": 4, "num_frames": 4}
 
 
 def make(**changes):
     model = sd.create_model("Latte-S/2-skip", **{**TINY, **changes})
-    params = sd.init_params(model, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    return model, jax.tree.unflatten(tree, noisy)
+    return model, random_params(model)
 
 
 @pytest.fixture(params=["native", "torch"])

@@ -125,7 +125,8 @@ def test_latents_of_clips_need_no_encoder(
     assert "these are latents" in capsys.readouterr().out
 
 
-def test_a_comparison_moves(moving, own_folder, capsys):
+def test_a_comparison_moves(moving, own_folder, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "INTERVALS", (2,))
     flags = ("--class-labels", 3, 7, "--out", "c.mp4", "--npz", "c.npz")
     run("--ckpt", moving, "--compare", *flags)
     assert names(own_folder) == ["c.gif", "c.mp4", "c.npz", "c.png"]

@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
+import skipdit_jax as sd
 from skipdit_jax.checkpoints import open_checkpoint, released
 from skipdit_jax.cli import decoding, models
 from skipdit_jax.cli.sample import main
@@ -139,6 +140,13 @@ def test_an_autoencoder_that_was_not_asked_for_can_be_left_out(
     with pytest.raises(SystemExit, match="2"):
         main(["--ckpt", str(plain_latents)])
     assert "or give --vae FILE, or --vae none for latents" in capsys.readouterr().err
+
+
+def test_autoencoders_are_loaded_by_their_short_names(server):
+    vae, params = sd.load_vae("mse")
+    pixels = sd.decode_latents(vae, params, np.zeros((1, 4, 4, 4), np.float32))
+    assert pixels.shape == (1, 8, 8, 3)
+    assert server.sent() == [(f"stabilityai/sd-vae-ft-mse/resolve/main/{released.VAE_FILE}", 0)]
 
 
 def test_the_list_of_models_names_every_file(capsys):

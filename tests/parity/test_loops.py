@@ -166,7 +166,7 @@ def test_short_loops(golden, method):
 
 
 @pytest.mark.golden("dit_skip_cache")
-@pytest.mark.parametrize("driver", ["nested", "unrolled"])
+@pytest.mark.parametrize("driver", ["nested", pytest.param("unrolled", marks=pytest.mark.slow)])
 def test_other_drivers_follow_the_original(golden, driver):
     _, _, taps = replay(golden, "", "ddpm", "N3_clip", driver)
     compare(taps.sample, golden["ddpm/N3_clip/sample"], driver)
