@@ -122,6 +122,8 @@ def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
     remote = parse(source)
     if remote is None:
         return Path(source)
+    if here := find(source):  # also in a folder that cannot be written
+        return here
     tell = tell or (lambda line: None)
     try:
         remote.path.parent.mkdir(parents=True, exist_ok=True)
