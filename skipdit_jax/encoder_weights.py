@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,8 +18,8 @@ from skipdit_jax.checkpoints import (
     open_checkpoint,
     read_config,
 )
-from skipdit_jax.checkpoints.hub import fetch
-from skipdit_jax.checkpoints.released import AUTOENCODERS as RELEASED
+from skipdit_jax.checkpoints.hub import Tell, fetch
+from skipdit_jax.checkpoints.released import VAE_SOURCES
 from skipdit_jax.encoders.vae import (
     AutoencoderKL,
     AutoencoderKLConfig,
@@ -81,11 +82,16 @@ def load_vae(
       CheckpointError: (a ValueError) one line with all that is wrong with the file, what it is if
         it is no autoencoder, or why it does not fit the model.
     """
-    checkpoint = open_checkpoint(fetch(RELEASED.get(str(source), source)))
+    checkpoint = open_checkpoint(fetch_vae(source))
     vae = vae_of(checkpoint, **overrides)
     if model is not None and (misfit := _misfit(vae, model)):
         raise CheckpointError(f"{checkpoint.path}: {misfit}")
     return vae, fill(checkpoint, abstract_params(vae), dataclasses.asdict(vae.config))
+
+
+def fetch_vae(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
+    """Returns the file of an autoencoder, named as for `load_vae`; see `hub.fetch`."""
+    return fetch(VAE_SOURCES.get(os.fspath(source), source), tell)
 
 
 def vae_of(checkpoint: Checkpoint, **overrides: Any) -> AutoencoderKL:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and the folder for what can be made or fetched again."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,16 @@ def remove_leftovers(folder: Path) -> None:
     """
     for path in folder.glob(f".*{_ENDING}"):
         path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_home() -> Path:

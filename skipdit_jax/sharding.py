@@ -103,6 +103,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=chosen)
 
 
+def local_mesh() -> Mesh:
+    """The devices of this process alone, all along "data"."""
+    return make_mesh(MeshConfig(), jax.local_devices())
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())

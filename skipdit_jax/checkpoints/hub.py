@@ -24,7 +24,7 @@ from huggingface_hub.utils import build_hf_headers
 
 from skipdit_jax.checkpoints.atomic import replacing
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.files import cache_home
+from skipdit_jax.files import cache_home, sha256_of
 
 HUB = "hf://"
 WEB = ("https://", "http://")
@@ -99,14 +99,7 @@ def find(source: str | os.PathLike[str]) -> Path | None:
     remote = parse(source)
     if remote is None:
         return Path(source) if Path(source).exists() else None
-    if remote.path.is_file():
-        return remote.path
-    if remote.hub is not None:
-        repo, file, revision = remote.hub
-        cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(cached, str):
-            return Path(cached)
-    return None
+    return _cached(remote)
 
 
 def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
@@ -122,16 +115,14 @@ def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
     remote = parse(source)
     if remote is None:
         return Path(source)
-    if here := find(source):  # also in a folder that cannot be written
+    if here := _cached(remote):  # also in a folder that cannot be written
         return here
     tell = tell or (lambda line: None)
     try:
         remote.path.parent.mkdir(parents=True, exist_ok=True)
         # Processes of one run share the folder: the first fetches, the others find the file.
         with FileLock(remote.path.with_name(f".{remote.path.name}.lock")):
-            return find(source) or _download(remote, tell)
-    except CheckpointError:
-        raise
+            return _cached(remote) or _download(remote, tell)
     except (OSError, HTTPError) as error:
         raise CheckpointError(
             f"{source}: is not on this machine and cannot be fetched ({_reason(error)}"
@@ -143,6 +134,17 @@ def checksum(path: Path) -> str | None:
     """The SHA-256 of a file of the cache as it was fetched; None if it came in another way."""
     record = path.with_name(f".{path.name}{RECORD}")
     return json.loads(record.read_text())["sha256"] if record.is_file() else None
+
+
+def _cached(remote: Remote) -> Path | None:
+    if remote.path.is_file():
+        return remote.path
+    if remote.hub is not None:
+        repo, file, revision = remote.hub
+        cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
 
 
 def _download(remote: Remote, tell: Tell) -> Path:
@@ -205,8 +207,7 @@ def _kept(path: Path) -> str:
 
 def _verified(remote: Remote, partial: Path, etag: str | None) -> str:
     """Returns the SHA-256; the hub's tag of a large file is the one that it should have."""
-    with partial.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(partial)
     if etag is not None and SHA256.fullmatch(etag) and etag != sha256:
         partial.unlink()
         raise CheckpointError(

@@ -13,11 +13,27 @@ SKIP_DIT = "hf://GuanjieChen/Skip-DiT/"
 LATTE = "hf://maxin-cn/Latte/"
 META = "https://dl.fbaipublicfiles.com/DiT/models/"
 VAE_FILE = "diffusion_pytorch_model.safetensors"
-AUTOENCODERS = {
+VAE_SOURCES = {
     "ema": f"hf://stabilityai/sd-vae-ft-ema/{VAE_FILE}",
     "mse": f"hf://stabilityai/sd-vae-ft-mse/{VAE_FILE}",
 }
 """The two decoders that Stability AI fine-tuned for Stable Diffusion 1, by the names of DiT."""
+
+
+class Sampling(NamedTuple):
+    """How the published samples of a file were made.
+
+    Attributes:
+      vae: key of VAE_SOURCES; "" for another one.
+      steps: number of steps.
+      method: "ddpm" or "ddim".
+      guidance: scale; 1 is none.
+    """
+
+    vae: str
+    steps: int
+    method: str
+    guidance: float
 
 
 class Released(NamedTuple):
@@ -40,24 +56,8 @@ class Released(NamedTuple):
     numbers: int
     gigabytes: float | None
     config: Mapping[str, Any] = {}
-    sampling: "Sampling | None" = None
+    sampling: Sampling | None = None
     flags: str = ""
-
-
-class Sampling(NamedTuple):
-    """How the published samples of a file were made.
-
-    Attributes:
-      vae: key of AUTOENCODERS; "" for another one.
-      steps: number of steps.
-      method: "ddpm" or "ddim".
-      guidance: scale; 1 is none.
-    """
-
-    vae: str
-    steps: int
-    method: str
-    guidance: float
 
 
 DIT_SAMPLING = Sampling("mse", 250, "ddpm", 4.0)
@@ -98,7 +98,7 @@ RELEASED = (
         *(f"{SKIP_DIT}Latte-skip.pt", "latte_t2v", "", 1_094_977_952, 8.76),
         sampling=TEXT_TO_VIDEO_SAMPLING,
     ),
-    *(Released(source, "vae", "", 83_653_863, 0.33) for source in AUTOENCODERS.values()),
+    *(Released(source, "vae", "", 83_653_863, 0.33) for source in VAE_SOURCES.values()),
 )
 
 

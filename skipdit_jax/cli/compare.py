@@ -107,27 +107,20 @@ def measure(job: Job, variants: Sequence[Variant], progress: bool = False) -> li
     """
     batches = make_batches(job)
     times: list[list[float]] = [[] for _ in variants]
-    samples: list[np.ndarray] = []
-    bar = StepBar()
+    bar = StepBar(progress)
 
     def run(variant: Variant) -> np.ndarray:
         drawn = draw_all(lambda keys, labels: variant.sampler(job.params, keys, labels), batches)
         bar.advance()
         return drawn
 
-    def rounds() -> None:
-        samples.extend(map(run, variants))  # compiles
+    with bar.shown((1 + ROUNDS) * len(variants), "runs"):
+        samples = [run(variant) for variant in variants]  # compiles
         for _ in range(ROUNDS):
             for seconds, variant in zip(times, variants, strict=True):
                 start = time.perf_counter()
                 run(variant)
                 seconds.append(time.perf_counter() - start)
-
-    if progress:
-        with bar.shown((1 + ROUNDS) * len(variants), "runs"):
-            rounds()
-    else:
-        rounds()
     medians = [statistics.median(seconds) for seconds in times]
     return score(variants, [job.to_pixels(drawn) for drawn in samples], medians, job.pixels)
 

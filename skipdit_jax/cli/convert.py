@@ -72,8 +72,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog=f"python -m skipdit_jax.cli.{PROGRAM}",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add(
@@ -125,11 +123,9 @@ def write(conversion: Conversion, target: Path) -> None:
     Raises:
       CheckpointError: see `Conversion.write`.
     """
-    if not sys.stderr.isatty():
-        return conversion.write(target)
-    bar = StepBar()
+    bar = StepBar(sys.stderr.isatty())
     with bar.shown(len(conversion.tensors), "tensors"):
-        return conversion.write(target, bar.advance)
+        conversion.write(target, bar.advance)
 
 
 def prepare(options: Options) -> Conversion:

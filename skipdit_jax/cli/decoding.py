@@ -9,14 +9,13 @@ from jaxtyping import Float
 
 from skipdit_jax import sharding
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
-from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.released import AUTOENCODERS, count_numbers, recognise
+from skipdit_jax.checkpoints.released import count_numbers, recognise
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import Options
 from skipdit_jax.cli.outputs import ARRAYS
 from skipdit_jax.cli.recipe import Recipe
-from skipdit_jax.encoder_weights import load_vae
+from skipdit_jax.encoder_weights import fetch_vae, load_vae
 from skipdit_jax.encoders.decoding import OVERLAP, DecodeOptions, decode_latents
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.typing import Params
@@ -67,15 +66,6 @@ def _released_with(checkpoint: Checkpoint | None) -> str:
     return row.sampling.vae if row and row.sampling else ""
 
 
-def fetch_vae(name: str) -> Path:
-    """Returns the file of an autoencoder, named as for --vae; tells what is fetched.
-
-    Raises:
-      CheckpointError: it cannot be had.
-    """
-    return fetch(AUTOENCODERS.get(name, name), say)
-
-
 def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
     """Reads an autoencoder, fetching it if it is elsewhere.
 
@@ -86,10 +76,9 @@ def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
 
     Raises:
       CheckpointError: it cannot be had or read, or does not fit the model.
-      ValueError: a tile that is no larger than the overlap.
     """
     try:
-        path = fetch_vae(name)
+        path = fetch_vae(name, say)
     except CheckpointError as error:
         if options.vae is not None:
             raise
@@ -104,6 +93,7 @@ class Decoder:
     Attributes:
       vae: the autoencoder.
       path: file of its weights.
+      params: its parameters, on every device.
     """
 
     def __init__(
@@ -115,9 +105,8 @@ class Decoder:
         tile: int | None = None,
     ):
         overlap = OVERLAP if tile is None else min(OVERLAP, tile // 2)
-        self.vae, self.path, self.params = vae, path, params
-        self._mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
-        self._params = jax.device_put(params, sharding.replicated(self._mesh))
+        self.vae, self.path, self._mesh = vae, path, sharding.local_mesh()
+        self.params = jax.device_put(params, sharding.replicated(self._mesh))
         self._options = DecodeOptions(tile=tile, overlap=overlap)
         each = slice_ or (CPU_SLICE if jax.default_backend() == "cpu" else DEVICE_SLICE)
         self._rows = each * self._mesh.size
@@ -152,7 +141,7 @@ class Decoder:
         parts = [
             decode_latents(
                 self.vae,
-                self._params,
+                self.params,
                 jax.device_put(part, sharding.batch_sharding(self._mesh)),
                 self._options,
             )

@@ -99,11 +99,11 @@ def encode(job: Job, progress: bool = False) -> str:
     pieces = find_pieces(job, jax.process_index(), jax.process_count())
     if not pieces:
         return "time     nothing was missing"
-    bar = StepBar()
+    bar = StepBar(progress)
     start, examples, columns = time.perf_counter(), 0, list[Columns]()
     with (
         contextlib.closing(encoded(job, pieces)) as results,
-        bar.shown(len(pieces), "batches") if progress else contextlib.nullcontext(),
+        bar.shown(len(pieces), "batches"),
     ):
         for piece, arrays in results:
             with told_in_one_line(PROGRAM):
@@ -132,7 +132,7 @@ def shard_file(job: Job, shard: int) -> Path:
 
 def encoded(job: Job, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
     """Pieces with their arrays [n,...] and labels [n]; the devices are one batch ahead."""
-    mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
+    mesh = sharding.local_mesh()
     split = sharding.batch_sharding(mesh)
     params = jax.device_put(job.params, sharding.replicated(mesh))
     key = jax.random.key(job.seed) if "sample" in job.manifest.arrays else None

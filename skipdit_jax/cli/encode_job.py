@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.cli.decoding import CPU_SLICE, fetch_vae
+from skipdit_jax.cli.decoding import CPU_SLICE
+from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import SAMPLE, TFDS, Options
 from skipdit_jax.cli.records import claim
 from skipdit_jax.data.config import NAMES, DataConfig
@@ -15,7 +16,7 @@ from skipdit_jax.data.latent_files import ENCODING, KINDS, MANIFEST, Manifest
 from skipdit_jax.data.loader import Reading
 from skipdit_jax.data.open import open_once
 from skipdit_jax.data.sources import ANY_CLASS, Source
-from skipdit_jax.encoder_weights import load_vae
+from skipdit_jax.encoder_weights import fetch_vae, load_vae
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.typing import Params
 
@@ -70,7 +71,7 @@ def prepare(options: Options) -> Job:
     assert options.vae is not None, "parse wants one"
     _check_folder(options.out)
     rows = _check_batch(options)
-    vae, params = load_vae(fetch_vae(options.vae), dtype=options.compute_dtype)
+    vae, params = load_vae(fetch_vae(options.vae, say), dtype=options.compute_dtype)
     shape = _sample_shape(options, vae)
     source = _open_source(options, shape)
     plan = ShardPlan(

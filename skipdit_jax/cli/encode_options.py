@@ -91,8 +91,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     _add_source(parser.add_argument_group("what to encode"))
     _add_encoder(parser.add_argument_group("how to encode it"))

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 BAD_INPUT = 2
 
@@ -35,7 +35,15 @@ def one_line(error: BaseException) -> str:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Raises a ValueError where argparse would print several lines and end the program."""
+    """Raises a ValueError where argparse would print several lines and end the program.
+
+    Flags cannot be shortened, and descriptions stay as they are written.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raises ValueError with the message."""

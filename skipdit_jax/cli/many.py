@@ -113,7 +113,7 @@ def draw(job: Job, tasks: list[Task], progress: bool = False) -> None:
     """Samples batch after batch; the devices draw one while the last one's files are written."""
     if not tasks:
         return
-    mesh = sharding.make_mesh(sharding.MeshConfig(), jax.local_devices())
+    mesh = sharding.local_mesh()
     sampler = job.settings.sampler(job.model)
     params = jax.device_put(job.params, sharding.replicated(mesh))
 
@@ -121,8 +121,8 @@ def draw(job: Job, tasks: list[Task], progress: bool = False) -> None:
         return params, jax.device_put(batch.keys, sharding.batch_sharding(mesh)), batch.labels
 
     compiled = sampler.lower(*arguments(tasks[0].batch)).compile()
-    bar = StepBar()
-    with bar.shown(len(tasks), "batches") if progress else contextlib.nullcontext():
+    bar = StepBar(progress)
+    with bar.shown(len(tasks), "batches"):
         last: tuple[Task, Any] | None = None
         for task in tasks:
             samples = compiled(*sampler.arguments(*arguments(task.batch)))

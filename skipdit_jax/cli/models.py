@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skipdit_jax.checkpoints.hub import cache_folder, checksum, find
-from skipdit_jax.checkpoints.released import AUTOENCODERS, RELEASED, Released
+from skipdit_jax.checkpoints.released import RELEASED, VAE_SOURCES, Released
 from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
 
 PROGRAM = "skipdit_jax.cli.models"
@@ -51,15 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
     return OneLineParser(
         prog=f"python -m {PROGRAM}",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
 
 
 def describe(row: Released) -> tuple[str, ...]:
     """The cells of a released file."""
     fields = ", ".join(f"{name} {value}" for name, value in row.config.items())
-    names = {source: f"--vae {name}" for name, source in AUTOENCODERS.items()}
+    names = {source: f"--vae {name}" for name, source in VAE_SOURCES.items()}
     model = row.model or names.get(row.source, "(not in this version)")
     return (
         row.source,

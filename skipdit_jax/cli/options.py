@@ -122,8 +122,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     _add_model(parser.add_argument_group("model and weights"))
     _add_autoencoder(parser.add_argument_group("autoencoder of latents"))

@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import Any
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from skipdit_jax.checkpoints.atomic import replacing
 from skipdit_jax.cli.build_training import Job
 from skipdit_jax.cli.previews import Preview
+from skipdit_jax.cli.runner import make_progress
 from skipdit_jax.training.logs import BoardLog, JsonLog, Record
 from skipdit_jax.training.state import TrainState
 from skipdit_jax.visualise.grids import save_png
@@ -96,13 +96,7 @@ class Reports:
 
 
 def _make_bar(done: int, steps: int) -> Progress:
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    bar = make_progress()
     bar.add_task("steps", total=steps, completed=done)
     return bar
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ def run(job: Job, progress: bool = False) -> Result:
       progress: show a bar that every step of the compiled loop moves on.
     """
     batches = make_batches(job)
-    bar = StepBar()
+    bar = StepBar(progress)
     sampler = job.settings.sampler(job.model, bar.advance if progress else None)
     start = time.perf_counter()
     compiled = sampler.lower(job.params, batches[0].keys, batches[0].labels).compile()
@@ -92,26 +92,32 @@ def run(job: Job, progress: bool = False) -> Result:
         return compiled(*sampler.arguments(job.params, keys, labels))
 
     start = time.perf_counter()
-    if progress:
-        with bar.shown(len(batches) * len(sampler.inputs.t)):
-            samples = draw_all(draw, batches)
-            jax.effects_barrier()  # the last callbacks may still be on their way
-    else:
+    with bar.shown(len(batches) * len(sampler.inputs.t)):
         samples = draw_all(draw, batches)
+        jax.effects_barrier()  # the last callbacks may still be on their way
     return Result(samples, compile_seconds, time.perf_counter() - start)
 
 
-class StepBar:
-    """A progress bar on stderr; `advance` exists before the program that calls it."""
+def make_progress(visible: bool = True) -> Progress:
+    """A bar of counted work on stderr, as all programs show it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not visible,
+    )
 
-    def __init__(self):
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+
+class StepBar:
+    """A progress bar on stderr; `advance` exists before the program that calls it.
+
+    One that is not visible counts and shows nothing.
+    """
+
+    def __init__(self, visible: bool = True):
+        self._bar = make_progress(visible)
 
     def advance(self, _index: Any = None) -> None:
         """Counts one step."""
@@ -122,7 +128,8 @@ class StepBar:
     def shown(self, total: int, description: str = "steps") -> Iterator[None]:
         """Shows the bar during the block."""
         self._bar.add_task(description, total=total)
-        with self._bar:
+        # Some releases of rich end even a disabled bar with an empty line.
+        with nullcontext() if self._bar.disable else self._bar:
             yield
 
 

@@ -96,7 +96,7 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
       ValueError: an unknown or malformed flag, or no readable config file.
     """
-    parser = OneLineParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    parser = OneLineParser(prog=PROGRAM, add_help=False)
     distributed.add_flags(parser)
     found, others = parser.parse_known_args(argv)
     cluster = distributed.from_flags(vars(found))

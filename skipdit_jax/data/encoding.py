@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from skipdit_jax.data.latent_files import Manifest, checksum, shard_name
+from skipdit_jax.data.latent_files import Manifest, shard_name
 from skipdit_jax.data.latents import shard_labels
 from skipdit_jax.data.loader import stack
 from skipdit_jax.data.sources import BROKEN, DataError, Example, Source
 from skipdit_jax.data.transforms import ScalePixels
+from skipdit_jax.files import sha256_of
 
 VIEWS = 2  # examples of a picture that is mirrored
 
@@ -177,5 +178,5 @@ def describe_shards(folder: Path, plan: ShardPlan, manifest: Manifest, **more: A
             raise ValueError(f"{folder / name}: holds {found} examples, wanted {wanted}")
         shards[name] = len(labels)
         max_label = max(max_label, int(labels.max()))
-    checksums = {name: checksum(folder / name) for name in names}
+    checksums = {name: sha256_of(folder / name) for name in names}
     return replace(manifest, shards=shards, max_label=max_label, checksums=checksums, **more)

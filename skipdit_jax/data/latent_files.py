@@ -14,7 +14,6 @@ The same examples give the same bytes. `cli.encode` also keeps its settings in `
 its beginning: a folder that has one and no `latents.json` is not finished.
 """
 
-import hashlib
 import itertools
 import json
 import os
@@ -28,7 +27,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from skipdit_jax.data.sources import Example
-from skipdit_jax.files import replacing
+from skipdit_jax.files import replacing, sha256_of
 
 MANIFEST = "latents.json"
 ENCODING = "encoding.json"
@@ -183,16 +182,6 @@ def write_shard(path: Path, columns: Mapping[str, np.ndarray], manifest: Manifes
         write(temporary, {key: columns[key] for key in layout.names or ()}, layout)
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
-
-    Raises:
-      OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_shards(
     folder: Path, examples: Iterable[Mapping[str, Any]], format: str, shard_size: int
 ) -> Manifest:
@@ -209,7 +198,7 @@ def _write_shards(
         max_label = max(max_label, *(int(one["label"]) for one in shard))
     if wanted is None:
         raise ValueError("latents: no examples to write, want at least one")
-    checksums = {name: checksum(folder / name) for name in shards}
+    checksums = {name: sha256_of(folder / name) for name in shards}
     return replace(wanted, shards=shards, max_label=max_label, checksums=checksums)
 
 

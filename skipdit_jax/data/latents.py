@@ -14,12 +14,12 @@ from skipdit_jax.data.latent_files import (
     LABEL_DTYPE,
     MANIFEST,
     Manifest,
-    checksum,
     is_unfinished,
     read_manifest,
     record_dtype,
 )
 from skipdit_jax.data.sources import BrokenExampleError, Example, Source, check_labels
+from skipdit_jax.files import sha256_of
 
 OPEN_SHARDS = 256
 """Mapped .npz shards held open at a time: a quarter of the usual limit of 1,024 open files."""
@@ -71,7 +71,7 @@ def find_damage(folder: Path) -> list[str]:
     for name, wanted in manifest.checksums.items():
         if not (folder / name).is_file():
             damage.append(f"{name} is missing")
-        elif (found := checksum(folder / name)) != wanted:
+        elif (found := sha256_of(folder / name)) != wanted:
             damage.append(f"{name} has SHA-256 {found}, want {wanted}")
     return damage
 

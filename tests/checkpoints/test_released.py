@@ -8,9 +8,8 @@ import pytest
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import hub
 from skipdit_jax.checkpoints.families import named
-from skipdit_jax.checkpoints.released import AUTOENCODERS, RELEASED, count_numbers, recognise
-from skipdit_jax.encoder_weights import AUTOENCODERS as KINDS
-from skipdit_jax.encoder_weights import abstract_params
+from skipdit_jax.checkpoints.released import RELEASED, VAE_SOURCES, count_numbers, recognise
+from skipdit_jax.encoder_weights import AUTOENCODERS, abstract_params
 
 MODELS = [row for row in RELEASED if row.model]
 names = pytest.mark.parametrize("row", MODELS, ids=lambda row: row.source.rsplit("/", 1)[1])
@@ -36,13 +35,13 @@ def test_published_settings_are_what_a_sample_takes_by_default(row):
     model = registry.create_model(row.model, **row.config)
     guided = registry.published_sampling(model).guidance if model.config.has_null_class else 1.0
     assert guided == row.sampling.guidance
-    assert row.sampling.vae in AUTOENCODERS
+    assert row.sampling.vae in VAE_SOURCES
     assert ("--cache" in row.flags) == (model.num_skips > 0)
 
 
 @pytest.mark.parametrize("row", [r for r in RELEASED if r.family == "vae"], ids=lambda r: r.source)
 def test_counts_of_autoencoders(row):
-    kind = KINDS[row.family]
+    kind = AUTOENCODERS[row.family]
     assert sizes(abstract_params(kind.module(kind.config()))) == row.numbers
 
 
