@@ -32,12 +32,12 @@ import numpy as np
 from benchmarks import report
 from benchmarks.digit_models import Subject, add_flags, load_subject, make_cases
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
 from skipdit_jax.data.moving_digits import CANVAS, load_moving_digits
 from skipdit_jax.evaluation.fidelity import psnr
-from skipdit_jax.evaluation.moving import ClipJudge, fit_clip_judge, speeds
+from skipdit_jax.evaluation.judges.moving_digits import ClipJudge, fit_clip_judge, speeds
 from skipdit_jax.registry import MOVING_DIGITS, find_entry
 
 PER_CLASS = 20
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report.markdown(("", ""), list(facts.items())), end="\n\n")
     print(report.markdown(list(rows[0]), [list(row.values()) for row in rows]))
     if flags.json:
-        with told_in_one_line(PROGRAM), replacing(flags.json) as file:
+        with told_in_one_line(PROGRAM), replacing_file(flags.json) as file:
             file.write(json.dumps({"facts": facts, "rows": rows}, indent=1).encode())
 
 

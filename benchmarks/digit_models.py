@@ -12,9 +12,9 @@ import numpy as np
 
 from skipdit_jax.caching.policy import BlockCache, SkipCache
 from skipdit_jax.caching.summary import CacheSummary
-from skipdit_jax.cli.recipe import read_diffusion, read_recipe
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
 from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
+from skipdit_jax.runs.recipe import read_diffusion, read_recipe
 from skipdit_jax.typing import CachePolicy, Params
 from skipdit_jax.weights import load_opened, model_of, open_weights
 

@@ -9,9 +9,9 @@ import numpy as np
 import skipdit_jax as sd
 from benchmarks.timing import Timing, interleaved, once
 from benchmarks.weights import random_params
-from skipdit_jax.caching.drivers import DRIVERS
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.sampling.drivers import DRIVERS
 
 MIB = 2**20
 INTERVALS = (2, 3, 4)

@@ -17,7 +17,7 @@ from absl import flags
 from benchmarks.training_step import BATCH
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.data.latent_files import FORMATS, write_latents
-from skipdit_jax.data.loader import ArraySource, Batches, make_batches
+from skipdit_jax.data.loader import ArraySource, BatchIterator, make_batches
 from skipdit_jax.data.open import open_data
 from skipdit_jax.training.feed import Feed
 from skipdit_jax.training.loop import Hooks, LoopConfig, train
@@ -36,7 +36,7 @@ WARM_UPS = 3  # batches: more than are kept ahead
 LOOP_STEPS, QUICK_LOOP_STEPS = 60, 4
 WORKERS = (0, 1)
 
-Open = Callable[[], Batches]
+Open = Callable[[], BatchIterator]
 
 
 def _examples(count: int) -> Iterator[dict[str, Any]]:
@@ -47,7 +47,7 @@ def _examples(count: int) -> Iterator[dict[str, Any]]:
         yield {"mean": mean, "logvar": np.full(SHAPE, -3, np.float16), "label": i % CLASSES}
 
 
-def _synthetic(count: int, batch: int) -> Batches:
+def _synthetic(count: int, batch: int) -> BatchIterator:
     """Float32 latents that lie in memory: what nothing has to be read or drawn for."""
     images = np.random.default_rng(0).standard_normal((count, *SHAPE), np.float32)
     labels = np.arange(count, dtype=np.int32) % CLASSES

@@ -4,7 +4,7 @@ from skipdit_jax.caching.policy import BlockCache, SkipCache
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.encoder_weights import export_vae, load_vae
-from skipdit_jax.encoders.decoding import DecodeOptions, decode_latents, encode_pixels
+from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents, encode_pixels
 from skipdit_jax.pipeline import Sampler, sample
 from skipdit_jax.registry import create_model, init_params
 from skipdit_jax.sampling.guidance import Guidance

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from skipdit_jax.checkpoints import (
     Checkpoint,
     CheckpointError,
+    config_fields,
     export_state_dict,
     fill,
     open_checkpoint,
-    read_config,
 )
 from skipdit_jax.checkpoints.hub import Tell, fetch
 from skipdit_jax.checkpoints.released import VAE_SOURCES
@@ -73,7 +73,7 @@ def load_vae(
         to fetch one, hf://... or https://... Nothing in it is executed.
       model: the diffusion model that it is meant for, to make sure that the two fit.
       **overrides: fields of `AutoencoderKLConfig` that no weights tell: `scaling_factor`
-        (`latents.SDXL_LATENT_SCALE`), `norm_num_groups`, `dtype`, `param_dtype`.
+        (`published.SDXL_LATENT_SCALE`), `norm_num_groups`, `dtype`, `param_dtype`.
 
     Returns:
       (autoencoder, parameters).
@@ -109,7 +109,7 @@ def vae_of(checkpoint: Checkpoint, **overrides: Any) -> AutoencoderKL:
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted an autoencoder"
         )
     kind = AUTOENCODERS[checkpoint.family.name]
-    fields = {**read_config(checkpoint), **overrides}
+    fields = {**config_fields(checkpoint), **overrides}
     try:
         return kind.module(kind.config(**fields))
     except (TypeError, ValueError) as error:  # a native file may state anything

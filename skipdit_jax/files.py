@@ -10,7 +10,7 @@ _ENDING = ".tmp"
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
+def replacing_path(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """Gives a name to write to; that file takes the place of `path` if the block ends well.
 
     The name is in the same folder. After an error nothing is left there, and whatever stood at
@@ -36,7 +36,7 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what processes left in a folder that were killed inside `replacing`.
+    """Removes what processes left in a folder that were killed inside `replacing_path`.
 
     Nobody may be writing there.
     """

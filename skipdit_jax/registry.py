@@ -14,14 +14,13 @@ import jax.numpy as jnp
 from skipdit_jax.caching.policy import SkipCache
 from skipdit_jax.caching.presets import DIT_SKIP_CACHE, LATTE_SKIP_CACHE, dit_skip_cache
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.models.backbone import PATCHES, SIZES
 from skipdit_jax.models.dit import DiT, DiTConfig
 from skipdit_jax.models.latte import Latte, LatteConfig
-from skipdit_jax.sharding import FSDP, TENSOR, Rule, Rules
+from skipdit_jax.published import PATCHES, SIZES, VAE_FACTOR
+from skipdit_jax.sharding import FSDP, TENSOR, Split, Splits
 from skipdit_jax.typing import Params
 
 TRACED_MODELS = 32  # whose parameter shapes are remembered: a few kilobytes each
-VAE_FACTOR = 8  # pixels per latent along each side, Stable Diffusion's autoencoder
 ASSETS = Path(__file__).parent / "assets"
 DIGITS = "dit-digits"
 MOVING_DIGITS = "latte-digits"
@@ -45,7 +44,7 @@ class Family(NamedTuple):
     guidance: float
     guided_channels: int | None
     cache: Callable[[Any], SkipCache]
-    sharding: Rules
+    sharding: Splits
 
 
 class PublishedSampling(NamedTuple):
@@ -79,10 +78,10 @@ class Entry(NamedTuple):
 # columns of qkv are [q|k|v], not heads: the partitioner moves them once more (docs/scaling.md).
 # Embeddings: 1,001 rows divide by nothing, the width does.
 DIT_SHARDING = (
-    Rule(r"(attn/qkv|mlp/fc1|modulation)/kernel$", (FSDP, TENSOR)),
-    Rule(r"(attn/proj|mlp/fc2)/kernel$", (TENSOR, FSDP)),
-    Rule(r"(t_embedder/fc\d|skip_fusions_\d+/linear|final_layer/linear)/kernel$", (FSDP, None)),
-    Rule(r"(y_embedder/embedding|x_embedder/kernel)$", (None, FSDP)),
+    Split(r"(attn/qkv|mlp/fc1|modulation)/kernel$", (FSDP, TENSOR)),
+    Split(r"(attn/proj|mlp/fc2)/kernel$", (TENSOR, FSDP)),
+    Split(r"(t_embedder/fc\d|skip_fusions_\d+/linear|final_layer/linear)/kernel$", (FSDP, None)),
+    Split(r"(y_embedder/embedding|x_embedder/kernel)$", (None, FSDP)),
 )
 
 FAMILIES = {
@@ -125,9 +124,7 @@ def model_names() -> list[str]:
 def _entry(
     label: str, size: str = "XL", patch: int = 2, skip: bool = True, cache: SkipCache | None = None
 ) -> Entry:
-    depth, width, heads = SIZES[size]
-    fields = {"depth": depth, "hidden_size": width, "num_heads": heads}
-    return Entry(LABELS[label], {**fields, "patch_size": patch, "skip": skip}, cache=cache)
+    return Entry(LABELS[label], {**SIZES[size], "patch_size": patch, "skip": skip}, cache=cache)
 
 
 def find_entry(name: str) -> Entry:
@@ -215,7 +212,7 @@ def family_of(model: nn.Module) -> str:
     raise ValueError(f"{type(model).__name__} belongs to no family: {', '.join(FAMILIES)}")
 
 
-def sharding_rules(model: nn.Module) -> Rules:
+def sharding_rules(model: nn.Module) -> Splits:
     """Which mesh axes split the parameters of the model, see `sharding.shardings`."""
     return FAMILIES[family_of(model)].sharding
 

@@ -28,7 +28,7 @@ REST = -1  # an axis that takes all devices the others leave
 SMALLEST_SPLIT = 4096  # elements; below it a message costs more than the memory is worth
 
 
-class Rule(NamedTuple):
+class Split(NamedTuple):
     """Where parameters of some name are split.
 
     Attributes:
@@ -40,7 +40,7 @@ class Rule(NamedTuple):
     axes: tuple[str | None, ...]
 
 
-Rules = Sequence[Rule]
+Splits = Sequence[Split]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def spec_of(
-    path: str, shape: tuple[int, ...], rules: Rules, sizes: Mapping[str, int]
+    path: str, shape: tuple[int, ...], rules: Splits, sizes: Mapping[str, int]
 ) -> PartitionSpec:
     """Which mesh axes split an array.
 
@@ -130,7 +130,7 @@ def spec_of(
     Raises:
       ValueError: the rule has another number of dimensions than the array.
 
-    >>> table = [Rule("qkv/kernel$", ("fsdp", "tensor"))]
+    >>> table = [Split("qkv/kernel$", ("fsdp", "tensor"))]
     >>> spec_of("0/mu/blocks_0/attn/qkv/kernel", (64, 192), table, {"fsdp": 4, "tensor": 5})
     P('fsdp', None)
     """
@@ -148,7 +148,7 @@ def spec_of(
     return PartitionSpec(*(axis if fit else None for axis, fit in zip(axes, fits, strict=True)))
 
 
-def shardings(mesh: Mesh | AbstractMesh, tree: Any, rules: Rules) -> Any:
+def shardings(mesh: Mesh | AbstractMesh, tree: Any, rules: Splits) -> Any:
     """Returns the same tree with a `NamedSharding` for each leaf.
 
     Args:
@@ -167,7 +167,7 @@ def shardings(mesh: Mesh | AbstractMesh, tree: Any, rules: Rules) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def abstract(mesh: Mesh, tree: Any, rules: Rules) -> Any:
+def abstract(mesh: Mesh, tree: Any, rules: Splits) -> Any:
     """Returns shapes and types of a tree with its `shardings`: what `store.restore` is asked for.
 
     Args and errors are those of `shardings`.

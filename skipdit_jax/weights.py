@@ -11,10 +11,10 @@ import jax
 from skipdit_jax.checkpoints import (
     Checkpoint,
     CheckpointError,
+    config_fields,
     export_state_dict,
     fill,
     open_checkpoint,
-    read_config,
     save_native,
 )
 from skipdit_jax.checkpoints.hub import fetch
@@ -76,7 +76,7 @@ def model_of(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
         raise CheckpointError(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted a diffusion model"
         )
-    fields = read_config(checkpoint, overrides.get("num_heads"))
+    fields = config_fields(checkpoint, overrides.get("num_heads"))
     try:
         return build(checkpoint.family.name, {**fields, **overrides})
     except (TypeError, ValueError) as error:  # a native file may state anything

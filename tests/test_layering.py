@@ -14,7 +14,7 @@ LAYERS = {
     "config": 0,
     "compiler": 0,
     "sharding": 0,
-    "latents": 0,
+    "published": 0,
     "layers": 1,
     "caching": 1,
     "diffusion": 1,
@@ -30,7 +30,8 @@ LAYERS = {
     "weights": 6,
     "encoder_weights": 6,
     "pipeline": 6,
-    "cli": 7,
+    "runs": 7,
+    "cli": 8,
 }
 # Where a layer holds packages that know nothing of each other, only these may be imported.
 ALLOWED = {
@@ -41,7 +42,7 @@ ALLOWED = {
     "sampling": {"caching", "diffusion"},
     "training": {"diffusion", "checkpoints"},
 }
-LOWEST = {"typing", "trees", "files", "config", "compiler", "sharding", "latents"}
+LOWEST = {"typing", "trees", "files", "config", "compiler", "sharding", "published"}
 
 
 def imports(path):

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 import skipdit_jax as sd
 from skipdit_jax import sharding
 from skipdit_jax.registry import abstract_params, sharding_rules
-from skipdit_jax.sharding import MeshConfig, Rule
+from skipdit_jax.sharding import MeshConfig, Split
 from skipdit_jax.training.optimizer import OptimizerConfig, make_optimizer
 from skipdit_jax.training.state import create_state
 
@@ -106,7 +106,7 @@ def test_averages_and_moments_lie_as_their_weights():
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2), (1, 3, 5), (1, 1, 6)])
 def test_an_axis_that_does_not_divide_leaves_the_dimension_whole(sizes):
-    rules = (Rule("w$", ("fsdp", "tensor")),)
+    rules = (Split("w$", ("fsdp", "tensor")),)
     mesh = on_paper(*sizes)
     shape = (128, 96)
     at = sharding.shardings(mesh, {"w": jax.ShapeDtypeStruct(shape, "float32")}, rules)["w"]
@@ -115,7 +115,7 @@ def test_an_axis_that_does_not_divide_leaves_the_dimension_whole(sizes):
 
 
 def test_a_rule_for_another_shape_is_told():
-    rules = (Rule("w$", ("fsdp", None)),)
+    rules = (Split("w$", ("fsdp", None)),)
     tree = {"w": jax.ShapeDtypeStruct((8, 8, 128), "float32")}
     with pytest.raises(ValueError, match=r"w has shape \(8, 8, 128\)"):
         sharding.shardings(on_paper(fsdp=2), tree, rules)

@@ -10,7 +10,7 @@ from skipdit_jax.checkpoints.errors import naming
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
+def replacing_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     """Gives a file to write that takes the place of `path` if the block ends well.
 
     Raises:
@@ -18,7 +18,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     """
     with (
         naming(path),
-        files.replacing(path, durable=True) as temporary,
+        files.replacing_path(path, durable=True) as temporary,
         temporary.open("wb") as file,
     ):
         yield file

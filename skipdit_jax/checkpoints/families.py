@@ -27,7 +27,7 @@ class Family:
     Attributes:
       name: as native files record it.
       label: as messages call it.
-      read_config: ({torch name: shape}, num_heads) -> fields of the family's config.
+      fields_of_shapes: ({torch name: shape}, num_heads) -> fields of the family's config.
       rules: config fields -> weight table.
       fixed_tables: config fields -> tensors of the state dict that are computed, not trained.
       growing: those of them [1, n, D] that a file may hold more rows of than the model uses, with
@@ -37,7 +37,7 @@ class Family:
 
     name: str
     label: str
-    read_config: Callable[[Mapping[str, Shape], int | None], dict[str, Any]]
+    fields_of_shapes: Callable[[Mapping[str, Shape], int | None], dict[str, Any]]
     rules: Callable[[Mapping[str, Any]], tuple[Rule, ...]]
     fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
     growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -47,14 +47,14 @@ class Family:
 DIT = Family(
     "dit",
     "DiT, Skip-DiT",
-    rules_dit.read_config,
+    rules_dit.fields_of_shapes,
     rules_dit.rules,
     rules_dit.fixed_tables,
 )
 LATTE = Family(
     "latte",
     "Latte, Latte-skip",
-    rules_latte.read_config,
+    rules_latte.fields_of_shapes,
     rules_latte.rules,
     rules_latte.fixed_tables,
     rules_latte.GROWING,
@@ -62,7 +62,7 @@ LATTE = Family(
 VAE = Family(
     "vae",
     "AutoencoderKL",
-    rules_vae.read_config,
+    rules_vae.fields_of_shapes,
     rules_vae.rules,
     rules_vae.fixed_tables,
     respell=rules_vae.respell,

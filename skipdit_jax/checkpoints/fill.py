@@ -10,7 +10,7 @@ import numpy as np
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
 from skipdit_jax.checkpoints.handles import TensorHandle, scratch
 from skipdit_jax.checkpoints.load import Checkpoint
-from skipdit_jax.checkpoints.plan import make_plan, read_table, read_weights
+from skipdit_jax.checkpoints.matching import match_weights, read_table, read_weights
 from skipdit_jax.checkpoints.rules import Entry
 from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.typing import Params
@@ -40,12 +40,12 @@ def fill(
         are not finite, or a fixed table that is not the one the model computes.
     """
     with naming(checkpoint.path):
-        plan = make_plan(checkpoint, expected, config, allow_missing)
+        matching = match_weights(checkpoint, expected, config, allow_missing)
         leaves, given = flatten(expected), flatten(init or {})
-        filled = {name: jnp.asarray(read_table(plan.tables[name])) for name in plan.rounded}
-        for name, entry in plan.entries.items():
+        filled = {name: jnp.asarray(read_table(matching.tables[name])) for name in matching.rounded}
+        for name, entry in matching.entries.items():
             dtype = np.dtype(leaves[entry.path].dtype)
-            if name in plan.absent:
+            if name in matching.absent:
                 filled[entry.path] = _kept(entry, given, dtype)
             else:
                 filled[entry.path] = _read(name, checkpoint.handles[name], entry, dtype)

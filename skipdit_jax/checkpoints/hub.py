@@ -22,7 +22,7 @@ from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.files import cache_home, sha256_of
 
@@ -218,7 +218,7 @@ def _verified(remote: Remote, partial: Path, etag: str | None) -> str:
 
 def _record(remote: Remote, sha256: str) -> None:
     known: dict[str, Any] = {"source": remote.source, "url": remote.url, "sha256": sha256}
-    with replacing(remote.path.with_name(f".{remote.path.name}{RECORD}")) as file:
+    with replacing_file(remote.path.with_name(f".{remote.path.name}{RECORD}")) as file:
         file.write(json.dumps(known, indent=1).encode())
 
 

@@ -80,7 +80,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(path, families.recognise(handles), BARE, handles, {})
 
 
-def read_config(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[str, Any]:
+def config_fields(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[str, Any]:
     """Returns the fields of the family's config, such as `DiTConfig`, for a checkpoint.
 
     A native file has them in its metadata. A state dict shows them in its names and shapes, all but
@@ -97,4 +97,4 @@ def read_config(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[st
         return dict(checkpoint.metadata["model"])
     shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
     with naming(checkpoint.path):
-        return checkpoint.family.read_config(shapes, num_heads)
+        return checkpoint.family.fields_of_shapes(shapes, num_heads)

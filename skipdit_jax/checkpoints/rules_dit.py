@@ -12,12 +12,9 @@ import numpy as np
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
 from skipdit_jax.layers.positions import sincos_2d
+from skipdit_jax.published import CLASS_DROPOUT, HEADS
 from skipdit_jax.trees import Shape
 
-HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
-"""(depth, width) -> heads of the published sizes S, B, L, XL (arXiv 2212.09748, table 1)."""
-
-CLASS_DROPOUT = 0.1  # of all published models; a state dict shows only that it was above 0
 PATCH_KERNEL = "x_embedder.proj.weight"
 LABELS = "y_embedder.embedding_table.weight"
 POSITIONS = "pos_embed"
@@ -59,7 +56,7 @@ def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {POSITIONS: table[None]}
 
 
-def read_config(shapes: Shapes, num_heads: int | None = None) -> Config:
+def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
     """Returns the fields of `DiTConfig` that the names and shapes of a state dict show.
 
     The label table is taken to have its null row, so `class_dropout_prob` is the published 0.1.

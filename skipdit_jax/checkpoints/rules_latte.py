@@ -28,12 +28,12 @@ def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {**rules_dit.fixed_tables(config), FRAMES: table[None]}
 
 
-def read_config(shapes: rules_dit.Shapes, num_heads: int | None = None) -> rules_dit.Config:
+def fields_of_shapes(shapes: rules_dit.Shapes, num_heads: int | None = None) -> rules_dit.Config:
     """Returns the fields of `LatteConfig` that the names and shapes of a state dict show.
 
-    Args and errors are those of `rules_dit.read_config`.
+    Args and errors are those of `rules_dit.fields_of_shapes`.
     """
-    fields = rules_dit.read_config(shapes, num_heads)
+    fields = rules_dit.fields_of_shapes(shapes, num_heads)
     if fields["depth"] % 2:
         raise CheckpointError(f"has {fields['depth']} blocks, wanted pairs of them (Latte)")
     return {**fields, "num_frames": rules_dit.shape_of(shapes, FRAMES, 3)[1]}

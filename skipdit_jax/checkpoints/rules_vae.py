@@ -59,7 +59,7 @@ def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {}
 
 
-def read_config(shapes: Shapes, num_heads: int | None = None) -> Config:
+def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
     """Returns the fields of `AutoencoderKLConfig` that the names and shapes of a state dict show.
 
     Groups of norms and the scaling factor are not among them.

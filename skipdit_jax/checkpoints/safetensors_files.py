@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.errors import CheckpointError, parsing, shown
 from skipdit_jax.checkpoints.handles import TensorHandle, contiguous_strides
 
@@ -95,7 +95,7 @@ def write_safetensors_file(
         at += spec.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    with replacing(path) as file:
+    with replacing_file(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for spec in tensors.values():
             file.writelines(spec.pieces())

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.handles import contiguous_strides
 from skipdit_jax.checkpoints.torch_files import LOCAL_HEADER_BYTES
 
@@ -52,7 +52,7 @@ def write_torch_file(path: str | os.PathLike[str], content: Mapping[str, Any]) -
     """
     specs: list[ArraySpec] = []
     code = pickle.PROTO + PICKLE_PROTOCOL + _value(content, specs) + pickle.STOP
-    with replacing(path) as file:
+    with replacing_file(path) as file:
         _write(file, code, specs)
 
 

@@ -15,25 +15,23 @@ from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.cli.decoding import Decoder, choose_vae, open_decoder
+from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
-from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, Options
+from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, SampleOptions
 from skipdit_jax.cli.outputs import PACKED, Targets, choose_targets
-from skipdit_jax.cli.recipe import read_diffusion, read_recipe
 from skipdit_jax.cli.settings import (
-    PIXEL_CHANNELS,
     Settings,
     choose_labels,
-    draws_pixels,
     make_settings,
-    makes_clips,
 )
+from skipdit_jax.published import PIXEL_CHANNELS, VAE_FACTOR
 from skipdit_jax.registry import Entry
+from skipdit_jax.runs.recipe import draws_pixels, makes_clips, read_diffusion, read_recipe
 from skipdit_jax.typing import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class SamplingJob:
     """One run, ready to compile.
 
     Attributes:
@@ -82,7 +80,7 @@ class Job:
         return samples if self.decoder is None else self.decoder(samples)
 
 
-def prepare(options: Options) -> Job:
+def prepare_sampling(options: SampleOptions) -> SamplingJob:
     """Checks and loads everything.
 
     Raises:
@@ -116,7 +114,7 @@ def prepare(options: Options) -> Job:
             f"or sample --model {' or '.join(registry.BUNDLED)}"
         )
     decoder = None if vae is None else open_decoder(vae, options, model)
-    return Job(
+    return SamplingJob(
         name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
         model=model,
         params=weights.load_opened(checkpoint, model),
@@ -148,14 +146,14 @@ def _fid_batch(size: int) -> int:
     return size
 
 
-def _entry(options: Options) -> Entry | None:
+def _entry(options: SampleOptions) -> Entry | None:
     """The model that was named; None leaves it to the checkpoint."""
     if options.model is None:
         return None if options.ckpt else registry.find_entry(registry.DIGITS)
     return registry.find_entry(options.model)
 
 
-def _open(options: Options, entry: Entry | None) -> Checkpoint | None:
+def _open(options: SampleOptions, entry: Entry | None) -> Checkpoint | None:
     own = entry.weights if entry else None
     path = fetch(options.ckpt, say) if options.ckpt else own
     if path is None:
@@ -177,7 +175,9 @@ def open_source(source: str | Path, which: str | None) -> Checkpoint:
     return checkpoint
 
 
-def make_model(options: Options, entry: Entry | None, checkpoint: Checkpoint | None) -> nn.Module:
+def make_model(
+    options: SampleOptions, entry: Entry | None, checkpoint: Checkpoint | None
+) -> nn.Module:
     """Makes the model that name, flags and checkpoint agree on.
 
     Raises:
@@ -222,7 +222,7 @@ def _latent_size(image_size: int, entry: Entry | None, checkpoint: Checkpoint | 
         factor = entry.pixels_per_latent
     else:
         channels = weights.model_of(checkpoint).config.in_channels if checkpoint else None
-        factor = 1 if channels in PIXEL_CHANNELS else registry.VAE_FACTOR
+        factor = 1 if channels in PIXEL_CHANNELS else VAE_FACTOR
     if image_size % factor:
         raise ValueError(f"--image-size {image_size}: wanted a multiple of {factor}")
     return image_size // factor

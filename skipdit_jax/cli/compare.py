@@ -18,7 +18,7 @@ import numpy as np
 
 from skipdit_jax.caching.policy import SkipCache
 from skipdit_jax.caching.summary import CacheSummary
-from skipdit_jax.cli.build import Job
+from skipdit_jax.cli.build import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
 from skipdit_jax.cli.settings import Settings
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
@@ -69,7 +69,7 @@ class Score(NamedTuple):
     ssim: float
 
 
-def make_variants(job: Job) -> list[Variant]:
+def make_variants(job: SamplingJob) -> list[Variant]:
     """The full run first.
 
     Raises:
@@ -92,12 +92,12 @@ def make_variants(job: Job) -> list[Variant]:
     return variants
 
 
-def _summarised(job: Job, settings: Settings) -> tuple[Sampler, CacheSummary]:
+def _summarised(job: SamplingJob, settings: Settings) -> tuple[Sampler, CacheSummary]:
     sampler = settings.sampler(job.model)
     return sampler, sampler.summary(job.count)
 
 
-def measure(job: Job, variants: Sequence[Variant], progress: bool = False) -> list[Score]:
+def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = False) -> list[Score]:
     """Runs every variant on the same keys, in turn, ROUNDS times after a first.
 
     Args:

@@ -15,8 +15,8 @@ import numpy as np
 from jax import numpy as jnp
 
 from skipdit_jax import encoder_weights, registry, weights
-from skipdit_jax.checkpoints import Checkpoint, CheckpointError, read_config
-from skipdit_jax.checkpoints.convert import (
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
+from skipdit_jax.checkpoints.conversion import (
     LAYOUTS,
     NATIVE,
     Conversion,
@@ -25,7 +25,7 @@ from skipdit_jax.checkpoints.convert import (
 )
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.cli.build import open_source
-from skipdit_jax.cli.conversions import after, before
+from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
 from skipdit_jax.cli.numbers import positive
@@ -54,7 +54,7 @@ flag or file is told in one line, exit code 2, and nothing is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ConvertOptions:
     """Everything that was typed; None is "not given", and the files decide."""
 
     source: str
@@ -107,8 +107,8 @@ def main(argv: Sequence[str]) -> int:
     """
     start = time.perf_counter()
     with told_in_one_line(PROGRAM):
-        options = Options(**vars(make_parser().parse_args(argv)))
-        conversion = prepare(options)
+        options = ConvertOptions(**vars(make_parser().parse_args(argv)))
+        conversion = prepare_conversion(options)
     print(before(conversion, options.target), flush=True)
     if not options.dry_run:
         with told_in_one_line(PROGRAM):
@@ -128,7 +128,7 @@ def write(conversion: Conversion, target: Path) -> None:
         conversion.write(target, bar.advance)
 
 
-def prepare(options: Options) -> Conversion:
+def prepare_conversion(options: ConvertOptions) -> Conversion:
     """Opens the source and decides what becomes of it.
 
     Raises:
@@ -159,7 +159,7 @@ def _check_heads(checkpoint: Checkpoint, given: int | None) -> None:
     """Raises CheckpointError where a file that knows its heads is told other ones."""
     if given is None or checkpoint.which != NATIVE:
         return
-    if (own := read_config(checkpoint).get("num_heads")) != given:
+    if (own := config_fields(checkpoint).get("num_heads")) != given:
         raise CheckpointError(f"{checkpoint.path}: has num_heads {own}, wanted num_heads {given}")
 
 

@@ -23,8 +23,8 @@ from jaxtyping import Array, Key
 
 from skipdit_jax import sharding
 from skipdit_jax.cli.distributed import initialize, is_main, say, wait_for_all
-from skipdit_jax.cli.encode_job import Job, name_of_source, prepare
-from skipdit_jax.cli.encode_options import PROGRAM, Options, parse
+from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_encoding
+from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import FullBatches, Piece, as_stored, describe_shards
@@ -37,11 +37,11 @@ from skipdit_jax.data.latent_files import (
 )
 from skipdit_jax.data.latents import find_damage
 from skipdit_jax.data.loader import read_ahead
-from skipdit_jax.encoders.decoding import encode_pixels
+from skipdit_jax.encoders.pixels import encode_pixels
 from skipdit_jax.encoders.vae import AutoencoderKL, Pixels, sample_moments
 from skipdit_jax.files import remove_leftovers
-from skipdit_jax.latents import LATENT_SCALE
 from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.published import LATENT_SCALE
 from skipdit_jax.typing import Params
 
 MEGABYTE = 1e6
@@ -68,9 +68,9 @@ def main(argv: Sequence[str]) -> int:
         if options.verify:
             verify(options.out)
             return 0
-        job = prepare(options)
+        job = prepare_encoding(options)
     use_compilation_cache()
-    say(describe(options, job))
+    say(describe_encoding(options, job))
     if (job.folder / MANIFEST).exists():
         with told_in_one_line(PROGRAM):
             verify(job.folder)
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def encode(job: Job, progress: bool = False) -> str:
+def encode(job: EncodingJob, progress: bool = False) -> str:
     """Makes the missing shards of this process, and says how long that took.
 
     Args:
@@ -118,19 +118,19 @@ def encode(job: Job, progress: bool = False) -> str:
     return f"time     {seconds:.1f} s with compiling, {rate:.3g} examples/s by each process"
 
 
-def find_pieces(job: Job, process: int, processes: int) -> list[Piece]:
+def find_pieces(job: EncodingJob, process: int, processes: int) -> list[Piece]:
     """The batches of the shards of one process that have no file yet."""
     mine = range(process, job.plan.shards, processes)
     missing = [shard for shard in mine if not shard_file(job, shard).exists()]
     return [piece for shard in missing for piece in job.plan.pieces(shard)]
 
 
-def shard_file(job: Job, shard: int) -> Path:
+def shard_file(job: EncodingJob, shard: int) -> Path:
     """The file of one shard."""
     return job.folder / shard_name(shard, job.manifest.format)
 
 
-def encoded(job: Job, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
+def encoded(job: EncodingJob, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
     """Pieces with their arrays [n,...] and labels [n]; the devices are one batch ahead."""
     mesh = sharding.local_mesh()
     split = sharding.batch_sharding(mesh)
@@ -173,7 +173,7 @@ def encode_batch(
     return {"sample": jax.vmap(sample_moments)(moments, keys)}
 
 
-def finish(job: Job) -> None:
+def finish(job: EncodingJob) -> None:
     """Reads what all processes have written, and writes the manifest.
 
     Raises:
@@ -202,7 +202,7 @@ def verify(folder: Path) -> None:
     say(f"verified {len(shards)} shards, {sum(shards.values())} examples in {folder}")
 
 
-def describe(options: Options, job: Job) -> str:
+def describe_encoding(options: EncodeOptions, job: EncodingJob) -> str:
     """What is about to be done."""
     plan, config, manifest = job.plan, job.vae.config, job.manifest
     what = "pictures" if options.num_frames is None else "clips"
@@ -221,7 +221,7 @@ def describe(options: Options, job: Job) -> str:
     )
 
 
-def describe_folder(job: Job) -> str:
+def describe_folder(job: EncodingJob) -> str:
     """What was written, and how to train on it."""
     manifest, scale = read_manifest(job.folder), job.vae.config.scaling_factor
     size = sum((job.folder / name).stat().st_size for name in manifest.shards)
@@ -235,7 +235,7 @@ def describe_folder(job: Job) -> str:
     )
 
 
-def _open_batches(job: Job, pieces: Sequence[Piece]) -> grain.DatasetIterator:
+def _open_batches(job: EncodingJob, pieces: Sequence[Piece]) -> grain.DatasetIterator:
     batches = FullBatches(job.source, job.plan, pieces)
     return read_ahead(grain.MapDataset.source(batches), job.reading)
 
@@ -246,7 +246,7 @@ def _on_host(piece: Piece, arrays: dict[str, Array], labels: np.ndarray) -> tupl
     return piece, {key: column[: len(piece.numbers)] for key, column in columns.items()}
 
 
-def _stored(job: Job, piece: Piece, columns: Columns) -> Columns:
+def _stored(job: EncodingJob, piece: Piece, columns: Columns) -> Columns:
     numbers = {key: columns[key] for key in job.manifest.arrays}
     stored = as_stored(numbers, job.manifest.dtype, job.plan, piece.numbers.start)
     return stored | {"label": columns["label"]}

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import jax
 
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.cli.decoding import CPU_SLICE
+from skipdit_jax.cli.decoder import CPU_SLICE
 from skipdit_jax.cli.distributed import say
-from skipdit_jax.cli.encode_options import SAMPLE, TFDS, Options
-from skipdit_jax.cli.records import claim
+from skipdit_jax.cli.encode_options import SAMPLE, TFDS, EncodeOptions
 from skipdit_jax.data.config import NAMES, DataConfig
 from skipdit_jax.data.encoding import ShardPlan
 from skipdit_jax.data.latent_files import ENCODING, KINDS, MANIFEST, Manifest
@@ -18,6 +17,7 @@ from skipdit_jax.data.open import open_once
 from skipdit_jax.data.sources import ANY_CLASS, Source
 from skipdit_jax.encoder_weights import fetch_vae, load_vae
 from skipdit_jax.encoders.vae import AutoencoderKL
+from skipdit_jax.runs.claims import claim
 from skipdit_jax.typing import Params
 
 VERSION = 1
@@ -32,7 +32,7 @@ FIXED = (
 """Flags that fix the bytes of a folder."""
 
 
-class Job(NamedTuple):
+class EncodingJob(NamedTuple):
     """What to encode, and where it goes.
 
     Attributes:
@@ -62,7 +62,7 @@ class Job(NamedTuple):
     reading: Reading
 
 
-def prepare(options: Options) -> Job:
+def prepare_encoding(options: EncodeOptions) -> EncodingJob:
     """Checks and loads everything, and claims the folder.
 
     Raises:
@@ -90,7 +90,7 @@ def prepare(options: Options) -> Job:
     params = {name: params[name] for name in ENCODER_PARTS}
     settings = _settings(options, digest(params), plan, rows)
     claim(options.out / ENCODING, settings, f"--out {options.out}", "latents")
-    return Job(
+    return EncodingJob(
         folder=options.out,
         vae=vae,
         params=params,
@@ -105,7 +105,7 @@ def prepare(options: Options) -> Job:
     )
 
 
-def name_of_source(options: Options) -> str:
+def name_of_source(options: EncodeOptions) -> str:
     """The source, so that it is the same from whatever folder it is named."""
     data = str(options.data)
     return f"{data}/{options.split}" if data.startswith(TFDS) else str(Path(data).resolve())
@@ -127,7 +127,7 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _sample_shape(options: Options, vae: AutoencoderKL) -> tuple[int, ...]:
+def _sample_shape(options: EncodeOptions, vae: AutoencoderKL) -> tuple[int, ...]:
     """Shape of the pictures or clips that are encoded."""
     size, factor = options.image_size, vae.config.factor
     if size % factor:
@@ -139,7 +139,7 @@ def _sample_shape(options: Options, vae: AutoencoderKL) -> tuple[int, ...]:
     return (*frames, size, size, vae.config.in_channels)
 
 
-def _check_batch(options: Options) -> int:
+def _check_batch(options: EncodeOptions) -> int:
     """Returns the pictures or frames that are encoded at a time."""
     devices = jax.local_device_count()
     if options.batch_size % devices:
@@ -157,7 +157,7 @@ def _check_batch(options: Options) -> int:
     return rows
 
 
-def _open_source(options: Options, shape: tuple[int, ...]) -> Source:
+def _open_source(options: EncodeOptions, shape: tuple[int, ...]) -> Source:
     data = str(options.data)
     name, path = "folder" if options.num_frames is None else "videos", data
     if data.startswith(TFDS):
@@ -174,7 +174,7 @@ def _open_source(options: Options, shape: tuple[int, ...]) -> Source:
         raise ValueError(f"--data {data}: {reason}") from error
 
 
-def _settings(options: Options, weights: str, plan: ShardPlan, rows: int) -> dict[str, Any]:
+def _settings(options: EncodeOptions, weights: str, plan: ShardPlan, rows: int) -> dict[str, Any]:
     """All that fixes the bytes of a folder, as plain JSON."""
     return {
         "version": VERSION,

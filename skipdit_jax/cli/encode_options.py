@@ -41,7 +41,7 @@ leaves whole shards only."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class EncodeOptions:
     """Everything that was typed; see `--help`."""
 
     data: str | None
@@ -68,7 +68,7 @@ class Options:
     cluster: Cluster
 
 
-def parse(argv: Sequence[str]) -> Options:
+def parse(argv: Sequence[str]) -> EncodeOptions:
     """Reads the flags.
 
     Raises:
@@ -77,7 +77,7 @@ def parse(argv: Sequence[str]) -> Options:
     """
     values: dict[str, Any] = vars(make_parser().parse_args(argv))
     cluster = from_flags(values)
-    options = Options(**values, cluster=cluster)
+    options = EncodeOptions(**values, cluster=cluster)
     if not options.verify and (options.data is None or options.vae is None):
         raise ValueError("wanted --data SOURCE and --vae FILE (or --verify)")
     if options.num_frames is None and options.frame_stride != 1:

@@ -17,15 +17,15 @@ import numpy as np
 from PIL import Image
 
 from skipdit_jax import sharding
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.cli.build import Job
+from skipdit_jax.cli.build import SamplingJob
 from skipdit_jax.cli.distributed import is_main, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM
-from skipdit_jax.cli.records import claim
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
 from skipdit_jax.files import remove_leftovers
+from skipdit_jax.runs.claims import claim
 from skipdit_jax.visualise.grids import save_png, to_uint8
 
 RECORD = "run.json"
@@ -44,7 +44,7 @@ class Task(NamedTuple):
     missing: dict[int, Path]
 
 
-def run(job: Job, progress: bool = False) -> None:
+def run(job: SamplingJob, progress: bool = False) -> None:
     """Draws what is missing in the folder and packs everything into one file.
 
     Args:
@@ -65,7 +65,7 @@ def run(job: Job, progress: bool = False) -> None:
     wait_for_all("all samples are packed")
 
 
-def open_folder(job: Job) -> None:
+def open_folder(job: SamplingJob) -> None:
     """Makes the folder, or makes sure that it holds samples of the same run.
 
     Raises:
@@ -73,10 +73,10 @@ def open_folder(job: Job) -> None:
       OSError: it cannot be made or written.
     """
     assert job.folder is not None, "many samples have a folder"
-    claim(job.folder / RECORD, describe(job), f"--sample-dir {job.folder}", "samples")
+    claim(job.folder / RECORD, identity_of(job), f"--sample-dir {job.folder}", "samples")
 
 
-def describe(job: Job) -> dict[str, Any]:
+def identity_of(job: SamplingJob) -> dict[str, Any]:
     """What all samples of a folder have in common, as plain JSON."""
     settings = {name: str(value) for name, value in job.settings._asdict().items()}
     decoder = job.decoder and f"{job.decoder.settings}, {digest(job.decoder.params)}"
@@ -90,13 +90,13 @@ def describe(job: Job) -> dict[str, Any]:
     }
 
 
-def file_of(job: Job, number: int) -> Path:
+def file_of(job: SamplingJob, number: int) -> Path:
     """The file of one sample: a picture (frames of a clip one below the other), or the latents."""
     assert job.folder is not None, "many samples have a folder"
     return job.folder / f"{number:0{DIGITS}d}{'.png' if job.pixels else '.npy'}"
 
 
-def find_tasks(job: Job, process: int, processes: int) -> list[Task]:
+def find_tasks(job: SamplingJob, process: int, processes: int) -> list[Task]:
     """The batches of one process that lack files."""
     tasks = []
     for index in range(process, -(-job.count // job.batch), processes):
@@ -109,7 +109,7 @@ def find_tasks(job: Job, process: int, processes: int) -> list[Task]:
     return tasks
 
 
-def draw(job: Job, tasks: list[Task], progress: bool = False) -> None:
+def draw(job: SamplingJob, tasks: list[Task], progress: bool = False) -> None:
     """Samples batch after batch; the devices draw one while the last one's files are written."""
     if not tasks:
         return
@@ -135,7 +135,7 @@ def draw(job: Job, tasks: list[Task], progress: bool = False) -> None:
         bar.advance()
 
 
-def write(job: Job, task: Task, samples: Any) -> None:
+def write(job: SamplingJob, task: Task, samples: Any) -> None:
     """Writes the missing files of a batch, each whole or not at all."""
     host = job.to_pixels(np.asarray(samples))
     with told_in_one_line(PROGRAM):
@@ -144,11 +144,11 @@ def write(job: Job, task: Task, samples: Any) -> None:
                 picture = to_uint8(host[row])
                 save_png(path, picture.reshape(-1, *picture.shape[-2:]))
             else:
-                with replacing(path) as file:
+                with replacing_file(path) as file:
                     np.save(file, host[row])
 
 
-def pack(job: Job) -> None:
+def pack(job: SamplingJob) -> None:
     """Joins all files into one .npz, one by one, so that memory does not grow with their number.
 
     Raises:
@@ -165,7 +165,7 @@ def pack(job: Job) -> None:
         )
     shape = (job.count, *job.shape)
     with (
-        replacing(job.targets.arrays) as file,
+        replacing_file(job.targets.arrays) as file,
         zipfile.ZipFile(file, "w", allowZip64=True) as archive,
     ):
         dtype = np.dtype(np.uint8 if job.pixels else np.float32)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """
     with told_in_one_line(PROGRAM):
         make_parser().parse_args(argv)
-        rows = [describe(row) for row in RELEASED]
+        rows = [cells_of(row) for row in RELEASED]
     table = Table(*COLUMNS, box=box.SIMPLE)
     for cells in rows:
         table.add_row(*cells)
@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
 
-def describe(row: Released) -> tuple[str, ...]:
+def cells_of(row: Released) -> tuple[str, ...]:
     """The cells of a released file."""
     fields = ", ".join(f"{name} {value}" for name, value in row.config.items())
     names = {source: f"--vae {name}" for name, source in VAE_SOURCES.items()}

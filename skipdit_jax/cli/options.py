@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipdit_jax.caching.drivers import DRIVERS
 from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
 from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.cli.numbers import natural, positive, seed
@@ -14,6 +13,7 @@ from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.backbone import DTYPES
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import DIGITS
+from skipdit_jax.sampling.drivers import DRIVERS
 
 PROGRAM = "sample.py"
 MAX_BATCH = 64  # samples in one program, if the user does not say
@@ -46,7 +46,7 @@ A bad flag or file is told in one line, exit code 2, and nothing is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class SampleOptions:
     """Everything that was typed; None is "not given", and the checkpoint or model decides."""
 
     model: str | None
@@ -83,7 +83,7 @@ class Options:
     cluster: Cluster
 
 
-def parse(argv: Sequence[str]) -> Options:
+def parse(argv: Sequence[str]) -> SampleOptions:
     """Reads the flags.
 
     Raises:
@@ -94,12 +94,12 @@ def parse(argv: Sequence[str]) -> Options:
     groups = values.pop("class_labels")
     labels = None if groups is None else tuple(label for group in groups for label in group)
     cluster = from_flags(values)
-    options = Options(**values, class_labels=labels, cluster=cluster)
+    options = SampleOptions(**values, class_labels=labels, cluster=cluster)
     _check_many(options)
     return options
 
 
-def _check_many(options: Options) -> None:
+def _check_many(options: SampleOptions) -> None:
     """Flags of many samples and flags of a few exclude each other."""
     if options.num_fid_samples is None:
         if options.per_proc_batch_size is not None or options.sample_dir is not None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from skipdit_jax.checkpoints.atomic import replacing
-from skipdit_jax.cli.options import Options
+from skipdit_jax.checkpoints.atomic import replacing_file
+from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.visualise.grids import to_uint8
 from skipdit_jax.visualise.video import load_encoder, save_gif, save_mp4
 
@@ -42,7 +42,7 @@ class Targets(NamedTuple):
         return self.shown if self.arrays is None else [*self.shown, self.arrays]
 
 
-def choose_targets(options: Options, pixels: bool, clips: bool = False) -> Targets:
+def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) -> Targets:
     """Returns the files to write, after making sure that they can be.
 
     Clips are shown three times, as NAME.mp4, NAME.gif and NAME.png (a strip of frames), whichever
@@ -123,5 +123,5 @@ def save_arrays(
     arrays: dict[str, Any] = {"arr_0": to_uint8(samples)} if pixels else {"latents": samples}
     if labels is not None:
         arrays["labels"] = labels.astype(np.int64)
-    with replacing(path) as file:
+    with replacing_file(path) as file:
         np.savez(file, **(arrays | more))

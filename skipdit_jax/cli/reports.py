@@ -9,10 +9,10 @@ from typing import Any
 import jax
 from rich.progress import Progress
 
-from skipdit_jax.checkpoints.atomic import replacing
-from skipdit_jax.cli.build_training import Job
-from skipdit_jax.cli.previews import Preview
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.runner import make_progress
+from skipdit_jax.runs.job import TrainingJob
+from skipdit_jax.runs.previews import Preview
 from skipdit_jax.training.logs import BoardLog, JsonLog, Record
 from skipdit_jax.training.state import TrainState
 from skipdit_jax.visualise.grids import save_png
@@ -26,7 +26,7 @@ class Reports:
     Use as a context manager: leaving it closes the files.
     """
 
-    def __init__(self, job: Job):
+    def __init__(self, job: TrainingJob):
         """Makes the run folder with its config, and opens the logs.
 
         Raises:
@@ -101,9 +101,9 @@ def _make_bar(done: int, steps: int) -> Progress:
     return bar
 
 
-def _make_folder(job: Job) -> None:
+def _make_folder(job: TrainingJob) -> None:
     job.workdir.mkdir(parents=True, exist_ok=True)
-    with replacing(job.workdir / CONFIG_FILE) as file:
+    with replacing_file(job.workdir / CONFIG_FILE) as file:
         file.write(json.dumps(job.config.resolved, indent=2).encode() + b"\n")
 
 

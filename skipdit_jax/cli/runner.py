@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from skipdit_jax.cli.build import Job
+from skipdit_jax.cli.build import SamplingJob
 from skipdit_jax.files import cache_home
 from skipdit_jax.pipeline import sample_keys
 
@@ -50,12 +50,12 @@ class Result(NamedTuple):
     run_seconds: float
 
 
-def make_batches(job: Job) -> list[Batch]:
+def make_batches(job: SamplingJob) -> list[Batch]:
     """Cuts a job into batches; the last is filled up with further samples of its last label."""
     return [make_batch(job, first) for first in range(0, job.count, job.batch)]
 
 
-def make_batch(job: Job, first: int) -> Batch:
+def make_batch(job: SamplingJob, first: int) -> Batch:
     """The batch that begins with a sample number."""
     size = min(job.batch, job.count - first)
     keys = sample_keys(job.key, first, job.batch)
@@ -74,7 +74,7 @@ def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:
     )
 
 
-def run(job: Job, progress: bool = False) -> Result:
+def run(job: SamplingJob, progress: bool = False) -> Result:
     """Compiles and samples.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from skipdit_jax.cli import compare, many
-from skipdit_jax.cli.build import Job, prepare
+from skipdit_jax.cli.build import SamplingJob, prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM, parse
@@ -36,10 +36,10 @@ def main(argv: Sequence[str]) -> int:
     with told_in_one_line(PROGRAM):
         options = parse(argv)
         initialize(options.cluster)
-        job = prepare(options)
+        job = prepare_sampling(options)
         variants = compare.make_variants(job) if options.compare else []
     use_compilation_cache()
-    say(describe(job))
+    say(describe_run(job))
     if job.folder is not None:
         many.run(job, options.progress)
     elif variants:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def decode(job: Job, samples: np.ndarray) -> np.ndarray:
+def decode(job: SamplingJob, samples: np.ndarray) -> np.ndarray:
     """Makes pictures of latents if there is a decoder, and tells how long it took."""
     if job.decoder is None:
         return samples
@@ -67,7 +67,7 @@ def decode(job: Job, samples: np.ndarray) -> np.ndarray:
     return pictures
 
 
-def write_samples(job: Job, samples: np.ndarray) -> None:
+def write_samples(job: SamplingJob, samples: np.ndarray) -> None:
     """Writes the grid, of clips also their strip, and the arrays.
 
     Raises:
@@ -85,7 +85,7 @@ def write_samples(job: Job, samples: np.ndarray) -> None:
         save_arrays(job.targets.arrays, samples, job.labels, job.pixels)
 
 
-def write_comparison(job: Job, scores: Sequence[compare.Score]) -> None:
+def write_comparison(job: SamplingJob, scores: Sequence[compare.Score]) -> None:
     """Writes the labelled picture, and the samples of all variants, one after the other.
 
     Of clips the picture shows the frames in the middle, and MP4 and GIF all of them.
@@ -102,7 +102,7 @@ def write_comparison(job: Job, scores: Sequence[compare.Score]) -> None:
         save_arrays(job.targets.arrays, samples, labels, job.pixels, variant=variants)
 
 
-def describe(job: Job) -> str:
+def describe_run(job: SamplingJob) -> str:
     """What is about to run: model, weights, settings, and what the cache saves."""
     config, settings = job.model.config, job.settings
     sampler = settings.sampler(job.model)
@@ -139,7 +139,7 @@ def describe_time(result: Result) -> str:
     )
 
 
-def describe_files(job: Job) -> str:
+def describe_files(job: SamplingJob) -> str:
     """What was written, and why there is no picture if there is none."""
     lines = [f"written  {', '.join(map(str, job.targets.files))}"]
     return "\n".join(lines if job.pixels else [*lines, LATENTS_NOTE])

@@ -9,27 +9,15 @@ import flax.linen as nn
 import numpy as np
 
 from skipdit_jax.caching.policy import SkipCache
-from skipdit_jax.cli.options import NO_CACHE, Options
-from skipdit_jax.cli.recipe import Recipe
+from skipdit_jax.cli.options import NO_CACHE, SampleOptions
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import Sampler
+from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import Entry
+from skipdit_jax.runs.recipe import Recipe, default_labels, draws_pixels
 
-IMAGENET_LABELS = (207, 360, 387, 974, 88, 979, 417, 279)  # of the published DiT samples
-MAX_DEFAULT_LABELS = 10
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
 MAX_COLUMNS = 20
-PIXEL_CHANNELS = (1, 3)  # grey and colour; the autoencoders' latents have 4
-
-
-def makes_clips(model: nn.Module) -> bool:
-    """Whether samples are clips [F,H,W,C], not pictures [H,W,C]."""
-    return len(model.config.sample_shape) == 4
-
-
-def draws_pixels(model: nn.Module) -> bool:
-    """Whether samples are pictures or clips by themselves, not latents."""
-    return model.config.in_channels in PIXEL_CHANNELS
 
 
 class Settings(NamedTuple):
@@ -50,7 +38,7 @@ class Settings(NamedTuple):
 
 
 def make_settings(
-    options: Options,
+    options: SampleOptions,
     entry: Entry | None,
     recipe: Recipe,
     diffusion: Diffusion,
@@ -86,7 +74,7 @@ def _steps(text: str, most: int) -> str:
     return plain
 
 
-def make_cache(options: Options, recommended: SkipCache | None) -> SkipCache | None:
+def make_cache(options: SampleOptions, recommended: SkipCache | None) -> SkipCache | None:
     """The caching policy of --cache, --cache-step and --cache-at-branch.
 
     Raises:
@@ -109,7 +97,7 @@ def make_cache(options: Options, recommended: SkipCache | None) -> SkipCache | N
 
 
 def choose_labels(
-    options: Options, recipe: Recipe, num_classes: int
+    options: SampleOptions, recipe: Recipe, num_classes: int
 ) -> tuple[np.ndarray | None, int, int]:
     """Returns the labels int [n] (rows of all labels, one row per --num-samples), n, and columns.
 
@@ -130,10 +118,3 @@ def choose_labels(
         raise ValueError(f"--class-labels: {outside} outside 0..{num_classes - 1}")
     columns = PUBLISHED_COLUMNS if labels == IMAGENET_LABELS else min(len(labels), MAX_COLUMNS)
     return np.tile(np.array(labels), rows), rows * len(labels), columns
-
-
-def default_labels(num_classes: int) -> tuple[int, ...]:
-    """The eight of the published samples where the model knows them, else the first ten."""
-    if num_classes > max(IMAGENET_LABELS):
-        return IMAGENET_LABELS
-    return tuple(range(min(num_classes, MAX_DEFAULT_LABELS)))

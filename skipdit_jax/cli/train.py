@@ -24,11 +24,11 @@ from ml_collections import config_flags
 from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.store import Store
 from skipdit_jax.cli import distributed
-from skipdit_jax.cli.build_training import CHECKPOINTS, Job, prepare
 from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_one_line
 from skipdit_jax.cli.reports import Reports
 from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.data.sources import DataError
+from skipdit_jax.runs.job import CHECKPOINTS, TrainingJob, prepare_training
 from skipdit_jax.training.logs import Record
 from skipdit_jax.training.loop import DivergedError, Hooks, train
 from skipdit_jax.training.profiling import Profiler
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     with told_in_one_line(PROGRAM):
         command = parse(argv)
         distributed.initialize(command.cluster)
-        job = prepare(command.config, command.workdir)
+        job = prepare_training(command.config, command.workdir)
         reports = Reports(job)
     for note in job.notes:
         reports.tell(note)
@@ -118,7 +118,7 @@ def parse(argv: Sequence[str]) -> Command:
     return Command(config.value, Path(workdir.value), cluster)
 
 
-def run(job: Job, reports: Reports) -> TrainState:
+def run(job: TrainingJob, reports: Reports) -> TrainState:
     """Trains to the end of the job, logging and saving into its run folder.
 
     Args:
@@ -160,7 +160,7 @@ def run(job: Job, reports: Reports) -> TrainState:
             job.batches.close()
 
 
-def export(job: Job, state: TrainState) -> None:
+def export(job: TrainingJob, state: TrainState) -> None:
     """Writes the averaged weights with all that sampling needs to know; process 0 does."""
     ema = sharding.to_host(state.ema[ema_name(job.config.ema_decays[0])])
     if not distributed.is_main():

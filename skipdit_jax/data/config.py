@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from skipdit_jax.latents import LATENT_SCALE
+from skipdit_jax.published import LATENT_SCALE
 
 NAMES = ("digits", "moving_digits", "folder", "videos", "latents")
 LEAST = {

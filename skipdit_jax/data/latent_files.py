@@ -27,7 +27,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from skipdit_jax.data.sources import Example
-from skipdit_jax.files import replacing, sha256_of
+from skipdit_jax.files import replacing_path, sha256_of
 
 MANIFEST = "latents.json"
 ENCODING = "encoding.json"
@@ -109,7 +109,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    with replacing(folder / MANIFEST, durable=True) as path:
+    with replacing_path(folder / MANIFEST, durable=True) as path:
         path.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
 
 
@@ -178,7 +178,7 @@ def write_shard(path: Path, columns: Mapping[str, np.ndarray], manifest: Manifes
     """
     layout = record_dtype(manifest)
     write = _write_npz if manifest.format == "npz" else _write_records
-    with replacing(path, durable=True) as temporary:
+    with replacing_path(path, durable=True) as temporary:
         write(temporary, {key: columns[key] for key in layout.names or ()}, layout)
 
 

@@ -17,7 +17,7 @@ from absl import flags
 
 from skipdit_jax.data.sources import BROKEN, ArraySource, Example, Source
 
-__all__ = ["ArraySource", "Batches", "Reading", "Source", "make_batches"]
+__all__ = ["ArraySource", "BatchIterator", "Reading", "Source", "make_batches"]
 
 Transform = grain.transforms.Map | grain.transforms.RandomMap
 POSITION = "next_index"
@@ -41,7 +41,7 @@ class Reading:
     ahead: int = 2
 
 
-class Batches(grain.DatasetIterator):
+class BatchIterator(grain.DatasetIterator):
     """Endless iterator of {"image" float32 [B,H,W,C], "label" int32 [B]} that can be continued.
 
     Clips are [B,F,H,W,C]; with independent images behind them, "image_labels" int32 [B,n] too.
@@ -75,7 +75,7 @@ class Batches(grain.DatasetIterator):
         try:
             batch = next(self._running)
         except Exception:
-            # Batches already read ahead would otherwise take the place of this one.
+            # BatchIterator already read ahead would otherwise take the place of this one.
             self._stop()
             raise
         self._done += 1
@@ -139,7 +139,7 @@ def make_batches(
     transforms: Sequence[Transform] = (),
     identity: dict[str, Any] | None = None,
     reading: Reading | None = None,
-) -> Batches:
+) -> BatchIterator:
     """Returns an endless iterator of batches, each epoch in a new order given by the seed.
 
     Epochs are joined before batches are cut: no image is dropped, every batch is full.
@@ -171,7 +171,7 @@ def make_batches(
         random = isinstance(transform, grain.transforms.RandomMap)
         examples = examples.random_map(transform) if random else examples.map(transform)
     batches = examples.batch(batch_size, drop_remainder=True, batch_fn=stack)
-    return Batches(
+    return BatchIterator(
         batches[process_index::process_count],
         num_examples=len(source),
         identity={

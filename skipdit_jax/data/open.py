@@ -16,7 +16,7 @@ from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
 from skipdit_jax.data.latents import open_latents
-from skipdit_jax.data.loader import Batches, Reading, Transform, make_batches
+from skipdit_jax.data.loader import BatchIterator, Reading, Transform, make_batches
 from skipdit_jax.data.moving_digits import CANVAS, MovingDigitsSource
 from skipdit_jax.data.sources import ArraySource, CheckedSource, Source, check_labels
 from skipdit_jax.data.tfds_source import open_tfds
@@ -36,7 +36,7 @@ def open_data(
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> Batches:
+) -> BatchIterator:
     """Opens a data set as endless batches {"image" float32 [B,H,W,C], "label" int32 [B]}.
 
     A model of videos gets clips [B,F,H,W,C]. With `config.use_image_num` n, n independent images

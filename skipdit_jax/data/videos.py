@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from skipdit_jax.data.clips import Choose, Window
-from skipdit_jax.data.decoding import Pixels, import_av, read_frames
 from skipdit_jax.data.folder import SUFFIXES as PICTURES
 from skipdit_jax.data.images import read_image, to_pixels
 from skipdit_jax.data.sources import ANY_CLASS, BrokenExampleError, Example, check_labels
+from skipdit_jax.data.video_frames import Pixels, import_av, read_frames
 
 SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}

@@ -20,14 +20,14 @@ Features = Float[np.ndarray | Array, "_N _D"]
 FEWEST = 2  # samples that have a covariance
 
 
-class Gaussian(NamedTuple):
+class FeatureStatistics(NamedTuple):
     """Mean float64 [D] and covariance float64 [D,D]."""
 
     mean: Float[np.ndarray, "D"]
     covariance: Float[np.ndarray, "D D"]
 
 
-def fit_gaussian(features: Features) -> Gaussian:
+def fit_gaussian(features: Features) -> FeatureStatistics:
     """Mean and unbiased covariance of features [N,D].
 
     Raises:
@@ -40,7 +40,7 @@ def fit_gaussian(features: Features) -> Gaussian:
         raise ValueError("fit_gaussian: found features that are NaN or infinite")
     mean = x.mean(axis=0)
     centred = x - mean[None]
-    return Gaussian(mean, centred.T @ centred / (len(x) - 1))
+    return FeatureStatistics(mean, centred.T @ centred / (len(x) - 1))
 
 
 def frechet_distance(

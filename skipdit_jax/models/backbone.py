@@ -19,13 +19,6 @@ from skipdit_jax.models.stack import REMATS, remat_block
 from skipdit_jax.typing import Hidden
 
 DTYPES = ("float32", "bfloat16")
-SIZES = {  # (depth, width, heads), table 1 of arXiv 2212.09748; Latte's are the same
-    "S": (12, 384, 6),
-    "B": (12, 768, 12),
-    "L": (24, 1024, 16),
-    "XL": (28, 1152, 16),
-}
-PATCHES = (2, 4, 8)
 
 TOKENS, FRAMES = -2, -3
 """Axes of a hidden state [..., F, N, D] that attention can run along."""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from skipdit_jax.caching import drivers
 from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameterization
+from skipdit_jax.sampling import drivers
 from skipdit_jax.sampling.denoiser import Denoiser
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.typing import Flag, Latents

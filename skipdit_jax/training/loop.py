@@ -13,7 +13,7 @@ from skipdit_jax.training.state import TrainState
 from skipdit_jax.training.step import Metrics
 from skipdit_jax.training.throughput import Meter
 
-Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 # Steps handed to the devices before the host waits: enough to keep them busy, few enough that
 # batches do not pile up in their memory.
 IN_FLIGHT = 2
@@ -71,7 +71,7 @@ class Hooks:
 
 def train(
     state: TrainState,
-    step_fn: Step,
+    step_fn: TrainStep,
     batches: Iterator[Any],
     config: LoopConfig,
     hooks: Hooks,

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from skipdit_jax.files import replacing
+from skipdit_jax.files import replacing_path
 
 CELL = 96  # pixels of a cell's side at which a person reads an 8x8 digit without effort
 MARGIN = 4  # pixels between cells and around them
@@ -142,7 +142,7 @@ def save_png(path: str | os.PathLike[str], canvas: Canvas) -> None:
     """
     if canvas.shape[2] not in (1, 3):
         raise ValueError(f"{path}: a picture of {canvas.shape[2]} channels, wanted 1 or 3")
-    with replacing(path) as temporary:
+    with replacing_path(path) as temporary:
         to_image(canvas).save(temporary, "PNG")
 
 

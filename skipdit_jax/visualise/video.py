@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from skipdit_jax.files import replacing
+from skipdit_jax.files import replacing_path
 from skipdit_jax.visualise.grids import Canvas, make_grid, to_image
 
 FRAMES_PER_SECOND = 8  # of the published samples
@@ -65,7 +65,7 @@ def save_mp4(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER
     """
     _check(path, frames, fps)
     av = load_encoder()
-    with replacing(path) as temporary:
+    with replacing_path(path) as temporary:
         try:
             _encode(av, temporary, _even(frames), fps)
         except av.FFmpegError as error:
@@ -92,7 +92,7 @@ def save_gif(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER
     _check(path, frames, fps)
     starts = [CENTISECONDS * frame // fps for frame in range(len(frames) + 1)]
     first, *rest = map(to_image, frames)
-    with replacing(path) as temporary:
+    with replacing_path(path) as temporary:
         first.save(
             temporary,
             "GIF",

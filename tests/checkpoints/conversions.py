@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import skipdit_jax as sd
 from skipdit_jax import encoder_weights, registry, weights
 from skipdit_jax.checkpoints import fill, open_checkpoint, save_native
-from skipdit_jax.checkpoints.convert import choose_layout, plan_conversion
+from skipdit_jax.checkpoints.conversion import choose_layout, plan_conversion
 from tests.checkpoints.states import torch_state, write_state, write_wrapped
 from tests.cli.makers import random_params
 from tests.encoders.tiny import make

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import fill, open_checkpoint, read_config
+from skipdit_jax.checkpoints import config_fields, fill, open_checkpoint
 
 STATUS = Path("/proc/self/status")
 
@@ -31,7 +31,7 @@ def forget_peak():
 def main(path):
     jnp.zeros(1).block_until_ready()  # the backend is there before the measurement starts
     checkpoint = open_checkpoint(path)
-    config = read_config(checkpoint, num_heads=4)
+    config = config_fields(checkpoint, num_heads=4)
     expected = registry.abstract_params(registry.build("dit", config))
     forget_peak()
     before = field("VmRSS")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
 from skipdit_jax.checkpoints.torch_write import write_torch_file
@@ -13,7 +13,7 @@ from skipdit_jax.checkpoints.torch_write import write_torch_file
 def test_the_file_appears_when_it_is_whole(tmp_path):
     target = tmp_path / "x"
     target.write_bytes(b"old")
-    with replacing(target) as file:
+    with replacing_file(target) as file:
         file.write(b"new")
         file.flush()
         assert target.read_bytes() == b"old"

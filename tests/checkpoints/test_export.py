@@ -8,10 +8,10 @@ import safetensors.numpy
 from skipdit_jax import trees
 from skipdit_jax.checkpoints import (
     CheckpointError,
+    config_fields,
     export_state_dict,
     fill,
     open_checkpoint,
-    read_config,
     save_native,
 )
 from tests.checkpoints.states import model_of, torch_state, write_state
@@ -40,7 +40,7 @@ def test_import_export_import_keeps_every_bit(tmp_path, suffix, skip):
     target = tmp_path / f"out{suffix}"
     export_state_dict(target, params, config, "dit")
     assert same_bits(imported(target, skip)[0], params)
-    read = read_config(open_checkpoint(target), num_heads=2)
+    read = config_fields(open_checkpoint(target), num_heads=2)
     assert read == {key: config[key] for key in read}
 
 
@@ -63,7 +63,7 @@ def test_recorded_weights_come_back_as_torch_saved_them(golden, tmp_path):
 
     for stem in ("bare_skip", "DiT-tiny-2-bare"):
         checkpoint = open_checkpoint(golden / f"{stem}.pt")
-        config = read_config(checkpoint, num_heads=1)
+        config = config_fields(checkpoint, num_heads=1)
         expected = registry.abstract_params(registry.build("dit", config))
         target = tmp_path / f"{stem}.pt"
         export_state_dict(target, fill(checkpoint, expected, config), config, "dit")
@@ -103,7 +103,7 @@ def test_native_files_keep_every_bit_and_the_config(tmp_path, param_dtype):
     save_native(target, params, config, "dit", diffusion={"schedule": "linear"}, step=3)
     checkpoint = open_checkpoint(target)
     assert checkpoint.which == "native"
-    assert read_config(checkpoint) == config
+    assert config_fields(checkpoint) == config
     assert checkpoint.metadata["diffusion"] == {"schedule": "linear"}
     assert checkpoint.metadata["step"] == 3
     assert same_bits(imported(target, True, param_dtype=param_dtype)[0], params)

@@ -50,7 +50,7 @@ def test_the_model_is_read_off_the_names_and_shapes(stem):
     _, shapes = recorded(stem)
     name, changes = RELEASED[stem]
     family = families.recognise(shapes)
-    model = registry.build(family.name, family.read_config(shapes, None))
+    model = registry.build(family.name, family.fields_of_shapes(shapes, None))
     assert model.config == registry.create_model(name, **changes).config
 
 
@@ -66,7 +66,7 @@ def test_every_name_and_shape_of_an_autoencoder_belongs_to_one_parameter(stem):
     facts, wanted = recorded(stem)
     family, kind = families.recognise(wanted), encoder_weights.AUTOENCODERS[AUTOENCODERS[stem]]
     assert family.name == AUTOENCODERS[stem]
-    config = kind.config(**family.read_config(wanted, None))
+    config = kind.config(**family.fields_of_shapes(wanted, None))
     assert config == kind.config()
     params = encoder_weights.abstract_params(kind.module(config))
     table = family.rules(vars(config))

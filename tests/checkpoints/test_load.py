@@ -7,7 +7,7 @@ import pytest
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.load import open_checkpoint, read_config
+from skipdit_jax.checkpoints.load import config_fields, open_checkpoint
 from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
 from tests.checkpoints.states import CONFIG, torch_state, write_state, write_wrapped
 from tests.checkpoints.torch_makers import dictionary, plain, tensor, write_zip
@@ -153,7 +153,7 @@ def test_a_native_file_brings_its_config(tmp_path):
     path = write_safetensors(tmp_path / "x.safetensors", {"a": NUMBER}, native(diffusion={"a": 1}))
     checkpoint = open_checkpoint(path)
     assert checkpoint.which == "native"
-    assert read_config(checkpoint) == CONFIG
+    assert config_fields(checkpoint) == CONFIG
     assert checkpoint.metadata["diffusion"] == {"a": 1}
 
 
@@ -176,7 +176,7 @@ def test_native_metadata_that_cannot_be_used_is_told(tmp_path, metadata, reason)
 
 def test_heads_are_taken_as_given_and_otherwise_asked_for(tmp_path):
     checkpoint = open_checkpoint(write_state(tmp_path / "x.pt", torch_state(True)))
-    assert read_config(checkpoint, num_heads=2) == {
+    assert config_fields(checkpoint, num_heads=2) == {
         **CONFIG,
         "skip": True,
         "mlp_ratio": 4.0,
@@ -184,7 +184,7 @@ def test_heads_are_taken_as_given_and_otherwise_asked_for(tmp_path):
         "class_dropout_prob": 0.1,
     }
     with pytest.raises(CheckpointError, match=r"x\.pt: .*num_heads"):
-        read_config(checkpoint)
+        config_fields(checkpoint)
 
 
 def test_the_line_of_files_that_are_none(tmp_path):

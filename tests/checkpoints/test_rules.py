@@ -6,7 +6,7 @@ import pytest
 from skipdit_jax import registry, trees
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, layout, linear, patch_convolution
-from skipdit_jax.checkpoints.rules_dit import fixed_tables, read_config, rules
+from skipdit_jax.checkpoints.rules_dit import fields_of_shapes, fixed_tables, rules
 
 TINY = {"input_size": 4, "patch_size": 2, "hidden_size": 8, "depth": 2, "num_heads": 2}
 
@@ -97,7 +97,7 @@ def torch_shapes(**options):
 def test_the_config_of_published_sizes_is_read_off_the_shapes(name):
     model = registry.create_model(name)
     shapes, config = torch_shapes(**vars(model.config))
-    read = read_config(shapes)
+    read = fields_of_shapes(shapes)
     assert read == {key: config[key] for key in read}
 
 
@@ -115,7 +115,7 @@ def test_the_config_of_published_sizes_is_read_off_the_shapes(name):
 )
 def test_the_config_of_other_sizes_is_read_off_the_shapes(options):
     shapes, config = torch_shapes(**{**TINY, **options})
-    read = read_config(shapes, num_heads=2)
+    read = fields_of_shapes(shapes, num_heads=2)
     assert read == {key: config[key] for key in read}
     assert torch_shapes(**read)[0] == shapes
 
@@ -123,13 +123,13 @@ def test_the_config_of_other_sizes_is_read_off_the_shapes(options):
 def test_heads_are_asked_for_where_they_cannot_be_known():
     shapes, _ = torch_shapes(**TINY)
     with pytest.raises(CheckpointError, match="num_heads"):
-        read_config(shapes)
+        fields_of_shapes(shapes)
 
 
 def test_latents_that_are_not_square_are_asked_for():
     shapes, _ = torch_shapes(**{**TINY, "input_size": (4, 8)})
     with pytest.raises(CheckpointError, match="input_size"):
-        read_config(shapes, 2)
+        fields_of_shapes(shapes, 2)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_latents_that_are_not_square_are_asked_for():
 def test_a_damaged_telltale_is_named(name):
     shapes, _ = torch_shapes(**TINY)
     with pytest.raises(CheckpointError, match=name):
-        read_config({**shapes, name: (3,)}, 2)
+        fields_of_shapes({**shapes, name: (3,)}, 2)
 
 
 def test_a_missing_telltale_is_named():
     shapes, _ = torch_shapes(**TINY)
     del shapes["x_embedder.proj.weight"]
     with pytest.raises(CheckpointError, match=r"missing: x_embedder\.proj\.weight"):
-        read_config(shapes, 2)
+        fields_of_shapes(shapes, 2)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from skipdit_jax.cli import compare, previews, sample
+from skipdit_jax.cli import compare, sample
 from skipdit_jax.cli.runner import Result
 from skipdit_jax.cli.sample import main
+from skipdit_jax.runs import previews
 from skipdit_jax.visualise.grids import CELL, MARGIN, to_uint8
 from tests.cli import makers
 

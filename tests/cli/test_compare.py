@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from skipdit_jax.cli import compare
-from skipdit_jax.cli.build import prepare
+from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.sample import main
 from skipdit_jax.visualise.grids import CELL, MARGIN
 
 
 def variants(*flags):
-    return compare.make_variants(prepare(parse([str(flag) for flag in flags])))
+    return compare.make_variants(prepare_sampling(parse([str(flag) for flag in flags])))
 
 
 @pytest.fixture

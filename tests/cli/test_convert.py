@@ -15,8 +15,8 @@ import skipdit_jax as sd
 from skipdit_jax import encoder_weights
 from skipdit_jax.checkpoints import open_checkpoint, save_native
 from skipdit_jax.cli import convert
-from skipdit_jax.cli.conversions import columns
 from skipdit_jax.cli.convert import main
+from skipdit_jax.cli.convert_table import columns
 from skipdit_jax.trees import flatten
 from skipdit_jax.weights import RUN_WEIGHTS
 from tests.checkpoints.conversions import arrays_of, held, native, other_weights

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from skipdit_jax.checkpoints import open_checkpoint, released
-from skipdit_jax.cli import decoding, sample
+from skipdit_jax.cli import decoder, sample
 from skipdit_jax.cli.options import parse
-from skipdit_jax.cli.recipe import Recipe
 from skipdit_jax.cli.sample import main
 from skipdit_jax.encoder_weights import export_vae
-from skipdit_jax.encoders.decoding import DecodeOptions, decode_latents
+from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents
+from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
 from tests.cli import makers
 from tests.encoders import tiny
@@ -88,9 +88,9 @@ def test_slices_fill_up_and_tiles_come_near(vae_file):
     vae, params = stand_in()
     latents = np.asarray(tiny.latents(5, 24, 24, 4))
     whole = np.clip(np.asarray(decode_latents(vae, params, latents)), -1, 1)
-    sliced = decoding.Decoder(vae, params, vae_file, slice_=3)(latents)
+    sliced = decoder.Decoder(vae, params, vae_file, slice_=3)(latents)
     assert np.abs(sliced - whole).max() < 1e-5
-    tiled = decoding.Decoder(vae, params, vae_file, tile=16)(latents)
+    tiled = decoder.Decoder(vae, params, vae_file, tile=16)(latents)
     assert tiled.shape == whole.shape
     expected = decode_latents(vae, params, latents, DecodeOptions(tile=16, overlap=8))
     assert np.abs(tiled - np.clip(np.asarray(expected), -1, 1)).max() < 1e-5
@@ -98,7 +98,7 @@ def test_slices_fill_up_and_tiles_come_near(vae_file):
 
 def chosen(path, *flags, pixels=False, **recipe):
     options = parse([*map(str, flags)])
-    return decoding.choose_vae(options, Recipe(**recipe), open_checkpoint(path), pixels)
+    return decoder.choose_vae(options, Recipe(**recipe), open_checkpoint(path), pixels)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 
 from skipdit_jax.cli import encode
 from skipdit_jax.cli.encode_options import make_parser
-from skipdit_jax.cli.train_config import default_config, read_config
 from skipdit_jax.data.digits_builder import prepare_digits
 from skipdit_jax.data.latent_files import FORMATS
 from skipdit_jax.data.open import open_data
+from skipdit_jax.runs.config import default_config, read_train_config
 from tests.cli.encode_kit import (
     BATCH,
     FACTOR,
@@ -85,7 +85,7 @@ def opened(folder, shape=SHAPE, batch_size=COUNT, **changes):
     config = default_config()
     config.model.name = "DiT-S/2"
     config.data.update({"name": "latents", "path": str(folder), **changes})
-    data = read_config(config).data
+    data = read_train_config(config).data
     return next(open_data(data, sample_shape=shape, num_classes=2, batch_size=batch_size, seed=0))
 
 
@@ -166,7 +166,7 @@ def test_prepared_sets_of_tfds_are_sources(tmp_path, weights, capsys):
     prepare_digits(tmp_path / "tfds")
     typed = ("--data-dir", tmp_path / "tfds", "--split", "test[:50]", "--image-size", 8)
     argv = flags("tfds:skipdit_digits", weights, tmp_path / "set", *typed)
-    job = encode.prepare(encode.parse(argv))
+    job = encode.prepare_encoding(encode.parse(argv))
     assert len(job.source) == job.plan.examples == 50
     # These are grey, which the autoencoder does not take.
     assert "image of example 0 is (8, 8, 1), want (8, 8, 3)" in refused(argv, capsys)
@@ -294,7 +294,7 @@ def test_foreign_folders_are_left_alone(tmp_path, photos, weights, capsys):
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_processes_share_all_shards_without_overlap(tmp_path, photos, weights, processes):
-    job = encode.prepare(encode.parse(flags(photos, weights, tmp_path / "set")))
+    job = encode.prepare_encoding(encode.parse(flags(photos, weights, tmp_path / "set")))
     shares = [encode.find_pieces(job, process, processes) for process in range(processes)]
     numbers = [number for share in shares for piece in share for number in piece.numbers]
     assert sorted(numbers) == list(range(COUNT))

@@ -13,7 +13,7 @@ from PIL import Image
 
 import skipdit_jax as sd
 from skipdit_jax.checkpoints import open_checkpoint, released
-from skipdit_jax.cli import decoding, models
+from skipdit_jax.cli import decoder, models
 from skipdit_jax.cli.sample import main
 from skipdit_jax.encoder_weights import export_vae
 from tests.checkpoints import hub_server
@@ -136,7 +136,7 @@ def test_an_autoencoder_that_was_not_asked_for_can_be_left_out(
     plain_latents, server, own_folder, capsys, monkeypatch
 ):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(decoding, "_released_with", lambda checkpoint: "mse")
+    monkeypatch.setattr(decoder, "_released_with", lambda checkpoint: "mse")
     with pytest.raises(SystemExit, match="2"):
         main(["--ckpt", str(plain_latents)])
     assert "or give --vae FILE, or --vae none for latents" in capsys.readouterr().err

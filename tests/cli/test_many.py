@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from skipdit_jax.cli import many, sample
-from skipdit_jax.cli.build import prepare
+from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 
 COUNT, BATCH = 7, 3
@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(small, whole, tmp_path, m
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
 def test_processes_share_all_samples_without_overlap(small, tmp_path, processes):
-    job = prepare(parse(flags(small, tmp_path / "samples")))
+    job = prepare_sampling(parse(flags(small, tmp_path / "samples")))
     shares = [many.find_tasks(job, process, processes) for process in range(processes)]
     names = [path.name for share in shares for task in share for path in task.missing.values()]
     assert sorted(names) == [f"{number:06d}.png" for number in range(COUNT)]

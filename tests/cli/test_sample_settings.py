@@ -6,21 +6,17 @@ import numpy as np
 import pytest
 
 from skipdit_jax import Diffusion, SkipCache, registry
-from skipdit_jax.cli.build import prepare
+from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import Targets
-from skipdit_jax.cli.recipe import Recipe
-from skipdit_jax.cli.settings import (
-    IMAGENET_LABELS,
-    choose_labels,
-    default_labels,
-    make_settings,
-)
+from skipdit_jax.cli.settings import choose_labels, make_settings
+from skipdit_jax.published import IMAGENET_LABELS
+from skipdit_jax.runs.recipe import Recipe, default_labels
 from tests.cli import makers
 
 
 def job(*flags):
-    return prepare(parse([str(flag) for flag in flags]))
+    return prepare_sampling(parse([str(flag) for flag in flags]))
 
 
 def test_nothing_typed_takes_what_the_checkpoint_recommends(small):

@@ -9,10 +9,9 @@ from PIL import Image
 
 from configs import digits_plain, digits_skip
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import fill, open_checkpoint, read_config
+from skipdit_jax.checkpoints import config_fields, fill, open_checkpoint
 from skipdit_jax.cli import train
-from skipdit_jax.cli.train_config import check_same_run
-from skipdit_jax.cli.train_config import read_config as read_run_config
+from skipdit_jax.runs.config import check_same_run, read_train_config
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 
@@ -55,7 +54,7 @@ def refused(capsys, flags):
 def weights(path):
     """(config fields, parameters) of a native file."""
     checkpoint = open_checkpoint(path)
-    fields = read_config(checkpoint)
+    fields = config_fields(checkpoint)
     expected = registry.abstract_params(registry.build("dit", fields))
     return fields, fill(checkpoint, expected, fields)
 
@@ -280,7 +279,7 @@ def test_the_twins_differ_by_the_skips_alone():
 
 def test_a_run_of_an_earlier_version_continues():
     """Its config lacks what was added since, whose default is what it did."""
-    now = read_run_config(digits_skip.get_config()).resolved
+    now = read_train_config(digits_skip.get_config()).resolved
     data = {name: value for name, value in now["data"].items() if not name.startswith("frame")}
     check_same_run({**now, "data": data}, now, "run")
     with pytest.raises(ValueError, match=r"data\.frame_stride was 1, now 2: use another"):

@@ -7,7 +7,7 @@ import skipdit_jax as sd
 from configs import latte_digits, latte_ffs, latte_sky, latte_taichi, latte_ucf101
 from skipdit_jax import registry
 from skipdit_jax.cli import train
-from skipdit_jax.cli.train_config import read_config
+from skipdit_jax.runs.config import read_train_config
 from skipdit_jax.training.logs import read_log
 
 pytestmark = [
@@ -67,7 +67,7 @@ PUBLISHED = {latte_ucf101: 101, latte_ffs: 0, latte_sky: 0, latte_taichi: 0}
 @pytest.mark.parametrize("config", PUBLISHED, ids=lambda module: module.__name__)
 def test_the_published_settings(config):
     """16 frames at stride 3, 8 images, lr 1e-4 falling linearly, clipping to 0.1, EMA 0.9999."""
-    found = read_config(config.get_config())
+    found = read_train_config(config.get_config())
     model = registry.create_model(**found.model)
     assert (model.config.num_frames, model.config.num_classes) == (16, PUBLISHED[config])
     assert (model.num_stages, model.num_skips) == (14, 7)

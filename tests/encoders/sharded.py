@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 
-from skipdit_jax.encoders.decoding import DecodeOptions, decode_latents
+from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents
 from skipdit_jax.sharding import MeshConfig, batch_sharding, make_mesh, replicated
 from tests.encoders.tiny import latents, make
 from tests.parity.goldens import deviation

@@ -10,7 +10,7 @@ import pytest
 
 from skipdit_jax.encoder_weights import AUTOENCODERS
 from skipdit_jax.encoders.blocks import Convolution, group_norm, upsample
-from skipdit_jax.encoders.decoding import (
+from skipdit_jax.encoders.pixels import (
     DecodeOptions,
     _in_chunks,
     _in_tiles,

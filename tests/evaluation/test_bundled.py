@@ -6,7 +6,7 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.data.moving_digits import load_moving_digits
-from skipdit_jax.evaluation.moving import fit_clip_judge, speeds
+from skipdit_jax.evaluation.judges.moving_digits import fit_clip_judge, speeds
 from skipdit_jax.registry import ASSETS
 
 DIGITS = list(range(10))

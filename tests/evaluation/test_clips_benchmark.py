@@ -9,8 +9,8 @@ import pytest
 
 import skipdit_jax as sd
 from benchmarks import clips
-from skipdit_jax.evaluation import moving
-from skipdit_jax.evaluation.classifier import fit_digit_classifier
+from skipdit_jax.evaluation.judges import moving_digits
+from skipdit_jax.evaluation.judges.digits import fit_digit_classifier
 from skipdit_jax.registry import abstract_params
 
 TINY = {"depth": 8, "hidden_size": 8, "num_heads": 1, "num_classes": 10, "in_channels": 1}
@@ -35,7 +35,7 @@ def report(tmp_path_factory):
     source = save(folder / "latte.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         fit = partial(fit_digit_classifier, epochs=2)
-        patch.setattr(moving, "fit_digit_classifier", fit)
+        patch.setattr(moving_digits, "fit_digit_classifier", fit)
         argv = ["--source", source, "--per-class", "1", "--batch", "5", "--every", "1"]
         clips.main([*argv, "--json", str(folder / "report.json")])
     return json.loads((folder / "report.json").read_text())

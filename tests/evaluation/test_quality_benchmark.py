@@ -11,7 +11,7 @@ import pytest
 import skipdit_jax as sd
 from benchmarks import quality
 from benchmarks.digit_models import load_subject, make_cases
-from skipdit_jax.evaluation.classifier import fit_digit_classifier
+from skipdit_jax.evaluation.judges.digits import fit_digit_classifier
 from skipdit_jax.registry import abstract_params
 
 TINY = {"depth": 4, "hidden_size": 8, "num_heads": 1, "num_classes": 10, "in_channels": 1}

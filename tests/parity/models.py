@@ -14,7 +14,7 @@ from tests.parity.goldens import channel_last
 PLAIN = ("DiT", "Latte")  # the originals' names of models without skips
 
 
-def config_fields(config, **changes):
+def fields_of_config(config, **changes):
     """(family, fields of its config) for the constructor's arguments of an original."""
     family = "latte" if "latte" in config["cls"].lower() else "dit"
     known = {field.name for field in dataclasses.fields(registry.FAMILIES[family].config)}
@@ -26,7 +26,7 @@ def model_of(golden, **changes):
     """The model that the golden's config describes; a Latte of extras 1 has no classes."""
     if golden.config.get("extras") == 1:
         changes = {"num_classes": 0, "class_dropout_prob": 0.0, **changes}
-    family, fields = config_fields(golden.config, **changes)
+    family, fields = fields_of_config(golden.config, **changes)
     return build(family, fields)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from skipdit_jax import registry, trees
-from skipdit_jax.checkpoints import CheckpointError, fill, open_checkpoint, read_config
+from skipdit_jax.checkpoints import CheckpointError, config_fields, fill, open_checkpoint
 from tests.parity import goldens
 
 FORWARD = 2e-5  # golden/README.md, with the original's timestep frequencies
@@ -67,7 +67,7 @@ def files_of(folder):
 def load(path, num_heads=1, weights=None, **changes):
     """Everything between a path and (model, parameters, which weights they are)."""
     checkpoint = open_checkpoint(path, weights)
-    fields = {**read_config(checkpoint, num_heads), **changes}
+    fields = {**config_fields(checkpoint, num_heads), **changes}
     model = registry.build(checkpoint.family.name, fields)
     expected = registry.abstract_params(model)
     return model, fill(checkpoint, expected, vars(model.config)), checkpoint.which
@@ -115,9 +115,9 @@ def test_configs_are_read_off_the_files(golden, entry):
     want["skip"] = "skip" in config["cls"]
     if config.get("extras") == UNCONDITIONAL and not has_labels(golden / name):
         want |= {"num_classes": 0, "class_dropout_prob": 0.0}
-    assert read_config(open_checkpoint(golden / name), want["num_heads"]) == want
+    assert config_fields(open_checkpoint(golden / name), want["num_heads"]) == want
     with pytest.raises(CheckpointError, match="num_heads"):
-        read_config(open_checkpoint(golden / name))
+        config_fields(open_checkpoint(golden / name))
 
 
 @files_of("ckpt")

@@ -14,7 +14,7 @@ from skipdit_jax.checkpoints.rules import layout
 from skipdit_jax.encoder_weights import AUTOENCODERS, abstract_params
 from skipdit_jax.encoders.autoencoder import TEMPORAL_EPSILON, SpatioTemporalBlock
 from skipdit_jax.encoders.blocks import ALONG_FRAMES, ResnetBlock, SpatialAttention
-from skipdit_jax.encoders.decoding import decode_latents, encode_pixels
+from skipdit_jax.encoders.pixels import decode_latents, encode_pixels
 from skipdit_jax.encoders.vae import split_moments
 from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.visualise.grids import decoded_to_uint8

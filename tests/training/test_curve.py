@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from configs import digits_skip
-from skipdit_jax.cli.build_training import prepare
 from skipdit_jax.registry import ASSETS
+from skipdit_jax.runs.job import prepare_training
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.training.loop import Hooks, train
 from skipdit_jax.training.throughput import Meter
@@ -23,7 +23,7 @@ def test_the_committed_curve_comes_out_again(tmp_path):
     committed = read_log(ASSETS / "dit_digits_loss.jsonl")
     config = digits_skip.get_config()
     assert committed[-1]["step"] == config.steps
-    job, found = prepare(config, tmp_path / "run"), []
+    job, found = prepare_training(config, tmp_path / "run"), []
 
     def stop(record):
         found.append(record)

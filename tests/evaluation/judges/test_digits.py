@@ -5,8 +5,8 @@ import pytest
 from sklearn.neural_network import MLPClassifier
 
 from skipdit_jax.data.digits import Digits, load_digits
-from skipdit_jax.evaluation.classifier import fit_digit_classifier
 from skipdit_jax.evaluation.distances import frechet_of_features
+from skipdit_jax.evaluation.judges.digits import fit_digit_classifier
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skipdit_jax.checkpoints import read_config
-from skipdit_jax.checkpoints.convert import NATIVE, Conversion, Row
+from skipdit_jax.checkpoints import config_fields
+from skipdit_jax.checkpoints.conversion import NATIVE, Conversion, Row
 from skipdit_jax.checkpoints.errors import printable
 from skipdit_jax.encoder_weights import AUTOENCODERS, UNTOLD
 
@@ -19,7 +19,7 @@ UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 def before(conversion: Conversion, target: Path) -> str:
     """What is about to be written: source, model, table, and what a user should know of it."""
     checkpoint = conversion.checkpoint
-    fields = fields_text(read_config(checkpoint, conversion.config.get("num_heads")))
+    fields = fields_text(config_fields(checkpoint, conversion.config.get("num_heads")))
     lines = [
         f"source   {checkpoint.path} ({checkpoint.which})",
         f"model    {checkpoint.family.label}: {fields}",

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from skipdit_jax.data import decoding
+from skipdit_jax.data import video_frames
 from skipdit_jax.data.sources import BrokenExampleError
 from tests.data.videos import COUNT, number_of, write_video
 
@@ -53,7 +53,7 @@ def reference(path):
 
 
 def read(path, choose):
-    return decoding.read_frames(path, choose, np.asarray)
+    return video_frames.read_frames(path, choose, np.asarray)
 
 
 def starting(start, stride=3, frames=4):
@@ -78,7 +78,7 @@ def test_frames_are_those_of_decoding_in_order(folder, name):
 def test_usual_files_are_not_decoded_from_their_start(folder, name, monkeypatch):
     path = written(folder, name)
     want = reference(path)
-    monkeypatch.setattr(decoding, "_from_start", None)
+    monkeypatch.setattr(video_frames, "_from_start", None)
     got = read(path, starting(30))
     np.testing.assert_array_equal(np.stack(got), want[30:40:3])
 
@@ -87,8 +87,8 @@ def test_what_is_read_does_not_depend_on_what_was_before(folder):
     """A file where some seeks go wrong: times and counts are remembered, failures are not."""
     path = written(folder, "gradual_refresh.mkv")
     for starts in ((30, 2), (2, 30)):
-        decoding._index.cache_clear()
-        decoding._count.cache_clear()
+        video_frames._index.cache_clear()
+        video_frames._count.cache_clear()
         frames = {start: read(path, starting(start)) for start in starts}
         for start, got in frames.items():
             assert [number_of(one) for one in got] == list(range(start, start + 10, 3))

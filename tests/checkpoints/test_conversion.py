@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 
 from skipdit_jax import trees
 from skipdit_jax.checkpoints import CheckpointError, open_checkpoint
-from skipdit_jax.checkpoints.convert import choose_layout
+from skipdit_jax.checkpoints.conversion import choose_layout
 from tests.checkpoints.conversions import (
     FAMILIES,
     SOURCES,

@@ -5,10 +5,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from skipdit_jax import sharding
-from skipdit_jax.cli.build_training import Job
-from skipdit_jax.cli.recipe import make_recipe
-from skipdit_jax.cli.settings import default_labels, draws_pixels
 from skipdit_jax.pipeline import Sampler, sample_keys
+from skipdit_jax.runs.job import TrainingJob
+from skipdit_jax.runs.recipe import default_labels, draws_pixels, make_recipe
 from skipdit_jax.training.state import TrainState, ema_name
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
 from skipdit_jax.visualise.video import make_strip
@@ -21,7 +20,7 @@ LATENT_SPREAD = 3.0  # standard deviations of a unit latent that fill the range 
 class Preview:
     """Samples as config.sampling says, with the averaged weights of the first decay."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: TrainingJob):
         """Makes the sampling program.
 
         Raises:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skipdit_jax.checkpoints.atomic import replacing
+from skipdit_jax.checkpoints.atomic import replacing_file
 
 
 def claim(path: Path, wanted: Mapping[str, Any], place: str, what: str) -> None:
@@ -23,7 +23,7 @@ def claim(path: Path, wanted: Mapping[str, Any], place: str, what: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        with replacing(path) as file:
+        with replacing_file(path) as file:
             file.write(json.dumps(wanted, indent=1).encode())
         return
     try:

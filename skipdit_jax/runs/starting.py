@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 
 from skipdit_jax import registry, weights
-from skipdit_jax.checkpoints import Checkpoint, read_config
-from skipdit_jax.cli.train_config import InitConfig
+from skipdit_jax.checkpoints import Checkpoint, config_fields
+from skipdit_jax.runs.config import InitConfig
 from skipdit_jax.trees import matches_glob
 from skipdit_jax.typing import Params
 
@@ -36,7 +36,7 @@ def first_params(model: nn.Module, key: jax.Array, init: InitConfig) -> tuple[Pa
     checkpoint = weights.open_weights(init.ckpt, init.weights or None)
     notes = [f"starting from {checkpoint.path} ({checkpoint.which})"]
     allowed = init.allow_missing
-    found = read_config(checkpoint, getattr(model.config, "num_heads", None))["num_classes"]
+    found = config_fields(checkpoint, getattr(model.config, "num_heads", None))["num_classes"]
     if found != model.config.num_classes:
         checkpoint, allowed = _without_labels(checkpoint), (*allowed, *LABEL_TABLE)
         notes.append(

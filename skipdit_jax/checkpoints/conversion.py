@@ -17,8 +17,8 @@ from skipdit_jax.checkpoints.errors import CheckpointError, naming
 from skipdit_jax.checkpoints.export import check_torch_suffix, torch_tensors, write_state_dict
 from skipdit_jax.checkpoints.handles import TensorHandle
 from skipdit_jax.checkpoints.load import NATIVE, SAFETENSORS_SUFFIX, Checkpoint
+from skipdit_jax.checkpoints.matching import Matching, match_weights, read_weights
 from skipdit_jax.checkpoints.native import extra_metadata, write_native
-from skipdit_jax.checkpoints.plan import Plan, make_plan, read_weights
 from skipdit_jax.checkpoints.rules import IDENTITY, layout
 from skipdit_jax.trees import Shape, unflatten
 from skipdit_jax.typing import Params
@@ -148,29 +148,31 @@ def plan_conversion(
       CheckpointError: whatever `fill` finds before it reads weights.
     """
     with naming(checkpoint.path):
-        plan = make_plan(checkpoint, expected, config)
+        matching = match_weights(checkpoint, expected, config)
         if to == TORCH and checkpoint.which != NATIVE:
-            rows = list(_as_they_are(checkpoint, plan, dtype))
+            rows = list(_as_they_are(checkpoint, matching, dtype))
         else:
-            rows = sorted(_to_native(checkpoint, plan, dtype), key=lambda row: row.target)
+            rows = sorted(_to_native(checkpoint, matching, dtype), key=lambda row: row.target)
         if to == TORCH and checkpoint.which == NATIVE:
             rows = list(_to_torch(checkpoint, rows, config))
     metadata = extra_metadata(checkpoint.metadata)
-    return Conversion(checkpoint, to, config, tuple(rows), plan.rounded, metadata)
+    return Conversion(checkpoint, to, config, tuple(rows), matching.rounded, metadata)
 
 
-def _as_they_are(checkpoint: Checkpoint, plan: Plan, dtype: np.dtype | None) -> Iterator[Row]:
+def _as_they_are(
+    checkpoint: Checkpoint, matching: Matching, dtype: np.dtype | None
+) -> Iterator[Row]:
     for name, handle in checkpoint.handles.items():
-        wanted = _table_type(dtype) if name in plan.tables else dtype
+        wanted = _table_type(dtype) if name in matching.tables else dtype
         yield _row(checkpoint, name, name, handle.shape, IDENTITY.from_torch, wanted)
 
 
-def _to_native(checkpoint: Checkpoint, plan: Plan, dtype: np.dtype | None) -> Iterator[Row]:
-    for name, entry in plan.entries.items():
+def _to_native(checkpoint: Checkpoint, matching: Matching, dtype: np.dtype | None) -> Iterator[Row]:
+    for name, entry in matching.entries.items():
         move = entry.transform.from_torch
         yield _row(checkpoint, name, entry.path, entry.shape, move, dtype)
-    for name, handle in plan.tables.items():
-        if name in plan.rounded:
+    for name, handle in matching.tables.items():
+        if name in matching.rounded:
             wanted = _table_type(dtype)
             yield _row(checkpoint, name, name, handle.shape, IDENTITY.from_torch, wanted)
         else:

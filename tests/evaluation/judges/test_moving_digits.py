@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.data.moving_digits import load_moving_digits
-from skipdit_jax.evaluation.moving import centres, fit_clip_judge, speeds, windows
+from skipdit_jax.evaluation.judges.moving_digits import centres, fit_clip_judge, speeds, windows
 
 FRAMES = 4
 

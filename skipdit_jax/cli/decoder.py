@@ -12,12 +12,12 @@ from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.released import count_numbers, recognise
 from skipdit_jax.cli.distributed import say
-from skipdit_jax.cli.options import Options
+from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.cli.outputs import ARRAYS
-from skipdit_jax.cli.recipe import Recipe
 from skipdit_jax.encoder_weights import fetch_vae, load_vae
-from skipdit_jax.encoders.decoding import OVERLAP, DecodeOptions, decode_latents
+from skipdit_jax.encoders.pixels import OVERLAP, DecodeOptions, decode_latents
 from skipdit_jax.encoders.vae import AutoencoderKL
+from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.typing import Params
 
 NO_VAE = "none"
@@ -26,7 +26,7 @@ DEVICE_SLICE = 16
 
 
 def choose_vae(
-    options: Options, recipe: Recipe, checkpoint: Checkpoint | None, pixels: bool
+    options: SampleOptions, recipe: Recipe, checkpoint: Checkpoint | None, pixels: bool
 ) -> str | None:
     """Returns the autoencoder to use as --vae names it: typed, else the checkpoint's own.
 
@@ -50,7 +50,7 @@ def choose_vae(
     return chosen or None
 
 
-def _undecoded(options: Options, pixels: bool) -> str:
+def _undecoded(options: SampleOptions, pixels: bool) -> str:
     """Why nothing is to be decoded."""
     if pixels:
         return "the model draws pixels"
@@ -66,7 +66,7 @@ def _released_with(checkpoint: Checkpoint | None) -> str:
     return row.sampling.vae if row and row.sampling else ""
 
 
-def open_decoder(name: str, options: Options, model: nn.Module) -> "Decoder":
+def open_decoder(name: str, options: SampleOptions, model: nn.Module) -> "Decoder":
     """Reads an autoencoder, fetching it if it is elsewhere.
 
     Args:

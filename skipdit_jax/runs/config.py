@@ -165,7 +165,7 @@ def _flat_defaults() -> Record:
     }
 
 
-def read_config(config: ml_collections.ConfigDict) -> TrainConfig:
+def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
     """Checks a config.
 
     Raises:

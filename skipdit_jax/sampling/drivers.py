@@ -20,7 +20,7 @@ DRIVERS = ("scan", "nested", "unrolled")
 
 Carry = Any
 Inputs = Any
-Step = Callable[[Carry, Inputs, Flag], tuple[Carry, Any]]
+SamplingStep = Callable[[Carry, Inputs, Flag], tuple[Carry, Any]]
 """(carry, inputs of one step, reuse) -> (carry, outputs of one step)."""
 
 
@@ -44,7 +44,7 @@ def segments(reuse: StepFlags) -> list[Segment]:
 
 
 def scan(
-    step: Step, carry: Carry, inputs: Inputs, reuse: Bool[Array, "S"] | None
+    step: SamplingStep, carry: Carry, inputs: Inputs, reuse: Bool[Array, "S"] | None
 ) -> tuple[Carry, Any]:
     """One `lax.scan`; `reuse` is data. None computes every step in full, without a cond."""
     if reuse is None:
@@ -52,7 +52,7 @@ def scan(
     return jax.lax.scan(lambda carry, row: step(carry, *row), carry, (inputs, reuse))
 
 
-def nested(step: Step, carry: Carry, inputs: Inputs, reuse: StepFlags) -> tuple[Carry, Any]:
+def nested(step: SamplingStep, carry: Carry, inputs: Inputs, reuse: StepFlags) -> tuple[Carry, Any]:
     """A scan over groups and, inside, a scan over the cached steps of the group."""
 
     def group(carry: Carry, rows: Inputs) -> tuple[Carry, Any]:
@@ -75,7 +75,9 @@ def nested(step: Step, carry: Carry, inputs: Inputs, reuse: StepFlags) -> tuple[
     return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
 
 
-def unrolled(step: Step, carry: Carry, inputs: Inputs, reuse: StepFlags) -> tuple[Carry, Any]:
+def unrolled(
+    step: SamplingStep, carry: Carry, inputs: Inputs, reuse: StepFlags
+) -> tuple[Carry, Any]:
     """A Python loop over the steps."""
     outputs = []
     for i, flag in enumerate(reuse):

@@ -15,12 +15,12 @@ from jax.sharding import Mesh
 
 from skipdit_jax import registry, sharding
 from skipdit_jax.checkpoints import store
-from skipdit_jax.cli.starting import first_params
-from skipdit_jax.cli.train_config import TrainConfig, check_same_run, read_config
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
+from skipdit_jax.runs.config import TrainConfig, check_same_run, read_train_config
+from skipdit_jax.runs.starting import first_params
 from skipdit_jax.training.feed import Feed
-from skipdit_jax.training.loop import Step
+from skipdit_jax.training.loop import TrainStep
 from skipdit_jax.training.optimizer import make_optimizer, make_schedule, trainable_mask
 from skipdit_jax.training.state import TrainState, create_state, from_items, to_items
 from skipdit_jax.training.step import make_train_step
@@ -30,7 +30,7 @@ CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """One run, ready to train.
 
     Attributes:
@@ -50,13 +50,13 @@ class Job:
     model: nn.Module
     mesh: Mesh
     state: TrainState
-    step: Step
+    step: TrainStep
     batches: Feed
     learning_rate: Callable[[int], Any]
     notes: tuple[str, ...]
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: Path) -> Job:
+def prepare_training(config: ml_collections.ConfigDict, workdir: Path) -> TrainingJob:
     """Checks and makes everything, and restores the newest intact checkpoint of the run folder.
 
     Args:
@@ -66,14 +66,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> Job:
     Raises:
       ValueError: a value that nothing can be made of, or a run folder of another config.
     """
-    asked = read_config(config)
+    asked = read_train_config(config)
     model = registry.create_model(**asked.model)
     mesh = sharding.make_mesh(asked.mesh)
     sharding.check_batch(mesh, asked.batch_size, asked.accumulate)
     optimizer = make_optimizer(asked.optimizer, registry.abstract_params(model))
     batches = make_feed(asked, model, mesh)
     state, notes = first_state(asked, model, mesh, optimizer, batches, workdir / CHECKPOINTS)
-    return Job(
+    return TrainingJob(
         workdir=workdir,
         config=asked,
         model=model,
@@ -88,7 +88,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> Job:
 
 def make_step(
     config: TrainConfig, model: nn.Module, mesh: Mesh, optimizer: Any, state: TrainState
-) -> Step:
+) -> TrainStep:
     """Returns the jitted training step of a model, for states that lie like the given one."""
 
     def apply(params: Any, x: Any, t: Any, y: Any) -> Any:

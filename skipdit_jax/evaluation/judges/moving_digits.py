@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from skipdit_jax.data.digits import IMAGE_SIZE, Digits
-from skipdit_jax.evaluation.classifier import DigitClassifier, fit_digit_classifier
+from skipdit_jax.evaluation.judges.digits import DigitClassifier, fit_digit_classifier
 
 SCALE = 2  # a moving digit is drawn at twice its size
 WINDOW = SCALE * IMAGE_SIZE

@@ -23,7 +23,7 @@ TABLE_TOLERANCE = 1e-5  # between fixed float32 tables, for the sin and cos of t
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Matching:
     """What a model takes from a checkpoint.
 
     Attributes:
@@ -41,12 +41,12 @@ class Plan:
     rounded: tuple[str, ...]
 
 
-def make_plan(
+def match_weights(
     checkpoint: Checkpoint,
     expected: Params,
     config: Mapping[str, Any],
     allow_missing: Sequence[str] = (),
-) -> Plan:
+) -> Matching:
     """Matches a checkpoint with a model; of its numbers only the fixed tables are read.
 
     Args:
@@ -64,7 +64,7 @@ def make_plan(
     held = {name: checkpoint.handles[name] for name in tables if name in checkpoint.handles}
     deviations = {name: _check_table(name, held[name], tables[name]) for name in held}
     rounded = tuple(name for name in held if deviations[name] > TABLE_TOLERANCE)
-    return Plan(entries, frozenset(absent), held, rounded)
+    return Matching(entries, frozenset(absent), held, rounded)
 
 
 def read_weights(

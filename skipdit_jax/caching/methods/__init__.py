@@ -1,0 +1,1 @@
+"""The caching methods: one file each, to be read beside its paper."""

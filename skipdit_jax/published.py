@@ -1,0 +1,42 @@
+"""Figures of papers and releases that more than one part of the library goes by."""
+
+SIZES = {
+    "S": {"depth": 12, "hidden_size": 384, "num_heads": 6},
+    "B": {"depth": 12, "hidden_size": 768, "num_heads": 12},
+    "L": {"depth": 24, "hidden_size": 1024, "num_heads": 16},
+    "XL": {"depth": 28, "hidden_size": 1152, "num_heads": 16},
+}
+"""Letter -> fields of a config: table 1 of DiT (arXiv 2212.09748); Latte's sizes are the same."""
+
+PATCHES = (2, 4, 8)
+"""Sides of a patch in the same table."""
+
+HEADS = {(size["depth"], size["hidden_size"]): size["num_heads"] for size in SIZES.values()}
+"""(depth, width) -> heads, which no state dict shows."""
+
+CLASS_DROPOUT = 0.1
+"""Share of labels left out in training (2212.09748, section 4); a state dict shows only that it
+was above 0."""
+
+LATENT_SCALE = 0.18215
+"""What latents are multiplied by, to have about unit variance: of Stable Diffusion 1 and 2,
+sd-vae-ft-mse, sd-vae-ft-ema and Stable Video Diffusion.
+
+The scaling_factor of their published configurations (Rombach et al., arXiv 2112.10752, section
+D.1), with which DiT, Latte and LatteT2V were trained.
+"""
+
+SDXL_LATENT_SCALE = 0.13025
+"""The same of Stable Diffusion XL (sdxl-vae-fp16-fix), with which HunYuan-DiT was trained.
+
+From the published configuration; no weights tell it.
+"""
+
+VAE_FACTOR = 8
+"""Pixels per latent along each side, of all of these."""
+
+PIXEL_CHANNELS = (1, 3)
+"""Grey and colour; the latents of these autoencoders have 4 channels."""
+
+IMAGENET_LABELS = (207, 360, 387, 974, 88, 979, 417, 279)
+"""Classes of the published DiT samples."""
