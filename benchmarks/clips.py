@@ -38,7 +38,7 @@ from skipdit_jax.data.digits import NUM_CLASSES
 from skipdit_jax.data.moving_digits import CANVAS, load_moving_digits
 from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.evaluation.judges.moving_digits import ClipJudge, fit_clip_judge, speeds
-from skipdit_jax.registry import MOVING_DIGITS, find_entry
+from skipdit_jax.registry import MOVING_DIGITS, find_model
 
 PER_CLASS = 20
 BATCH = 50
@@ -84,7 +84,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    bundled = find_entry(MOVING_DIGITS).weights
+    bundled = find_model(MOVING_DIGITS).weights
     parser.add_argument("--source", type=Path, default=bundled, metavar="SOURCE")
     published = {"start": LATTE_SKIP_CACHE.start, "stop": LATTE_SKIP_CACHE.stop}
     add_flags(parser, per_class=PER_CLASS, batch=BATCH, **published)

@@ -10,12 +10,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from skipdit_jax.caching.policy import BlockCache, SkipCache
+from skipdit_jax.caching.methods.block_cache import BlockCache
+from skipdit_jax.caching.methods.skip_cache import SkipCache
+from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
 from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
-from skipdit_jax.typing import CachePolicy, Params
+from skipdit_jax.typing import Params
 from skipdit_jax.weights import load_opened, model_of, open_weights
 
 PICTURE = (IMAGE_SIZE, IMAGE_SIZE, 1)

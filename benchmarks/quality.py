@@ -41,14 +41,15 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.digit_models import Subject, add_flags, load_subject, make_cases
-from skipdit_jax.caching.policy import ALWAYS, PUBLISHED_STOP
+from skipdit_jax.caching.intervals import ALWAYS
+from skipdit_jax.caching.methods.skip_cache import PUBLISHED_STOP
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES, Digits, load_digits
 from skipdit_jax.evaluation.distances import frechet_of_features
 from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.evaluation.judges.digits import DigitClassifier, fit_digit_classifier
-from skipdit_jax.registry import DIGITS, find_entry
+from skipdit_jax.registry import DIGITS, find_model
 
 PER_CLASS = 100
 BATCH = 250
@@ -135,7 +136,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    bundled = find_entry(DIGITS).weights
+    bundled = find_model(DIGITS).weights
     parser.add_argument("--skip", type=Path, default=bundled, metavar="SOURCE")
     parser.add_argument("--plain", type=Path, metavar="SOURCE", help="the plain twin")
     add_flags(parser, per_class=PER_CLASS, batch=BATCH, start=ALWAYS, stop=PUBLISHED_STOP)

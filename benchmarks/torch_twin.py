@@ -130,7 +130,8 @@ class TorchDiT(nn.Module):
         height, length = (side // config.patch_size for side in config.grid)
         self.x_embedder = _PatchEmbedding(config)
         self.t_embedder = _TimestepEmbedding(width)
-        self.y_embedder = _LabelEmbedding(config.num_classes + config.has_null_class, width)
+        rows = config.num_classes + (config.class_dropout_prob > 0)  # the null has the last one
+        self.y_embedder = _LabelEmbedding(rows, width)
         self.register_buffer("pos_embed", torch.zeros(1, height * length, width))
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.final_layer = _FinalLayer(config)

@@ -8,11 +8,10 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from skipdit_jax.checkpoints import families
 from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.export import torch_tensors
 from skipdit_jax.checkpoints.torch_write import write_torch_file
-from skipdit_jax.registry import abstract_params, family_of
+from skipdit_jax.registry import abstract_params, layout_of
 from skipdit_jax.trees import flatten
 
 FLOAT = np.dtype(np.float32)
@@ -24,7 +23,7 @@ def write_training_file(path: Path, model: nn.Module) -> None:
 
     What is not read may be zero: only its size counts.
     """
-    config, family = dataclasses.asdict(model.config), families.named(family_of(model))
+    config, family = dataclasses.asdict(model.config), layout_of(model)
     generator = np.random.default_rng(0)
     leaves = {
         name: ArraySpec(

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from skipdit_jax import encoder_weights
+from skipdit_jax import registry
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.registry import abstract_params
 from skipdit_jax.trees import flatten, unflatten
@@ -34,5 +34,5 @@ def random_vae_params(vae: AutoencoderKL, seed: int = 0) -> Params:
         values = spread * rng.standard_normal(leaf.shape, np.float32) + path.endswith("scale")
         return jax.numpy.asarray(values.astype(leaf.dtype))
 
-    leaves = flatten(encoder_weights.abstract_params(vae))
+    leaves = flatten(registry.abstract_params(vae))
     return unflatten({path: draw(path, leaf) for path, leaf in leaves.items()})

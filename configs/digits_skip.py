@@ -9,7 +9,7 @@ skipdit_jax/assets/dit_digits.safetensors, its curve dit_digits_loss.jsonl besid
 
 import ml_collections
 
-from skipdit_jax.runs.config import default_config
+from skipdit_jax.runs import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:

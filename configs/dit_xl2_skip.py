@@ -14,7 +14,7 @@ an H200, a step needs 115 GB without remat: set XLA_PYTHON_CLIENT_MEM_FRACTION=0
 
 import ml_collections
 
-from skipdit_jax.runs.config import default_config
+from skipdit_jax.runs import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:

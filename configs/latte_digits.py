@@ -5,7 +5,7 @@ python train.py --config configs/latte_digits.py --workdir runs/latte_digits
 
 import ml_collections
 
-from skipdit_jax.runs.config import default_config
+from skipdit_jax.runs import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ clipping acts are ours. Not run by us: no GPU was at hand.
 
 import ml_collections
 
-from skipdit_jax.runs.config import default_config
+from skipdit_jax.runs import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,20 +1,22 @@
 """Diffusion Transformers with long skips and Skip-Cache sampling, in JAX."""
 
-from skipdit_jax.caching.policy import BlockCache, SkipCache
+from skipdit_jax.caching.methods.block_cache import BlockCache
+from skipdit_jax.caching.methods.skip_cache import SkipCache
+from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.encoder_weights import export_vae, load_vae
 from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents, encode_pixels
-from skipdit_jax.pipeline import Sampler, sample
-from skipdit_jax.registry import create_model, init_params
+from skipdit_jax.pipeline import Sampler, invert, sample
+from skipdit_jax.registry import Family, create_model, init_params, register_family
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.weights import export_checkpoint, load_checkpoint
+from skipdit_jax.weights import export_checkpoint, export_vae, load_checkpoint, load_vae
 
 __all__ = [
     "BlockCache",
     "CheckpointError",
     "DecodeOptions",
     "Diffusion",
+    "Family",
     "Guidance",
     "Sampler",
     "SkipCache",
@@ -24,7 +26,10 @@ __all__ = [
     "export_checkpoint",
     "export_vae",
     "init_params",
+    "invert",
     "load_checkpoint",
     "load_vae",
+    "register_family",
+    "register_policy",
     "sample",
 ]

@@ -5,24 +5,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from skipdit_jax.caching.engine import check_plan
-from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.caching.plan import CachePolicy, Plan, Trunk
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.compiler import COMPILER_OPTIONS
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion, Parameterization
 from skipdit_jax.models.stack import bind
 from skipdit_jax.registry import abstract_params, default_diffusion, published_sampling
 from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.denoiser import make_denoiser
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.sampling.steppers import Ddim, Ddpm
-from skipdit_jax.typing import CachePolicy, Labels, Params, Plan, PRNGKey, Trunk
+from skipdit_jax.sampling.steppers import Ddim, DdimReverse, Ddpm, Stepper
+from skipdit_jax.typing import Condition, Params, PRNGKey
 
 METHODS = ("ddpm", "ddim")
 
@@ -33,9 +32,9 @@ Images = Float[Array, "B *grid C"]
 class _Program:
     """What a compiled sampler depends on; everything else is data."""
 
-    model: nn.Module
+    model: Backbone
     kind: Parameterization
-    stepper: Ddpm | Ddim
+    stepper: Stepper
     guided_channels: int | None  # None: a single batch
     trunk: Trunk | None
     driver: str
@@ -58,20 +57,26 @@ def _run(
     params: Params,
     x: Images,
     keys: Key[Array, "B"],
-    labels: Labels | None,
+    condition: Condition,
     inputs: loop.StepInputs,
     reuse: Any,
 ) -> Images:
-    model = program.model
-    null = None
-    if program.guided_channels is not None and labels is not None:
-        null = jnp.full_like(labels, model.config.num_classes)
+    model, guided = program.model, program.guided_channels is not None
     denoiser = make_denoiser(
-        bind(model, params), x, labels, null, program.guided_channels, program.trunk
+        bind(model, params),
+        x,
+        condition,
+        model.conditioning.null(condition) if guided else None,
+        program.guided_channels,
+        program.trunk,
     )
     samples, _ = loop.run(
-        *(denoiser, program.stepper, program.kind, x, inputs),
-        loop.sample_noise(keys, model.config.sample_shape),
+        denoiser,
+        program.stepper,
+        program.kind,
+        x,
+        inputs,
+        loop.sample_noise(keys, model.sample_shape),
         reuse=reuse if program.static_reuse is None else np.array(program.static_reuse),
         driver=program.driver,
         progress=program.progress,
@@ -88,7 +93,7 @@ class Sampler:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Backbone,
         *,
         steps: int | str = 250,
         method: str = "ddpm",
@@ -111,34 +116,51 @@ class Sampler:
         self.diffusion = base.respace(str(steps))
         self.guidance = _as_guidance(model, guidance)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance)
-        if isinstance(cache, SkipCache):
-            cache = cache.like(published_sampling(model).cache)
-        self.cache = cache
-        self.plan = _plan(model, cache, self.inputs.t)
+        self.cache = None if cache is None else cache.resolved(published_sampling(model).cache)
+        self.plan = _plan(model, self.cache, self.inputs.t)
         reuse = None if self.plan is None else self.plan.reuse
         self._reuse = reuse if driver == "scan" else None
-        stepper = Ddpm(clip=clip) if method == "ddpm" else Ddim(eta=eta, clip=clip)
-        channels = self.guidance.channels or model.config.in_channels
+        stepper: Stepper = Ddpm(clip=clip) if method == "ddpm" else Ddim(eta=eta, clip=clip)
         self._program = _Program(
             model=model,
             kind=self.diffusion.parameterization,
             stepper=stepper,
-            guided_channels=channels if self.guidance.doubles else None,
+            guided_channels=_guided_channels(model, self.guidance),
             trunk=None if self.plan is None else self.plan.trunk,
             driver=driver,
             static_reuse=None if reuse is None or driver == "scan" else tuple(map(bool, reuse)),
             progress=progress,
         )
 
-    def arguments(self, params: Params, keys: Key[Array, "B"], labels: Any) -> tuple[Any, ...]:
+    def arguments(
+        self, params: Params, keys: Key[Array, "B"], labels: Any, x: Images | None = None
+    ) -> tuple[Any, ...]:
         """The data arguments of the compiled program; labels are checked here."""
-        labels = _check_labels(self._program.model, labels, len(keys), self.guidance.doubles)
-        x, keys = _split_and_draw(keys, self._program.model.config.sample_shape)
-        return params, x, keys, labels, self.inputs, self._reuse
+        model = self._program.model
+        condition = model.conditioning.prepare(labels, len(keys))
+        noise, keys = _split_and_draw(keys, model.sample_shape)
+        x = noise if x is None else _as_latents(model, x, len(keys))
+        return params, x, keys, condition, self.inputs, self._reuse
 
-    def __call__(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Images:
-        """Samples one batch: one key (and label) per sample, [B] -> float32 [B,H,W,C]."""
-        return _run(self._program, *self.arguments(params, keys, labels))
+    def __call__(
+        self,
+        params: Params,
+        keys: Key[Array, "B"],
+        labels: Any = None,
+        x: Images | None = None,
+    ) -> Images:
+        """Samples one batch.
+
+        Args:
+          params: weights.
+          keys: one per sample, [B].
+          labels: one per sample, or whatever the model is conditioned on.
+          x: what to start from in place of noise drawn from the keys, [B,H,W,C].
+
+        Returns:
+          Float32 [B,H,W,C].
+        """
+        return _run(self._program, *self.arguments(params, keys, labels, x))
 
     def lower(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Any:
         """The traced program (`jax.stages.Lowered`); its compiled form takes `arguments`."""
@@ -148,19 +170,16 @@ class Sampler:
         """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch."""
         model = self._program.model
         rows = batch * (2 if self.guidance.doubles else 1)
-        x = jax.ShapeDtypeStruct((rows, *model.config.sample_shape), jnp.float32)
-        t = jax.ShapeDtypeStruct((rows,), jnp.float32)
-        y = jax.ShapeDtypeStruct((rows,), jnp.int32) if model.config.num_classes else None
-        params = abstract_params(model)
-        cache, _ = jax.eval_shape(lambda p, *inputs: bind(model, p).embed(*inputs), params, x, t, y)
+        params, inputs = abstract_params(model), model.example_inputs(rows)
+        cache, _ = jax.eval_shape(lambda p, *inputs: bind(model, p).embed(*inputs), params, *inputs)
         return summarise(self.plan, len(self.inputs.t), model.costs, rows, cache)
 
 
-def _as_guidance(model: nn.Module, guidance: float | Guidance) -> Guidance:
+def _as_guidance(model: Backbone, guidance: float | Guidance) -> Guidance:
     if not isinstance(guidance, Guidance):
         channels = published_sampling(model).guided_channels
         guidance = Guidance(scale=float(guidance), channels=channels)
-    if guidance.doubles and not model.config.has_null_class:
+    if guidance.doubles and not model.conditioning.has_null:
         raise ValueError(
             f"guidance scale {guidance.scale} needs a model trained with label dropout; "
             "use a scale of at most 1"
@@ -168,28 +187,23 @@ def _as_guidance(model: nn.Module, guidance: float | Guidance) -> Guidance:
     return guidance
 
 
-def _plan(model: nn.Module, cache: CachePolicy | None, timesteps: np.ndarray) -> Plan | None:
+def _guided_channels(model: Backbone, guidance: Guidance) -> int | None:
+    return (guidance.channels or model.sample_shape[-1]) if guidance.doubles else None
+
+
+def _plan(model: Backbone, cache: CachePolicy | None, timesteps: np.ndarray) -> Plan | None:
     if cache is None:
         return None
     plan = cache.plan(timesteps.astype(np.int64))
-    check_plan(plan, model.num_stages, model.num_skips)
+    plan.check(model.num_stages, model.num_skips)
     return plan
 
 
-def _check_labels(model: nn.Module, labels: Any, batch: int, guided: bool) -> Labels | None:
-    classes = model.config.num_classes
-    if not classes:
-        if labels is not None:
-            raise ValueError("labels: the model is unconditional, wanted none")
-        return None
-    if labels is None:
-        raise ValueError(f"labels: none given, wanted {batch} numbers from 0 to {classes - 1}")
-    labels = np.asarray(labels)
-    if labels.shape != (batch,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels: found {labels.tolist()}, wanted {batch} whole numbers")
-    if outside := [int(y) for y in labels if not 0 <= y < classes]:
-        raise ValueError(f"labels: {outside} outside 0..{classes - 1}")
-    return jnp.asarray(labels, jnp.int32)
+def _as_latents(model: Backbone, x: Any, batch: int) -> Images:
+    wanted = (batch, *model.sample_shape)
+    if np.shape(x) != wanted:
+        raise ValueError(f"x: found shape {np.shape(x)}, wanted {wanted}")
+    return jnp.asarray(x, jnp.float32)
 
 
 def sample_keys(key: PRNGKey, first: int, count: int) -> Key[Array, "B"]:
@@ -200,12 +214,13 @@ def sample_keys(key: PRNGKey, first: int, count: int) -> Key[Array, "B"]:
 
 
 def sample(
-    model: nn.Module,
+    model: Backbone,
     params: Params,
     key: PRNGKey,
     labels: Sequence[int] | None = None,
     *,
     num_samples: int | None = None,
+    x: Images | None = None,
     steps: int | str = 250,
     method: str = "ddpm",
     guidance: float | Guidance = 1.0,
@@ -224,6 +239,7 @@ def sample(
       key: `jax.random.key(seed)`.
       labels: one class per sample; None for an unconditional model.
       num_samples: how many, for an unconditional model.
+      x: what to start from in place of noise drawn from the key, [B,H,W,C]; see `invert`.
       steps: S, or a spacing such as "ddim50" or "10,15,25".
       method: "ddpm" (ancestral) or "ddim".
       guidance: classifier-free guidance scale, or a `Guidance`. At most 1 runs a single batch.
@@ -231,7 +247,7 @@ def sample(
       diffusion: the process that the weights were trained on; None is the published one.
       eta: noise of DDIM, 0 to 1.
       clip: clip the predicted picture to [-1, 1] at each step (pixel models).
-      driver: "scan", "nested" or "unrolled"; see caching/drivers.py.
+      driver: "scan", "nested" or "unrolled"; see sampling/drivers.py.
       progress: called with the index of each finished step.
 
     Returns:
@@ -262,4 +278,59 @@ def sample(
         progress=progress,
     )
     count = (num_samples or 1) if labels is None else len(labels)
-    return sampler(params, sample_keys(key, 0, count), labels)
+    return sampler(params, sample_keys(key, 0, count), labels, x)
+
+
+def invert(
+    model: Backbone,
+    params: Params,
+    images: Images,
+    labels: Sequence[int] | None = None,
+    *,
+    steps: int | str = 250,
+    guidance: float | Guidance = 1.0,
+    diffusion: Diffusion | None = None,
+    clip: bool = False,
+) -> Images:
+    """Finds the noise that DDIM makes these pictures of (Song et al., 2010.02502, section 4.3).
+
+    `sample(..., x=noise, method="ddim")` with the same steps gives the pictures back, the nearer
+    the more steps there are: both follow the same curve, in steps of finite length.
+
+    Args:
+      model: from `create_model` or `load_checkpoint`.
+      params: its weights.
+      images: what to invert, [B,H,W,C]: latents, or pixels in [-1, 1] of a pixel model.
+      labels: one class per picture; None for an unconditional model.
+      steps: S, or a spacing; S - 1 calls of the model, as the picture counts as the first of S.
+      guidance: as in `sample`; far from 1 the way back is less exact.
+      diffusion: the process that the weights were trained on; None is the published one.
+      clip: clip the predicted picture to [-1, 1] at each step (pixel models).
+
+    Returns:
+      float32 [B,H,W,C], at the noise level that a run of the same steps starts from.
+
+    Raises:
+      ValueError: for settings that the model cannot follow, or fewer than 2 steps.
+    """
+    process = (default_diffusion(model) if diffusion is None else diffusion).respace(str(steps))
+    if process.num_steps < 2:
+        raise ValueError(f"invert: found {process.num_steps} step, wanted 2 or more")
+    settings = _as_guidance(model, guidance)
+    rows = loop.step_inputs(process, settings, ascending=True)
+    program = _Program(
+        model=model,
+        kind=process.parameterization,
+        stepper=DdimReverse(clip=clip),
+        guided_channels=_guided_channels(model, settings),
+        trunk=None,
+        driver="scan",
+        static_reuse=None,
+        progress=None,
+    )
+    count = len(images)
+    # The step behind the last level would end at pure noise, which no run starts from.
+    between = jax.tree.map(lambda column: column[:-1], rows)
+    keys = sample_keys(jax.random.key(0), 0, count)  # of noise that this stepper never draws
+    condition = model.conditioning.prepare(labels, count)
+    return _run(program, params, _as_latents(model, images, count), keys, condition, between, None)

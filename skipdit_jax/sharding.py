@@ -108,6 +108,11 @@ def local_mesh() -> Mesh:
     return make_mesh(MeshConfig(), jax.local_devices())
 
 
+def leads() -> bool:
+    """Whether this is the process that writes what is written once."""
+    return jax.process_index() == 0
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())

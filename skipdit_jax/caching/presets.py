@@ -1,8 +1,9 @@
-"""Published settings of Skip-Cache (arXiv 2411.17616; spec 2)."""
+"""Published settings of caching methods (Skip-Cache: arXiv 2411.17616 and its release)."""
 
 import dataclasses
 
-from skipdit_jax.caching.policy import ALWAYS, NARROWEST, PUBLISHED_STOP, SkipCache
+from skipdit_jax.caching.intervals import ALWAYS
+from skipdit_jax.caching.methods.skip_cache import NARROWEST, PUBLISHED_STOP, SkipCache
 
 DIT_SKIP_CACHE = SkipCache(every=3, branch=4, start=ALWAYS, stop=PUBLISHED_STOP)
 """DiT-XL/2-skip, class to image."""

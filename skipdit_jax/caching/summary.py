@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from skipdit_jax.typing import Costs, Plan
+from skipdit_jax.caching.plan import Plan
+from skipdit_jax.contracts import Costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def summarise(
       cache: shape and type of the cached value.
     """
     full = costs.total()
-    cached = full if plan is None else costs.total(plan.trunk)
+    cached = full if plan is None else plan.trunk.flops(costs)
     reused = 0 if plan is None else int(np.sum(plan.reuse))
     size = 0 if cache is None or plan is None else int(np.prod(cache.shape)) * cache.dtype.itemsize
     return CacheSummary(

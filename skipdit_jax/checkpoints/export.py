@@ -10,7 +10,7 @@ import numpy as np
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
-from skipdit_jax.checkpoints.families import Family, named
+from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.load import SAFETENSORS_SUFFIX
 from skipdit_jax.checkpoints.native import array_spec
 from skipdit_jax.checkpoints.rules import Entry, layout
@@ -24,7 +24,7 @@ TORCH_METADATA = {"format": "pt"}  # what readers of .safetensors look for
 
 
 def export_state_dict(
-    path: str | os.PathLike[str], params: Params, config: Mapping[str, Any], family: str
+    path: str | os.PathLike[str], params: Params, config: Mapping[str, Any], family: WeightLayout
 ) -> None:
     """Writes a bare state dict under the torch names, fixed tables included; it appears whole.
 
@@ -32,7 +32,7 @@ def export_state_dict(
       path: ends in .safetensors, or in .pt, .pth or .bin for a file that torch.load reads.
       params: the parameter tree; every tensor keeps its type.
       config: fields of the model's config.
-      family: name of the family.
+      family: of the model.
 
     Raises:
       CheckpointError: another ending, a parameter that the weight table does not know, or a file
@@ -42,12 +42,12 @@ def export_state_dict(
     with naming(target):
         check_torch_suffix(target)
         leaves = {name: array_spec(leaf) for name, leaf in flatten(params).items()}
-        tensors = torch_tensors(leaves, config, named(family))
+        tensors = torch_tensors(leaves, config, family)
     write_state_dict(target, tensors)
 
 
 def torch_tensors(
-    leaves: Mapping[str, ArraySpec], config: Mapping[str, Any], family: Family
+    leaves: Mapping[str, ArraySpec], config: Mapping[str, Any], family: WeightLayout
 ) -> dict[str, ArraySpec]:
     """Returns the tensors of a state dict by torch name, fixed tables first.
 

@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from skipdit_jax.checkpoints import families
 from skipdit_jax.checkpoints.errors import CheckpointError, naming, parsing
-from skipdit_jax.checkpoints.families import Family
 from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.layouts import Layouts, WeightLayout, named, recognise
 from skipdit_jax.checkpoints.native import read_metadata
 from skipdit_jax.checkpoints.safetensors_files import read_safetensors_file
 from skipdit_jax.checkpoints.state_dicts import BARE, WRAPPED, beside, choose, stripped
@@ -34,18 +33,21 @@ class Checkpoint:
     """
 
     path: Path
-    family: Family
+    family: WeightLayout
     which: str
     handles: dict[str, TensorHandle]
     metadata: dict[str, Any]
     others: tuple[str, ...] = ()
 
 
-def open_checkpoint(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: str | os.PathLike[str], layouts: Layouts, weights: str | None = None
+) -> Checkpoint:
     """Opens a native file, a file of `torch.save` or a .safetensors state dict, told by content.
 
     Args:
       source: path of the file.
+      layouts: of the families that it may belong to, see `registry.weight_layouts`.
       weights: "ema" or "model" where a file of torch holds both; None prefers ema and takes model
         if that is all there is.
 
@@ -63,21 +65,21 @@ def open_checkpoint(source: str | os.PathLike[str], weights: str | None = None) 
         with path.open("rb") as file:
             lead = file.read(JSON_START + 1)
         if lead[JSON_START:] == b"{" or path.suffix == SAFETENSORS_SUFFIX:
-            return _open_safetensors(path)
+            return _open_safetensors(path, layouts)
         content = read_torch_file(path)
         which, handles = choose(content, weights)
         others = () if which == BARE else beside(content, which)
-        return Checkpoint(path, families.recognise(handles), which, handles, {}, others)
+        return Checkpoint(path, recognise(handles, layouts), which, handles, {}, others)
 
 
-def _open_safetensors(path: Path) -> Checkpoint:
+def _open_safetensors(path: Path, layouts: Layouts) -> Checkpoint:
     file = read_safetensors_file(path)
     metadata = read_metadata(file)
     if metadata is not None:
-        family = families.named(metadata["family"])
+        family = named(metadata["family"], layouts)
         return Checkpoint(path, family, NATIVE, file.handles, metadata)
     handles = stripped(file.handles)
-    return Checkpoint(path, families.recognise(handles), BARE, handles, {})
+    return Checkpoint(path, recognise(handles, layouts), BARE, handles, {})
 
 
 def config_fields(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.published import CLASS_DROPOUT, HEADS
@@ -18,7 +19,6 @@ from skipdit_jax.trees import Shape
 PATCH_KERNEL = "x_embedder.proj.weight"
 LABELS = "y_embedder.embedding_table.weight"
 POSITIONS = "pos_embed"
-SIGN = r"blocks\.[0-9]+\.adaLN_modulation\..*"  # names that make a state dict a DiT's
 HEAD_BIAS = "final_layer.linear.bias"
 HEAD_KERNEL = "final_layer.linear.weight"
 
@@ -143,3 +143,13 @@ def _learns_sigma(shapes: Shapes, patch_numbers: int) -> bool:
             f"{name} has {outputs} outputs, wanted {patch_numbers} or {2 * patch_numbers}"
         )
     return outputs == 2 * patch_numbers
+
+
+LAYOUT = WeightLayout(
+    name="dit",
+    label="DiT, Skip-DiT",
+    sign=r"blocks\.[0-9]+\.adaLN_modulation\..*",
+    fields_of_shapes=fields_of_shapes,
+    rules=rules,
+    fixed_tables=fixed_tables,
+)

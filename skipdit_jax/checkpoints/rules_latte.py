@@ -7,13 +7,11 @@ import numpy as np
 
 from skipdit_jax.checkpoints import rules_dit
 from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.layers.positions import sincos_1d
 
 FRAMES = "temp_embed"
-SIGN = FRAMES  # the name that makes a state dict a Latte's
-GROWING = {FRAMES: "num_frames"}
-"""The fixed table of which a model may use the first rows only."""
 
 
 def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -37,3 +35,14 @@ def fields_of_shapes(shapes: rules_dit.Shapes, num_heads: int | None = None) -> 
     if fields["depth"] % 2:
         raise CheckpointError(f"has {fields['depth']} blocks, wanted pairs of them (Latte)")
     return {**fields, "num_frames": rules_dit.shape_of(shapes, FRAMES, 3)[1]}
+
+
+LAYOUT = WeightLayout(
+    name="latte",
+    label="Latte, Latte-skip",
+    sign=FRAMES,
+    fields_of_shapes=fields_of_shapes,
+    rules=rules,
+    fixed_tables=fixed_tables,
+    growing={FRAMES: "num_frames"},  # a model may use the first rows only
+)

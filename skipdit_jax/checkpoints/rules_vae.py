@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, Transform, linear
 from skipdit_jax.checkpoints.rules_dit import Config, Shapes, shape_of
-
-SIGN = r"decoder\.conv_in\.weight"  # names that make a state dict an autoencoder's
-TEMPORAL_SIGN = r"decoder\.time_conv_out\.weight"  # ...and one with a temporal decoder
 
 CONVOLUTION = Transform(
     lambda kernel: np.moveaxis(kernel, (0, 1), (-1, -2)),
@@ -52,11 +50,6 @@ def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
             )
         )
     )
-
-
-def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns nothing: every tensor is trained."""
-    return {}
 
 
 def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
@@ -163,3 +156,19 @@ def _convolution(torch: str, ours: str) -> tuple[Rule, ...]:
 
 def _norm(torch: str, ours: str) -> tuple[Rule, ...]:
     return (Rule(f"{torch}.weight", f"{ours}/scale"), Rule(f"{torch}.bias", f"{ours}/bias"))
+
+
+LAYOUT = WeightLayout(
+    name="vae",
+    label="AutoencoderKL",
+    sign=r"decoder\.conv_in\.weight",
+    fields_of_shapes=fields_of_shapes,
+    rules=rules,
+    respell=respell,
+)
+TEMPORAL_LAYOUT = dataclasses.replace(
+    LAYOUT,
+    name="vae_temporal",
+    label="AutoencoderKLTemporalDecoder",
+    sign=r"decoder\.time_conv_out\.weight",
+)

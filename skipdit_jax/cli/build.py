@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -24,9 +23,16 @@ from skipdit_jax.cli.settings import (
     choose_labels,
     make_settings,
 )
-from skipdit_jax.published import PIXEL_CHANNELS, VAE_FACTOR
-from skipdit_jax.registry import Entry
-from skipdit_jax.runs.recipe import draws_pixels, makes_clips, read_diffusion, read_recipe
+from skipdit_jax.contracts import Backbone
+from skipdit_jax.published import VAE_FACTOR
+from skipdit_jax.registry import NamedModel
+from skipdit_jax.runs.recipe import (
+    draws_pixels,
+    makes_clips,
+    num_classes,
+    read_diffusion,
+    read_recipe,
+)
 from skipdit_jax.typing import Params
 
 
@@ -51,7 +57,7 @@ class SamplingJob:
     """
 
     name: str
-    model: nn.Module
+    model: Backbone
     params: Params
     source: str
     settings: Settings
@@ -72,7 +78,7 @@ class SamplingJob:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one of the samples that `to_pixels` gives."""
-        drawn = self.model.config.sample_shape
+        drawn = self.model.sample_shape
         return drawn if self.decoder is None else self.decoder.shape(drawn)
 
     def to_pixels(self, samples: np.ndarray) -> np.ndarray:
@@ -94,10 +100,10 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     vae = choose_vae(options, recipe, checkpoint, draws_pixels(model))
     settings = make_settings(options, entry, recipe, diffusion, model)
     if options.num_fid_samples is None:
-        labels, count, columns = choose_labels(options, recipe, model.config.num_classes)
+        labels, count, columns = choose_labels(options, recipe, num_classes(model))
     else:
         count, columns = options.num_fid_samples, 1
-        labels = draw_labels(options.seed, count, model.config.num_classes)
+        labels = draw_labels(options.seed, count, num_classes(model))
     settings.sampler(model)  # made once more to run; here it finds what the model cannot follow
     if options.compare and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
@@ -146,14 +152,14 @@ def _fid_batch(size: int) -> int:
     return size
 
 
-def _entry(options: SampleOptions) -> Entry | None:
+def _entry(options: SampleOptions) -> NamedModel | None:
     """The model that was named; None leaves it to the checkpoint."""
     if options.model is None:
-        return None if options.ckpt else registry.find_entry(registry.DIGITS)
-    return registry.find_entry(options.model)
+        return None if options.ckpt else registry.find_model(registry.DIGITS)
+    return registry.find_model(options.model)
 
 
-def _open(options: SampleOptions, entry: Entry | None) -> Checkpoint | None:
+def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None:
     own = entry.weights if entry else None
     path = fetch(options.ckpt, say) if options.ckpt else own
     if path is None:
@@ -176,8 +182,8 @@ def open_source(source: str | Path, which: str | None) -> Checkpoint:
 
 
 def make_model(
-    options: SampleOptions, entry: Entry | None, checkpoint: Checkpoint | None
-) -> nn.Module:
+    options: SampleOptions, entry: NamedModel | None, checkpoint: Checkpoint | None
+) -> Backbone:
     """Makes the model that name, flags and checkpoint agree on.
 
     Raises:
@@ -217,12 +223,13 @@ def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
         raise CheckpointError(f"{checkpoint.path}: holds a model of {found}, wanted {wanted}")
 
 
-def _latent_size(image_size: int, entry: Entry | None, checkpoint: Checkpoint | None) -> int:
+def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoint | None) -> int:
     if entry is not None:
         factor = entry.pixels_per_latent
     else:
-        channels = weights.model_of(checkpoint).config.in_channels if checkpoint else None
-        factor = 1 if channels in PIXEL_CHANNELS else VAE_FACTOR
+        factor = VAE_FACTOR
+        if checkpoint and draws_pixels(weights.model_of(checkpoint)):
+            factor = 1
     if image_size % factor:
         raise ValueError(f"--image-size {image_size}: wanted a multiple of {factor}")
     return image_size // factor

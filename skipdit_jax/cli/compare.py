@@ -8,7 +8,6 @@ Nearness to the full run is a fair measure under ddim. Under ddpm fewer steps al
 on the way and end at other pictures, good or bad: then look at the picture.
 """
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,13 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.caching import notation
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.build import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
 from skipdit_jax.cli.settings import Settings
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
 from skipdit_jax.pipeline import Sampler
+from skipdit_jax.registry import published_sampling
 from skipdit_jax.visualise.grids import enlarge, make_table, to_uint8
 
 INTERVALS = (2, 3, 4)  # N
@@ -79,11 +79,14 @@ def make_variants(job: SamplingJob) -> list[Variant]:
     full, summary = _summarised(job, uncached)
     variants = [Variant("full", full, summary.steps, 1.0)]
     fewer: list[str] = []
+    base = job.settings.cache or published_sampling(job.model).cache
+    if base is None:
+        raise ValueError("--compare: no caching method was published for the model, see --cache")
     for every in INTERVALS:
-        policy = dataclasses.replace(job.settings.cache or SkipCache(every=1), every=every)
+        policy = notation.with_fields(base, every=every)
         sampler, cached = _summarised(job, job.settings._replace(cache=policy))
         ceiling = summary.flops / cached.flops
-        variants.append(Variant(f"Skip-Cache {sampler.cache}", sampler, cached.steps, ceiling))
+        variants.append(Variant(f"{policy.title} {sampler.cache}", sampler, cached.steps, ceiling))
         fewer.append(str(cached.equal_flops_steps))
     for steps in dict.fromkeys(fewer):
         sampler = uncached._replace(steps=steps).sampler(job.model)

@@ -4,17 +4,17 @@ Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
 """
 
 import argparse
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax import numpy as jnp
 
-from skipdit_jax import encoder_weights, registry, weights
+from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.conversion import (
     LAYOUTS,
@@ -138,26 +138,24 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
     checkpoint = open_source(fetch(options.source, say), options.weights)
     layout = choose_layout(checkpoint, options.target, options.to)
     check_writable("TARGET", options.target)
-    overrides = {}
+    overrides: dict[str, Any] = {}
     if options.dtype and layout == NATIVE:  # what the file is going to say of itself
         overrides["param_dtype"] = options.dtype if options.dtype in DTYPES else DTYPES[0]
     dtype = np.dtype(jnp.dtype(options.dtype)) if options.dtype else None
-    if checkpoint.family.name in encoder_weights.AUTOENCODERS:
-        if options.num_heads is not None:
+    if options.num_heads is not None:
+        if checkpoint.family.name in registry.AUTOENCODERS:
             raise ValueError(f"--num-heads: {checkpoint.path} holds an autoencoder")
-        vae = encoder_weights.vae_of(checkpoint, **overrides)
-        expected, config = encoder_weights.abstract_params(vae), vae.config
-    else:
         _check_heads(checkpoint, options.num_heads)
-        heads = {} if options.num_heads is None else {"num_heads": options.num_heads}
-        model = weights.model_of(checkpoint, **heads, **overrides)
-        expected, config = registry.abstract_params(model), model.config
-    return plan_conversion(checkpoint, expected, dataclasses.asdict(config), layout, dtype)
+        overrides["num_heads"] = options.num_heads
+    known = (*registry.FAMILIES, *registry.AUTOENCODERS)
+    network = weights.network_of(checkpoint, known, " or ".join(known), **overrides)
+    expected = registry.abstract_params(network)
+    return plan_conversion(checkpoint, expected, weights.fields_of(network), layout, dtype)
 
 
-def _check_heads(checkpoint: Checkpoint, given: int | None) -> None:
+def _check_heads(checkpoint: Checkpoint, given: int) -> None:
     """Raises CheckpointError where a file that knows its heads is told other ones."""
-    if given is None or checkpoint.which != NATIVE:
+    if checkpoint.which != NATIVE:
         return
     if (own := config_fields(checkpoint).get("num_heads")) != given:
         raise CheckpointError(f"{checkpoint.path}: has num_heads {own}, wanted num_heads {given}")

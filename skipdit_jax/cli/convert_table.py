@@ -9,7 +9,8 @@ from typing import Any
 from skipdit_jax.checkpoints import config_fields
 from skipdit_jax.checkpoints.conversion import NATIVE, Conversion, Row
 from skipdit_jax.checkpoints.errors import printable
-from skipdit_jax.encoder_weights import AUTOENCODERS, UNTOLD
+from skipdit_jax.registry import AUTOENCODERS
+from skipdit_jax.weights.autoencoders import UNTOLD
 
 HEADER = ("in the file", "shape", "type", "becomes", "shape", "type")
 GAP = "  "

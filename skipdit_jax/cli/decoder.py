@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -14,11 +13,12 @@ from skipdit_jax.checkpoints.released import count_numbers, recognise
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.cli.outputs import ARRAYS
-from skipdit_jax.encoder_weights import fetch_vae, load_vae
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.pixels import OVERLAP, DecodeOptions, decode_latents
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.typing import Params
+from skipdit_jax.weights import fetch_vae, load_vae
 
 NO_VAE = "none"
 CPU_SLICE = 1  # more at a time is slower on two cores (docs/weights.md)
@@ -66,7 +66,7 @@ def _released_with(checkpoint: Checkpoint | None) -> str:
     return row.sampling.vae if row and row.sampling else ""
 
 
-def open_decoder(name: str, options: SampleOptions, model: nn.Module) -> "Decoder":
+def open_decoder(name: str, options: SampleOptions, model: Backbone) -> "Decoder":
     """Reads an autoencoder, fetching it if it is elsewhere.
 
     Args:

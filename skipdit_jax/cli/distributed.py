@@ -11,6 +11,8 @@ from typing import Any
 import jax
 from orbax.checkpoint import multihost
 
+from skipdit_jax.sharding import leads
+
 MAX_PORT = 2**16 - 1
 WAIT_SECONDS = 3600  # at a barrier: for the slowest process to finish its last batch and compile
 
@@ -117,14 +119,9 @@ def initialize(cluster: Cluster) -> None:
         raise ValueError(f"--coordinator {cluster.coordinator}: {error}") from error
 
 
-def is_main() -> bool:
-    """Whether this is the process that prints and writes what is written once."""
-    return jax.process_index() == 0
-
-
 def say(text: str) -> None:
     """Prints on process 0."""
-    if is_main():
+    if leads():
         print(text, flush=True)
 
 

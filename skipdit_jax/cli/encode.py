@@ -22,7 +22,7 @@ from absl import flags
 from jaxtyping import Array, Key
 
 from skipdit_jax import sharding
-from skipdit_jax.cli.distributed import initialize, is_main, say, wait_for_all
+from skipdit_jax.cli.distributed import initialize, say, wait_for_all
 from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_encoding
 from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
 from skipdit_jax.cli.errors import told_in_one_line
@@ -75,9 +75,9 @@ def main(argv: Sequence[str]) -> int:
         with told_in_one_line(PROGRAM):
             verify(job.folder)
         return 0
-    say(encode(job, options.progress and is_main()))
+    say(encode(job, options.progress and sharding.leads()))
     wait_for_all("all shards are written")
-    if is_main():
+    if sharding.leads():
         with told_in_one_line(PROGRAM):
             finish(job)
         say(describe_folder(job))
@@ -191,7 +191,7 @@ def verify(folder: Path) -> None:
     Raises:
       ValueError: names the shards that differ.
     """
-    if not is_main():
+    if not sharding.leads():
         return
     if damage := find_damage(folder):
         raise ValueError(

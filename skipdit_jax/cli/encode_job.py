@@ -15,10 +15,10 @@ from skipdit_jax.data.latent_files import ENCODING, KINDS, MANIFEST, Manifest
 from skipdit_jax.data.loader import Reading
 from skipdit_jax.data.open import open_once
 from skipdit_jax.data.sources import ANY_CLASS, Source
-from skipdit_jax.encoder_weights import fetch_vae, load_vae
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.runs.claims import claim
 from skipdit_jax.typing import Params
+from skipdit_jax.weights import fetch_vae, load_vae
 
 VERSION = 1
 """Of what `encoding.json` means."""

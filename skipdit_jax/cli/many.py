@@ -20,7 +20,7 @@ from skipdit_jax import sharding
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.cli.build import SamplingJob
-from skipdit_jax.cli.distributed import is_main, wait_for_all
+from skipdit_jax.cli.distributed import wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
@@ -57,9 +57,9 @@ def run(job: SamplingJob, progress: bool = False) -> None:
     with told_in_one_line(PROGRAM):
         open_folder(job)
     tasks = find_tasks(job, jax.process_index(), jax.process_count())
-    draw(job, tasks, progress and is_main())
+    draw(job, tasks, progress and sharding.leads())
     wait_for_all("all samples are drawn")
-    if is_main():
+    if sharding.leads():
         with told_in_one_line(PROGRAM):
             pack(job)
     wait_for_all("all samples are packed")

@@ -19,7 +19,6 @@ PROGRAM = "sample.py"
 MAX_BATCH = 64  # samples in one program, if the user does not say
 FID_BATCH = 32  # samples at a time of one process, as published (sample_ddp.py of DiT)
 DEFAULT_OUT = Path("samples.png")
-NO_CACHE = "none"
 
 DESCRIPTION = f"""\
 Samples pictures or clips of classes with a Diffusion Transformer, its deep part reused by

@@ -106,7 +106,7 @@ def describe_run(job: SamplingJob) -> str:
     """What is about to run: model, weights, settings, and what the cache saves."""
     config, settings = job.model.config, job.settings
     sampler = settings.sampler(job.model)
-    shape = "x".join(map(str, config.sample_shape))
+    shape = "x".join(map(str, job.model.sample_shape))
     method = f"ddim (eta {settings.eta:g})" if settings.method == "ddim" else settings.method
     cache = "none"
     if sampler.plan is not None:

@@ -1,19 +1,20 @@
 """How to sample and what: flags, else what the checkpoint recommends, else what was published."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import numpy as np
 
-from skipdit_jax.caching.policy import SkipCache
-from skipdit_jax.cli.options import NO_CACHE, SampleOptions
+from skipdit_jax.caching import notation
+from skipdit_jax.caching.notation import NO_CACHE
+from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.cli.options import SampleOptions
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
-from skipdit_jax.registry import Entry
+from skipdit_jax.registry import NamedModel, published_sampling
 from skipdit_jax.runs.recipe import Recipe, default_labels, draws_pixels
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
@@ -26,23 +27,23 @@ class Settings(NamedTuple):
     steps: str
     method: str
     guidance: float
-    cache: SkipCache | None
+    cache: CachePolicy | None
     diffusion: Diffusion
     eta: float
     clip: bool
     driver: str
 
-    def sampler(self, model: nn.Module, progress: Callable[[Any], None] | None = None) -> Sampler:
+    def sampler(self, model: Backbone, progress: Callable[[Any], None] | None = None) -> Sampler:
         """Makes the program; raises ValueError for settings that the model cannot follow."""
         return Sampler(model, progress=progress, **self._asdict())
 
 
 def make_settings(
     options: SampleOptions,
-    entry: Entry | None,
+    entry: NamedModel | None,
     recipe: Recipe,
     diffusion: Diffusion,
-    model: nn.Module,
+    model: Backbone,
 ) -> Settings:
     """What was typed, else what the checkpoint recommends.
 
@@ -52,12 +53,12 @@ def make_settings(
     method = options.sampler or recipe.method
     if options.eta is not None and method != "ddim":
         raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
-    recommended = (entry.cache if entry else None) or recipe.skip_cache()
+    recommended = (entry.cache if entry else None) or recipe.policy()
     return Settings(
         steps=_steps(options.num_sampling_steps or recipe.steps, diffusion.num_timesteps),
         method=method,
         guidance=recipe.guidance if options.cfg_scale is None else options.cfg_scale,
-        cache=make_cache(options, recommended),
+        cache=make_cache(options, recommended, published_sampling(model).cache),
         diffusion=diffusion,
         eta=recipe.eta if options.eta is None else options.eta,
         clip=draws_pixels(model) if recipe.clip is None else recipe.clip,
@@ -74,8 +75,15 @@ def _steps(text: str, most: int) -> str:
     return plain
 
 
-def make_cache(options: SampleOptions, recommended: SkipCache | None) -> SkipCache | None:
+def make_cache(
+    options: SampleOptions, recommended: CachePolicy | None, published: CachePolicy | None = None
+) -> CachePolicy | None:
     """The caching policy of --cache, --cache-step and --cache-at-branch.
+
+    Args:
+      options: what was typed.
+      recommended: by the checkpoint or by the name of the model.
+      published: for the family; its method is what --cache-step alone asks for.
 
     Raises:
       ValueError: flags that contradict each other, or mean nothing.
@@ -86,14 +94,16 @@ def make_cache(options: SampleOptions, recommended: SkipCache | None) -> SkipCac
         if step is not None or branch is not None:
             raise ValueError("--cache-step and --cache-at-branch: there is no cache, see --cache")
         return None
-    cache = recommended or SkipCache(every=1)
-    if text is not None:
-        if step is not None:
-            raise ValueError(f"--cache {text} names N already, wanted no --cache-step beside it")
-        cache = SkipCache.parse(text, recommended)
-    if step is not None:
-        cache = dataclasses.replace(cache, every=step)
-    return cache if branch is None else dataclasses.replace(cache, branch=branch)
+    if text is not None and step is not None:
+        raise ValueError(f"--cache {text} names N already, wanted no --cache-step beside it")
+    cache = recommended if text is None else notation.read(text, recommended)
+    if cache is None and published is not None:  # --cache-step alone
+        cache = notation.of_same_method(published, every=step)
+    if cache is None:
+        raise ValueError("--cache-step: no caching method was published for the model, see --cache")
+    changed = {"every": step, "branch": branch}
+    typed = {name: value for name, value in changed.items() if value is not None}
+    return notation.with_fields(cache, **typed)
 
 
 def choose_labels(

@@ -11,7 +11,6 @@ HOST:PORT --num-processes N --process-id I.
 Exit codes: 0 done, 2 bad input or data (one line on stderr), 3 the loss stopped being finite.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +20,13 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from skipdit_jax import sharding, weights
-from skipdit_jax.checkpoints.store import Store
 from skipdit_jax.cli import distributed
 from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_one_line
-from skipdit_jax.cli.reports import Reports
 from skipdit_jax.cli.runner import use_compilation_cache
+from skipdit_jax.cli.terminal import Terminal
 from skipdit_jax.data.sources import DataError
-from skipdit_jax.runs.job import CHECKPOINTS, TrainingJob, prepare_training
-from skipdit_jax.training.logs import Record
-from skipdit_jax.training.loop import DivergedError, Hooks, train
-from skipdit_jax.training.profiling import Profiler
-from skipdit_jax.training.state import TrainState, ema_name, to_items
-from skipdit_jax.training.throughput import Meter, peak_flops, train_flops
+from skipdit_jax.runs import RunFolder, prepare_training, run_training
+from skipdit_jax.training.loop import DivergedError
 
 PROGRAM = "train.py"
 DIVERGED = 3
@@ -76,11 +69,13 @@ def main(argv: Sequence[str]) -> int:
         command = parse(argv)
         distributed.initialize(command.cluster)
         job = prepare_training(command.config, command.workdir)
-        reports = Reports(job)
+        folder = RunFolder(job)
     for note in job.notes:
-        reports.tell(note)
+        distributed.say(note)
+    terminal = Terminal(int(job.state.step), job.config.loop.steps)
     try:
-        run(job, reports)
+        with terminal:
+            run_training(job, folder, terminal.record)
     except DataError as error:
         print(f"{PROGRAM}: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
@@ -116,61 +111,3 @@ def parse(argv: Sequence[str]) -> Command:
     except FLAG_ERRORS as error:
         raise ValueError(one_line(error)) from error
     return Command(config.value, Path(workdir.value), cluster)
-
-
-def run(job: TrainingJob, reports: Reports) -> TrainState:
-    """Trains to the end of the job, logging and saving into its run folder.
-
-    Args:
-      job: see `build_training.prepare`.
-      reports: where its records and pictures go.
-
-    Raises:
-      DivergedError: the loss stopped being finite; the last good checkpoint is kept.
-    """
-    config = job.config
-    kind = job.mesh.devices.flat[0].device_kind
-    images = config.data.use_image_num
-    costs = job.model.joint_costs(images) if images else job.model.costs
-    meter = Meter(train_flops(costs), peak_flops(kind, config.model["dtype"]), job.mesh.size)
-    profiler = Profiler(job.workdir / "profile", config.profile.start, config.profile.steps)
-    keeping = {"keep": config.keep_last, "keep_every": config.keep_every}
-    with Store(job.workdir / CHECKPOINTS, **keeping) as checkpoints, reports:
-
-        def save(step: int, state: TrainState) -> None:
-            metadata = {"config": config.resolved, "data": job.batches.get_state()}
-            checkpoints.save(step, to_items(state), metadata)
-            export(job, state)
-
-        def log(record: Record) -> None:
-            skipped = {"skipped": job.batches.skipped} if config.data.skip_broken else {}
-            reports.record({**record, **skipped})
-
-        hooks = Hooks(
-            learning_rate=job.learning_rate,
-            save=save,
-            log=log,
-            sample=reports.sample,
-            before_step=profiler.before_step,
-        )
-        try:
-            return train(job.state, job.step, job.batches, config.loop, hooks, meter)
-        finally:
-            profiler.close()
-            job.batches.close()
-
-
-def export(job: TrainingJob, state: TrainState) -> None:
-    """Writes the averaged weights with all that sampling needs to know; process 0 does."""
-    ema = sharding.to_host(state.ema[ema_name(job.config.ema_decays[0])])
-    if not distributed.is_main():
-        return
-    weights.export_checkpoint(
-        job.workdir / weights.RUN_WEIGHTS,
-        ema,
-        job.model.clone(config=dataclasses.replace(job.model.config, remat="none")),
-        layout="native",
-        diffusion=job.config.resolved["diffusion"],
-        sampling=job.config.sampling,
-        training={"step": int(state.step), "config": job.config.resolved},
-    )

@@ -37,7 +37,7 @@ class AutoencoderKLConfig:
       out_channels: of decoded pictures.
       latent_channels: c.
       norm_num_groups: of all group norms.
-      scaling_factor: what latents are multiplied by; no weights tell it (see `latents`).
+      scaling_factor: what latents are multiplied by; no weights tell it (see `published`).
       dtype: compute type, "float32" or "bfloat16". Norms, softmax and moments stay float32.
       param_dtype: type of the stored weights.
     """
@@ -140,6 +140,13 @@ class AutoencoderKL(nn.Module):
     """Encodes and decodes pictures [B,H,W,3] or, frame by frame, clips [B,F,H,W,3]."""
 
     config: Any
+
+    def example_inputs(self, rows: int = 1) -> tuple[Any, ...]:
+        """Shape and type of the smallest pixels of so many rows, for tracing."""
+        config = self.config
+        frames = (1,) if config.CLIPS else ()
+        shape = (rows, *frames, config.factor, config.factor, config.in_channels)
+        return (jax.ShapeDtypeStruct(shape, jnp.float32),)
 
     def setup(self):
         """Makes the parts, named as their parameters."""

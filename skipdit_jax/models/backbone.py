@@ -15,6 +15,7 @@ from skipdit_jax.layers.linear import Linear
 from skipdit_jax.layers.mlp import Mlp
 from skipdit_jax.layers.modulation import gated, modulate, modulation_linear, modulation_vectors
 from skipdit_jax.layers.positions import sincos_2d
+from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.models.stack import REMATS, remat_block
 from skipdit_jax.typing import Hidden
 
@@ -134,11 +135,6 @@ class BackboneConfig:
         return self.in_channels * (2 if self.learn_sigma else 1)
 
     @property
-    def has_null_class(self) -> bool:
-        """Whether the label table has the extra row that guidance needs."""
-        return self.num_classes > 0 and self.class_dropout_prob > 0
-
-    @property
     def sample_shape(self) -> tuple[int, ...]:
         """(H, W, C) of one latent, (F, H, W, C) of one clip."""
         return (*self.grid, self.in_channels)
@@ -204,11 +200,31 @@ def block_flops(config: BackboneConfig, rows: int, attended: int) -> int:
     return linears + 4 * rows * attended * width + 12 * width**2
 
 
-class Backbone(nn.Module):
-    """The parts of a class-conditional backbone, named as their parameters."""
+class ClassBackbone(nn.Module):
+    """The parts of a class-conditional `contracts.Backbone`, named as their parameters."""
 
-    config: Any
+    config: BackboneConfig
     _xavier_skips: ClassVar[bool] = False  # how skip linears start, see `SkipFusion`
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of one latent, (F, H, W, C) of one clip."""
+        return self.config.sample_shape
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the head gives C more channels, of the variance."""
+        return self.config.learn_sigma
+
+    @property
+    def conditioning(self) -> ClassConditioning:
+        """Labels, or nothing if there are no classes."""
+        return ClassConditioning(self.config.num_classes, self.config.class_dropout_prob)
+
+    def example_inputs(self, rows: int = 1) -> tuple[Any, ...]:
+        """Shapes and types of (x, t, y) of so many rows, for tracing."""
+        x = jax.ShapeDtypeStruct((rows, *self.sample_shape), jnp.float32)
+        return x, jax.ShapeDtypeStruct((rows,), jnp.float32), self.conditioning.examples(rows)
 
     @property
     def num_stages(self) -> int:
@@ -227,7 +243,7 @@ class Backbone(nn.Module):
         self.x_embedder = Linear(width, **types)
         self.t_embedder = TimestepEmbedder(width, **types)
         if config.num_classes:
-            rows = config.num_classes + config.has_null_class
+            rows = config.num_classes + self.conditioning.has_null
             self.y_embedder = LabelEmbedder(rows, width, types["param_dtype"])
         block = remat_block(DiTBlock, config.remat)
         self.blocks = [block(config, axis) for axis in self._axes()]

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float, Int
 
+from skipdit_jax.contracts import Costs
 from skipdit_jax.layers.embedders import patchify, unpatchify
-from skipdit_jax.models.backbone import Backbone, BackboneConfig, block_flops
+from skipdit_jax.models.backbone import BackboneConfig, ClassBackbone, block_flops
 from skipdit_jax.models.stack import run_stages
-from skipdit_jax.typing import Costs, Skips
+from skipdit_jax.typing import Skips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class DiTConfig(BackboneConfig):
     FAMILY: ClassVar[str] = "DiT"
 
 
-class DiT(Backbone):
+class DiT(ClassBackbone):
     """A row of U blocks, with K = U/2 long skips if the config asks for them."""
 
     @property
@@ -48,7 +49,11 @@ class DiT(Backbone):
         return run_stages(
             lambda u, h: self.blocks[u](h, c),
             lambda j, h, skip: self.skip_fusions[j](h, skip),
-            *(h, skips, lo, hi, self.num_stages, self.num_skips),
+            h,
+            skips,
+            range(lo, hi),
+            num_stages=self.num_stages,
+            num_skips=self.num_skips,
         )
 
     def head(self, h: Float[Array, "B N D"], c: Float[Array, "B D"]) -> Float[Array, "B H W C"]:

@@ -13,11 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from skipdit_jax.contracts import Costs
 from skipdit_jax.layers.embedders import patchify, unpatchify
 from skipdit_jax.layers.positions import sincos_1d
-from skipdit_jax.models.backbone import FRAMES, TOKENS, Backbone, BackboneConfig, block_flops
+from skipdit_jax.models.backbone import (
+    FRAMES,
+    TOKENS,
+    BackboneConfig,
+    ClassBackbone,
+    block_flops,
+)
+from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.models.stack import run_stages
-from skipdit_jax.typing import Costs, JointLabels, Labels, Skips
+from skipdit_jax.typing import Labels, Skips
 
 Video = Float[Array, "B F H W C"]
 VideoHidden = Float[Array, "B F N D"]
@@ -73,8 +81,10 @@ class VideoCondition(NamedTuple):
         return jnp.concatenate([video, self.images], axis=1)
 
 
-class Latte(Backbone):
+class Latte(ClassBackbone):
     """U = depth / 2 stages of a spatial and a temporal block, with K = U/2 long skips if asked."""
+
+    config: LatteConfig
 
     _xavier_skips: ClassVar[bool] = True
 
@@ -148,7 +158,11 @@ class Latte(Backbone):
         return run_stages(
             lambda u, h: self.stage(u, h, c),
             lambda j, h, skip: self.skip_fusions[j](h, skip),
-            *(h, skips, lo, hi, self.num_stages, self.num_skips),
+            h,
+            skips,
+            range(lo, hi),
+            num_stages=self.num_stages,
+            num_skips=self.num_skips,
         )
 
     def head(self, h: VideoHidden, c: VideoCondition) -> Video:

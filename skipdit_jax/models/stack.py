@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array
 
-from skipdit_jax.typing import Hidden, Params, Skips, StagedModel
+from skipdit_jax.contracts import Backbone, StagedModel
+from skipdit_jax.typing import Hidden, Params, Skips
 
 REMATS = {
     "none": None,
@@ -35,12 +36,12 @@ def run_stages(
     fuse: Callable[[int, Array, Array], Array],
     h: Hidden,
     skips: Skips,
-    lo: int,
-    hi: int,
+    stages: range,
+    *,
     num_stages: int,
     num_skips: int,
 ) -> tuple[Hidden, Skips]:
-    """Runs stages lo..hi-1 of a row of U stages with K long skips.
+    """Runs some stages of a row of U stages with K long skips.
 
     Stage u < K leaves its output in `skips[u]`; stage u >= U - K first fuses its input with
     `skips[U - 1 - u]`. Stages between, if any, have no skip.
@@ -48,19 +49,18 @@ def run_stages(
     Args:
       stage: (u, h) -> h.
       fuse: (j, h, skip) -> h, with j = u - (U - K) counting the fusions.
-      h: what enters stage lo.
-      skips: outputs of the pushing stages before lo that stages lo..hi-1 need.
-      lo: first stage to run.
-      hi: one past the last stage to run.
+      h: what enters the first of them.
+      skips: outputs of the pushing stages before it that they need.
+      stages: which, lo..hi-1.
       num_stages: U.
       num_skips: K, at most U / 2.
 
     Returns:
-      What leaves stage hi-1, and `skips` with the outputs of the pushing stages added.
+      What leaves the last of them, and `skips` with the outputs of the pushing stages added.
     """
     first_fusion = num_stages - num_skips
     skips = dict(skips)
-    for u in range(lo, hi):
+    for u in stages:
         if u >= first_fusion:
             h = fuse(u - first_fusion, h, skips[num_stages - 1 - u])
         h = stage(u, h)
@@ -69,7 +69,7 @@ def run_stages(
     return h, skips
 
 
-def bind(model: nn.Module, params: Params) -> StagedModel:
+def bind(model: Backbone, params: Params) -> StagedModel:
     """The three pure calls of a backbone with its parameters bound."""
 
     def call(method: str) -> Any:

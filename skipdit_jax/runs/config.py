@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
+from skipdit_jax import config as plain
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.sharding import MeshConfig
@@ -36,7 +37,7 @@ FIXED_BY_RUN = (
 )
 FREE_OF_DATA = ("workers", "threads", "ahead", "path")
 """Where and how data is read may change; what is read may not."""
-Config = TypeVar("Config", bound=Any)
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,10 +144,7 @@ def default_config() -> ml_collections.ConfigDict:
     """
     config = ml_collections.ConfigDict({**_flat_defaults(), **OWN_DEFAULTS})
     for name, kind in SECTIONS.items():
-        values = {
-            field.name: "" if field.default is dataclasses.MISSING else field.default
-            for field in dataclasses.fields(kind)
-        }
+        values = {**dict.fromkeys(plain.field_names(kind), ""), **plain.defaults(kind)}
         config[name] = ml_collections.ConfigDict(values)
     config.steps = 1
     config.model = ml_collections.ConfigDict({"name": ""})
@@ -157,12 +155,8 @@ def default_config() -> ml_collections.ConfigDict:
 def _flat_defaults() -> Record:
     """Defaults of the dataclasses whose fields stand in the config itself."""
     ours = {theirs: name for name, theirs in OPTIMIZER_NAMES.items()}
-    fields = (*dataclasses.fields(LoopConfig), *dataclasses.fields(OptimizerConfig))
-    return {
-        ours.get(field.name, field.name): field.default
-        for field in fields
-        if field.default is not dataclasses.MISSING and field.name != "steps"
-    }
+    found = {**plain.defaults(LoopConfig), **plain.defaults(OptimizerConfig)}
+    return {ours.get(name, name): value for name, value in found.items() if name != "steps"}
 
 
 def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
@@ -191,7 +185,15 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         found = f"{full['keep_last']} and {full['keep_every']}"
         raise ValueError(f"keep_last and keep_every: got {found}, want 1 and 0 or more")
     flat = {OPTIMIZER_NAMES.get(name, name): value for name, value in full.items()}
-    plain = ("batch_size", "accumulate", "seed", "ema_warmup", "keep_last", "keep_every", "wandb")
+    as_stated = (
+        "batch_size",
+        "accumulate",
+        "seed",
+        "ema_warmup",
+        "keep_last",
+        "keep_every",
+        "wandb",
+    )
     return TrainConfig(
         resolved=full,
         loop=_made(LoopConfig, flat),
@@ -200,8 +202,8 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         sampling=full["sampling"],
         ema_decays=(full["ema_decay"], *full["ema_extra"]),
         sample_timesteps=TIMESTEP_SAMPLERS[full["timesteps"]],
-        **{name: _section(kind, full[name], name) for name, kind in SECTIONS.items()},
-        **{name: full[name] for name in plain},
+        **{name: plain.make(kind, full[name], name) for name, kind in SECTIONS.items()},
+        **{name: full[name] for name in as_stated},
     )
 
 
@@ -224,34 +226,14 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], place: str)
 def _dotted(name: str, config: Mapping[str, Any]) -> Record:
     value = config.get(name, OWN_DEFAULTS.get(name))
     if not isinstance(value, Mapping):
-        return {name: list(value) if isinstance(value, tuple) else value}
+        return {name: plain.hashable(value)}
     free = FREE_OF_DATA if name == "data" else ()
     # Runs of earlier versions say nothing of what was added since: its default is what they did.
-    value = {**_defaults(SECTIONS[name]), **value} if name in SECTIONS else value
-    return {f"{name}.{key}": value[key] for key in value if key not in free}
-
-
-def _defaults(kind: type) -> Record:
-    fields = dataclasses.fields(kind)
-    return {
-        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-        for field in fields
-        if field.default is not dataclasses.MISSING
-    }
+    value = {**plain.defaults(SECTIONS[name]), **value} if name in SECTIONS else value
+    return {f"{name}.{key}": plain.hashable(value[key]) for key in value if key not in free}
 
 
 def _made(kind: type[Config], flat: Mapping[str, Any]) -> Config:
     """Makes a dataclass of those of the flat names that are its own."""
-    own = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: _hashable(value) for name, value in flat.items() if name in own})
-
-
-def _section(kind: type[Config], values: Mapping[str, Any], place: str) -> Config:
-    known = [field.name for field in dataclasses.fields(kind)]
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"{place}: unknown {', '.join(unknown)}; it takes {', '.join(known)}")
-    return kind(**{name: _hashable(value) for name, value in values.items()})
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    own = plain.field_names(kind)
+    return plain.make(kind, {name: flat[name] for name in own if name in flat}, "config")

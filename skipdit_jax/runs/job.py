@@ -1,23 +1,25 @@
-"""The composition root of training: from a config and a run folder to everything one run needs.
+"""From a config and a run folder to everything that one training run needs.
 
 Nothing is trained or written here: whatever is wrong is told at once.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import ml_collections
 from jax.sharding import Mesh
 
 from skipdit_jax import registry, sharding
 from skipdit_jax.checkpoints import store
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
 from skipdit_jax.runs.config import TrainConfig, check_same_run, read_train_config
+from skipdit_jax.runs.recipe import num_classes
 from skipdit_jax.runs.starting import first_params
 from skipdit_jax.training.feed import Feed
 from skipdit_jax.training.loop import TrainStep
@@ -47,7 +49,7 @@ class TrainingJob:
 
     workdir: Path
     config: TrainConfig
-    model: nn.Module
+    model: Backbone
     mesh: Mesh
     state: TrainState
     step: TrainStep
@@ -56,17 +58,19 @@ class TrainingJob:
     notes: tuple[str, ...]
 
 
-def prepare_training(config: ml_collections.ConfigDict, workdir: Path) -> TrainingJob:
+def prepare_training(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]
+) -> TrainingJob:
     """Checks and makes everything, and restores the newest intact checkpoint of the run folder.
 
     Args:
-      config: see `train_config.default_config` and configs/.
+      config: see `config.default_config` and configs/.
       workdir: run folder.
 
     Raises:
       ValueError: a value that nothing can be made of, or a run folder of another config.
     """
-    asked = read_train_config(config)
+    asked, workdir = read_train_config(config), Path(workdir)
     model = registry.create_model(**asked.model)
     mesh = sharding.make_mesh(asked.mesh)
     sharding.check_batch(mesh, asked.batch_size, asked.accumulate)
@@ -87,12 +91,12 @@ def prepare_training(config: ml_collections.ConfigDict, workdir: Path) -> Traini
 
 
 def make_step(
-    config: TrainConfig, model: nn.Module, mesh: Mesh, optimizer: Any, state: TrainState
+    config: TrainConfig, model: Backbone, mesh: Mesh, optimizer: Any, state: TrainState
 ) -> TrainStep:
     """Returns the jitted training step of a model, for states that lie like the given one."""
 
-    def apply(params: Any, x: Any, t: Any, y: Any) -> Any:
-        return model.apply({"params": params}, x, t, y)
+    def apply(params: Any, x: Any, t: Any, condition: Any) -> Any:
+        return model.apply({"params": params}, x, t, condition)
 
     patterns = config.optimizer.trainable
     shapes = registry.abstract_params(model)
@@ -100,8 +104,7 @@ def make_step(
         apply,
         config.diffusion,
         optimizer,
-        num_classes=model.config.num_classes,
-        class_dropout_prob=model.config.class_dropout_prob,
+        model.conditioning,
         mask=trainable_mask(shapes, patterns) if patterns else None,
         sample_timesteps=config.sample_timesteps,
         accumulate=config.accumulate,
@@ -113,13 +116,13 @@ def make_step(
     )
 
 
-def make_feed(config: TrainConfig, model: nn.Module, mesh: Mesh) -> Feed:
+def make_feed(config: TrainConfig, model: Backbone, mesh: Mesh) -> Feed:
     """Returns the global batches of a run, on the mesh, at their start."""
     rows = sharding.local_rows(mesh, config.batch_size)
     batches = open_data(
         config.data,
-        sample_shape=model.config.sample_shape,
-        num_classes=model.config.num_classes or ANY_CLASS,
+        sample_shape=model.sample_shape,
+        num_classes=num_classes(model) or ANY_CLASS,
         batch_size=len(rows),
         seed=config.seed,
         process_index=int(rows[0]) // len(rows),
@@ -129,7 +132,7 @@ def make_feed(config: TrainConfig, model: nn.Module, mesh: Mesh) -> Feed:
 
 
 def first_state(
-    config: TrainConfig, model: nn.Module, mesh: Mesh, optimizer: Any, batches: Feed, root: Path
+    config: TrainConfig, model: Backbone, mesh: Mesh, optimizer: Any, batches: Feed, root: Path
 ) -> tuple[TrainState, list[str]]:
     """Restores the newest intact checkpoint together with its data position, or starts anew.
 

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from skipdit_jax import sharding
 from skipdit_jax.pipeline import Sampler, sample_keys
 from skipdit_jax.runs.job import TrainingJob
-from skipdit_jax.runs.recipe import default_labels, draws_pixels, make_recipe
+from skipdit_jax.runs.recipe import default_labels, draws_pixels, make_recipe, num_classes
 from skipdit_jax.training.state import TrainState, ema_name
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
 from skipdit_jax.visualise.video import make_strip
@@ -38,12 +38,12 @@ class Preview:
             steps=recipe.steps,
             method=recipe.method,
             guidance=recipe.guidance,
-            cache=recipe.skip_cache() if model.num_skips else None,
+            cache=recipe.policy() if model.num_skips else None,
             diffusion=config.diffusion,
             eta=recipe.eta,
             clip=self._pixels if recipe.clip is None else recipe.clip,
         )
-        classes = model.config.num_classes
+        classes = num_classes(model)
         labels = np.array(default_labels(classes)) if classes else None
         self._columns = UNCONDITIONAL_COLUMNS if labels is None else len(labels)
         self._labels = None if labels is None else np.tile(labels, recipe.num_samples)
@@ -56,7 +56,7 @@ class Preview:
         All processes must call it; the first one draws.
         """
         params = sharding.to_host(state.ema[self._ema])
-        if jax.process_index() != 0:
+        if not sharding.leads():
             return None
         samples = np.asarray(self._sampler(params, self._keys, self._labels))
         return draw_grid(samples, self._columns, self._pixels)

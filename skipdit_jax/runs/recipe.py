@@ -10,11 +10,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-
-from skipdit_jax.caching.policy import SkipCache
+from skipdit_jax.caching import notation
+from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.config import field_names
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.published import IMAGENET_LABELS, PIXEL_CHANNELS
 from skipdit_jax.registry import default_diffusion, published_sampling
@@ -22,14 +24,20 @@ from skipdit_jax.registry import default_diffusion, published_sampling
 MAX_DEFAULT_LABELS = 10
 
 
-def makes_clips(model: nn.Module) -> bool:
+def makes_clips(model: Backbone) -> bool:
     """Whether samples are clips [F,H,W,C], not pictures [H,W,C]."""
-    return len(model.config.sample_shape) == 4
+    return len(model.sample_shape) == 4
 
 
-def draws_pixels(model: nn.Module) -> bool:
+def draws_pixels(model: Backbone) -> bool:
     """Whether samples are pictures or clips by themselves, not latents."""
-    return model.config.in_channels in PIXEL_CHANNELS
+    return model.sample_shape[-1] in PIXEL_CHANNELS
+
+
+def num_classes(model: Backbone) -> int:
+    """How many classes a model is conditioned on; 0 if it knows none."""
+    conditioning = model.conditioning
+    return conditioning.num_classes if isinstance(conditioning, ClassConditioning) else 0
 
 
 def default_labels(num_classes: int) -> tuple[int, ...]:
@@ -49,8 +57,8 @@ class Recipe:
       guidance: scale; without a recommendation that of the model's family.
       eta: noise of ddim.
       clip: clip predicted pictures to [-1, 1]; None clips models of pixels.
-      cache: notation of a Skip-Cache, "" for none.
-      branch: its shallow width; None is the published one.
+      cache: notation of a caching policy, "" for none.
+      branch: its shallow width, of methods that have one; None is the published one.
       num_samples: how many of each label to show.
       vae: what decodes latents, as --vae takes it; "" for none.
     """
@@ -72,14 +80,15 @@ class Recipe:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, wanted one of {', '.join(METHODS)}")
 
-    def skip_cache(self) -> SkipCache | None:
+    def policy(self) -> CachePolicy | None:
         """The recommended caching policy."""
-        if not self.cache:
-            return None
-        return dataclasses.replace(SkipCache.parse(self.cache), branch=self.branch)
+        policy = notation.read(self.cache) if self.cache else None
+        if policy is None or self.branch is None:
+            return policy
+        return notation.with_fields(policy, branch=self.branch)
 
 
-def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: nn.Module) -> Recipe:
+def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: Backbone) -> Recipe:
     """Reads what the checkpoint recommends, or gives the published settings.
 
     Args:
@@ -100,7 +109,7 @@ def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: nn.M
     return recipe
 
 
-def make_recipe(stated: Mapping[str, Any], model: nn.Module) -> Recipe:
+def make_recipe(stated: Mapping[str, Any], model: Backbone) -> Recipe:
     """Makes a recipe of what a file or config states, in whatever types it does.
 
     A model that never trained without labels is not guided.
@@ -113,17 +122,17 @@ def make_recipe(stated: Mapping[str, Any], model: nn.Module) -> Recipe:
         **{
             **stated,
             "steps": str(stated.get("steps", Recipe.steps)),
-            "guidance": guidance if model.config.has_null_class else 1.0,
+            "guidance": guidance if model.conditioning.has_null else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",
             "num_samples": int(stated.get("num_samples", Recipe.num_samples)),
         }
     )
-    recipe.skip_cache()
+    recipe.policy()
     return recipe
 
 
-def read_diffusion(checkpoint: Checkpoint | None, model: nn.Module) -> Diffusion:
+def read_diffusion(checkpoint: Checkpoint | None, model: Backbone) -> Diffusion:
     """Reads the process that the weights were trained on, or gives the published one.
 
     Raises:
@@ -142,7 +151,7 @@ def _stated(checkpoint: Checkpoint | None, name: str, kind: type) -> dict[str, A
     if checkpoint is None:
         return {}
     stated = checkpoint.metadata.get(name, {})
-    known = [field.name for field in dataclasses.fields(kind)]
+    known = field_names(kind)
     if not isinstance(stated, dict) or not set(stated) <= set(known):
         found = ", ".join(stated) if isinstance(stated, dict) else repr(stated)
         raise CheckpointError(

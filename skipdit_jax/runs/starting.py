@@ -2,12 +2,13 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 
 from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, config_fields
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.runs.config import InitConfig
+from skipdit_jax.runs.recipe import num_classes
 from skipdit_jax.trees import matches_glob
 from skipdit_jax.typing import Params
 
@@ -15,7 +16,7 @@ LABEL_TABLE = ("y_embedder*",)
 """Of every family, in torch's names and in ours."""
 
 
-def first_params(model: nn.Module, key: jax.Array, init: InitConfig) -> tuple[Params, list[str]]:
+def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Params, list[str]]:
     """Returns parameters to start from, and what a user should know of them, a line each.
 
     A checkpoint of another number of classes keeps everything but its label table, which is drawn
@@ -36,12 +37,13 @@ def first_params(model: nn.Module, key: jax.Array, init: InitConfig) -> tuple[Pa
     checkpoint = weights.open_weights(init.ckpt, init.weights or None)
     notes = [f"starting from {checkpoint.path} ({checkpoint.which})"]
     allowed = init.allow_missing
-    found = config_fields(checkpoint, getattr(model.config, "num_heads", None))["num_classes"]
-    if found != model.config.num_classes:
+    heads = getattr(model.config, "num_heads", None)
+    found = config_fields(checkpoint, heads).get("num_classes", 0)
+    if found != num_classes(model):
         checkpoint, allowed = _without_labels(checkpoint), (*allowed, *LABEL_TABLE)
         notes.append(
             f"the label table is drawn anew: the checkpoint has {found} classes, the model "
-            f"{model.config.num_classes}"
+            f"{num_classes(model)}"
         )
     params = weights.load_opened(checkpoint, model, allowed, key)
     if init.allow_missing:

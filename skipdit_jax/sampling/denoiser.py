@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from skipdit_jax.caching.engine import empty_cache, evaluate
+from skipdit_jax.caching.plan import Trunk
+from skipdit_jax.contracts import StagedModel
 from skipdit_jax.sampling.guidance import doubled, mix
-from skipdit_jax.typing import Condition, Flag, Latents, Scalar, StagedModel, Trunk
+from skipdit_jax.typing import Condition, Flag, Latents, Scalar
 
 WHOLE = Trunk(front=0, back=0)
 

@@ -1,7 +1,7 @@
 """The one sampling loop: a denoiser, a stepper, rows of numbers, a driver."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,8 @@ from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameteriz
 from skipdit_jax.sampling import drivers
 from skipdit_jax.sampling.denoiser import Denoiser
 from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.steppers import Stepper
 from skipdit_jax.typing import Flag, Latents
-
-
-@runtime_checkable
-class Stepper(Protocol):
-    """One step of a sampler; see steppers.py."""
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `step` uses its noise."""
-        ...
-
-    def step(
-        self, kind: Parameterization, c: Coefficients, model_output: Array, x: Array, noise: Array
-    ) -> Array:
-        """Returns the latents of the next step."""
-        ...
 
 
 class StepInputs(NamedTuple):
@@ -106,7 +91,7 @@ def run(
 
     Args:
       denoiser: the network with condition and guidance bound.
-      stepper: `Ddpm`, `Ddim`, ...
+      stepper: of steppers.py, or another `Stepper`.
       kind: what the network's output means.
       x: initial latents [B,..,C], float32.
       inputs: rows of `step_inputs`; data, so that nothing recompiles when they change.
@@ -125,22 +110,22 @@ def run(
     """
 
     def step(carry: Any, row: StepInputs, reuse: Flag) -> tuple[Any, Taps | None]:
-        x, cache = carry
+        x, cache, state = carry
         output, cache = denoiser.call(x, row.t, row.scale, cache, reuse)
         drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
-        x = stepper.step(kind, row.c, output, x, drawn)
+        x, state = stepper.step(kind, row.c, output, x, drawn, state)
         if progress is not None:
             jax.debug.callback(progress, row.index)
-        return (x, cache), Taps(output, x) if taps else None
+        return (x, cache, state), Taps(output, x) if taps else None
 
-    carry = (x, denoiser.cache)
+    carry = (x, denoiser.cache, stepper.initialise(x))
     inputs = jax.tree.map(jnp.asarray, inputs)
     if driver == "scan":
         flags = None if reuse is None else jnp.asarray(reuse)
-        (x, _), tapped = drivers.scan(step, carry, inputs, flags)
+        (x, *_), tapped = drivers.scan(step, carry, inputs, flags)
     elif driver in drivers.DRIVERS:
         steps = np.zeros(len(inputs.index), bool) if reuse is None else np.asarray(reuse)
-        (x, _), tapped = getattr(drivers, driver)(step, carry, inputs, steps)
+        (x, *_), tapped = getattr(drivers, driver)(step, carry, inputs, steps)
     else:
         raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")
     return x, tapped

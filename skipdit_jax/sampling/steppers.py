@@ -1,6 +1,5 @@
 """One step of a sampler: from x_t and the network's output to its neighbour in time.
 
-Pure functions and, for loops that take any of them, small frozen dataclasses with one signature.
 Letters and equation numbers below 10 as in diffusion/gaussian.py; σ_t² is the network's variance.
 
 Ho et al. 2006.11239, algorithm 2:
@@ -17,6 +16,7 @@ their samples we repeat their rounding.
 """
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -24,73 +24,77 @@ from skipdit_jax.diffusion.gaussian import NetworkOutput, predict
 from skipdit_jax.diffusion.schedules import Coefficients, Parameterization
 from skipdit_jax.typing import Latents
 
+StepState = Any
+"""What a stepper remembers from step to step: a pytree of arrays of fixed shapes, () for none."""
 
-def ddpm_step(
-    kind: Parameterization,
-    c: Coefficients,
-    model_output: NetworkOutput,
-    x: Latents,
-    noise: Latents,
-    clip: bool = False,
-) -> Latents:
-    """Ancestral step (10).
 
-    Args:
-      kind: what the output means; a `Diffusion` is one too.
-      c: coefficients of the step, scalars or [B,1,..,1]; at index 0 the noise has no effect.
-      model_output: [B,*grid,C] or [B,*grid,2C].
-      x: x_t.
-      noise: ε, standard normal.
-      clip: clip the predicted x_0 to [-1, 1].
+@runtime_checkable
+class Stepper(Protocol):
+    """A sampler as the loop runs it: a frozen dataclass of its settings, without state of its own.
 
-    Returns:
-      x_{t-1}.
-
-    Raises:
-      ValueError: wrong number of output channels.
+    A multistep solver keeps its history in the state, which goes in and comes out.
     """
-    p = predict(kind, c, model_output, x, clip)
-    return p.mean + c.nonzero * jnp.exp(0.5 * p.log_variance) * noise
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` uses its noise."""
+        ...
 
-def ddim_step(
-    kind: Parameterization,
-    c: Coefficients,
-    model_output: NetworkOutput,
-    x: Latents,
-    noise: Latents,
-    eta: float = 0.0,
-    clip: bool = False,
-) -> Latents:
-    """DDIM step (12); arguments as `ddpm_step`, eta in [0, 1] (0: deterministic)."""
-    p = predict(kind, c, model_output, x, clip)
-    shrink = (1 - c.alpha_bar_prev) / (1 - c.alpha_bar)
-    s = eta * jnp.sqrt(shrink) * jnp.sqrt(1 - c.alpha_bar / c.alpha_bar_prev)
-    along = jnp.sqrt(1 - c.alpha_bar_prev - s**2)
-    return p.pred_xstart * jnp.sqrt(c.alpha_bar_prev) + along * p.eps + c.nonzero * s * noise
+    def initialise(self, x: Latents) -> StepState:
+        """Returns the state before the first step from x."""
+        ...
 
+    def step(
+        self,
+        kind: Parameterization,
+        c: Coefficients,
+        model_output: NetworkOutput,
+        x: Latents,
+        noise: Latents,
+        state: StepState,
+    ) -> tuple[Latents, StepState]:
+        """Takes one step.
 
-def ddim_reverse_step(
-    kind: Parameterization,
-    c: Coefficients,
-    model_output: NetworkOutput,
-    x: Latents,
-    clip: bool = False,
-) -> Latents:
-    """Step (13) towards noise; arguments as `ddpm_step`. Returns x_{t+1}."""
-    p = predict(kind, c, model_output, x, clip)
-    return p.pred_xstart * jnp.sqrt(c.alpha_bar_next) + jnp.sqrt(1 - c.alpha_bar_next) * p.eps
+        Args:
+          kind: what the output means; a `Diffusion` is one too.
+          c: coefficients of the step, scalars or [B,1,..,1]; at index 0 the noise has no effect.
+          model_output: [B,*grid,C] or [B,*grid,2C].
+          x: x_t.
+          noise: ε, standard normal.
+          state: of `initialise`, or of the step before.
+
+        Returns:
+          The latents of the next step, and the state for it.
+
+        Raises:
+          ValueError: wrong number of output channels.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ddpm:
-    """Ancestral sampling (10).
+class SingleStep:
+    """What steppers without history share.
 
     Attributes:
       clip: clip the predicted x_0 to [-1, 1].
     """
 
     clip: bool = False
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` uses its noise."""
+        return False
+
+    def initialise(self, x: Latents) -> StepState:
+        """Nothing is remembered."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ddpm(SingleStep):
+    """Ancestral sampling (10)."""
 
     @property
     def stochastic(self) -> bool:
@@ -104,13 +108,15 @@ class Ddpm:
         model_output: NetworkOutput,
         x: Latents,
         noise: Latents,
-    ) -> Latents:
-        """Returns x_{t-1}; see `ddpm_step`."""
-        return ddpm_step(kind, c, model_output, x, noise, self.clip)
+        state: StepState = (),
+    ) -> tuple[Latents, StepState]:
+        """Returns x_{t-1}; see `Stepper.step`."""
+        p = predict(kind, c, model_output, x, self.clip)
+        return p.mean + c.nonzero * jnp.exp(0.5 * p.log_variance) * noise, state
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ddim:
+class Ddim(SingleStep):
     """DDIM sampling (12).
 
     Attributes:
@@ -122,7 +128,6 @@ class Ddim:
     """
 
     eta: float = 0.0
-    clip: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
@@ -140,25 +145,20 @@ class Ddim:
         model_output: NetworkOutput,
         x: Latents,
         noise: Latents,
-    ) -> Latents:
-        """Returns x_{t-1}; see `ddim_step`."""
-        return ddim_step(kind, c, model_output, x, noise, self.eta, self.clip)
+        state: StepState = (),
+    ) -> tuple[Latents, StepState]:
+        """Returns x_{t-1}; see `Stepper.step`."""
+        p = predict(kind, c, model_output, x, self.clip)
+        shrink = (1 - c.alpha_bar_prev) / (1 - c.alpha_bar)
+        s = self.eta * jnp.sqrt(shrink) * jnp.sqrt(1 - c.alpha_bar / c.alpha_bar_prev)
+        along = jnp.sqrt(1 - c.alpha_bar_prev - s**2)
+        x = p.pred_xstart * jnp.sqrt(c.alpha_bar_prev) + along * p.eps + c.nonzero * s * noise
+        return x, state
 
 
 @dataclass(frozen=True, kw_only=True)
-class DdimReverse:
-    """Deterministic encoding (13): the loop runs from index 0 upwards.
-
-    Attributes:
-      clip: clip the predicted x_0 to [-1, 1].
-    """
-
-    clip: bool = False
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `step` uses its noise."""
-        return False
+class DdimReverse(SingleStep):
+    """Deterministic encoding (13): the loop runs from index 0 upwards."""
 
     def step(
         self,
@@ -167,7 +167,9 @@ class DdimReverse:
         model_output: NetworkOutput,
         x: Latents,
         noise: Latents,
-    ) -> Latents:
-        """Returns x_{t+1}; the noise is ignored. See `ddim_reverse_step`."""
-        del noise  # one signature for every stepper
-        return ddim_reverse_step(kind, c, model_output, x, self.clip)
+        state: StepState = (),
+    ) -> tuple[Latents, StepState]:
+        """Returns x_{t+1}; the noise is ignored. See `Stepper.step`."""
+        p = predict(kind, c, model_output, x, self.clip)
+        x = p.pred_xstart * jnp.sqrt(c.alpha_bar_next) + jnp.sqrt(1 - c.alpha_bar_next) * p.eps
+        return x, state

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from skipdit_jax.typing import JointLabels, Labels, Latents, PRNGKey
+from skipdit_jax.contracts import Conditioning
+from skipdit_jax.typing import Condition, Latents, PRNGKey
 
 TimestepSampler = Callable[[PRNGKey, int, int], Int[Array, "B"]]
 """(key, B, S) -> indices 0..S-1. Each index must be equally likely for each sample, because the
@@ -41,43 +42,27 @@ class Draws(NamedTuple):
     Attributes:
       t: indices into the diffusion's steps, int32 [B].
       noise: standard normal, like the images.
-      labels: class labels, some of them replaced by the null class.
+      condition: of the model, some rows of it replaced by the null.
     """
 
     t: Int[Array, "B"]
     noise: Latents
-    labels: Labels | JointLabels
+    condition: Condition
 
 
 def draw(
     key: PRNGKey,
     images: Latents,
-    labels: Labels | JointLabels,
+    condition: Condition,
+    conditioning: Conditioning,
     *,
     num_timesteps: int,
-    num_classes: int,
-    class_dropout_prob: float,
     sample_timesteps: TimestepSampler = uniform,
 ) -> Draws:
-    """Draws timesteps, noise, and which labels become the null class `num_classes`.
-
-    The images of a clip lose their labels together, whether or not the clip loses its own.
-    """
+    """Draws timesteps, noise, and which rows are trained without their condition."""
     t_key, noise_key, drop_key = jax.random.split(key, 3)
-
-    def drop(key: PRNGKey, labels: Int[Array, "B *images"]) -> Int[Array, "B *images"]:
-        chosen = jax.random.uniform(key, labels.shape[:1]) < class_dropout_prob
-        chosen = chosen.reshape(-1, *(1,) * (labels.ndim - 1))
-        return jnp.where(chosen, jnp.int32(num_classes), labels)
-
-    kept: Labels | JointLabels
-    if isinstance(labels, JointLabels):
-        image_key = jax.random.fold_in(drop_key, 1)
-        kept = JointLabels(drop(drop_key, labels.video), drop(image_key, labels.images))
-    else:
-        kept = drop(drop_key, labels)
     return Draws(
         t=sample_timesteps(t_key, len(images), num_timesteps),
         noise=jax.random.normal(noise_key, images.shape),
-        labels=kept,
+        condition=conditioning.drop(drop_key, condition),
     )

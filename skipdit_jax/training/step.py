@@ -1,7 +1,7 @@
 """One optimiser step as pure functions: draw, loss, update, and the jitted whole.
 
 The draws are apart from the update, so that a test (or a replay) can feed recorded ones.
-A model is seen only as `apply(params, x, t, y) -> output`.
+A model is seen only as `apply(params, x, t, condition) -> output` and its kind of condition.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ import optax
 from jaxtyping import Array, Float
 
 from skipdit_jax.compiler import COMPILER_OPTIONS
+from skipdit_jax.contracts import Apply, Conditioning
 from skipdit_jax.diffusion.gaussian import q_sample, take
 from skipdit_jax.diffusion.losses import Losses, training_losses
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.training.draws import Draws, TimestepSampler, draw, uniform
 from skipdit_jax.training.ema import ema_decay_at, update_ema
 from skipdit_jax.training.state import TrainState
-from skipdit_jax.typing import JointLabels, Labels, Latents, Params
+from skipdit_jax.typing import Latents, Params
 
-Apply = Callable[[Params, Latents, Float[Array, "B"], Labels | JointLabels], Latents]
 LossFn = Callable[..., tuple[Float[Array, ""], Losses]]
 
 
@@ -51,7 +51,7 @@ def make_loss(apply: Apply, diffusion: Diffusion, mask: Params | None = None) ->
         coefficients = take(diffusion.coefficients(), draws.t, images.ndim)
         xt = q_sample(coefficients, images, draws.noise)
         model_t = jnp.asarray(diffusion.timesteps, jnp.float32)[draws.t]
-        output = apply(params, xt, model_t, draws.labels)
+        output = apply(params, xt, model_t, draws.condition)
         terms = training_losses(diffusion, coefficients, draws.t, output, images, xt, draws.noise)
         return jnp.mean(terms.loss), terms
 
@@ -127,20 +127,12 @@ def apply_gradients(
     return TrainState(state.step + 1, params, ema, opt_state, state.key)
 
 
-def labels_of(batch: Mapping[str, Any]) -> Labels | JointLabels:
-    """The labels of a batch, of clips with independent images those of both."""
-    if "image_labels" in batch:
-        return JointLabels(batch["label"], batch["image_labels"])
-    return batch["label"]
-
-
 def make_train_step(
     apply: Apply,
     diffusion: Diffusion,
     optimizer: optax.GradientTransformation,
+    conditioning: Conditioning,
     *,
-    num_classes: int,
-    class_dropout_prob: float,
     mask: Params | None = None,
     sample_timesteps: TimestepSampler = uniform,
     accumulate: int = 1,
@@ -150,33 +142,30 @@ def make_train_step(
     """Returns the jitted step(state, batch) -> (state, metrics); the given state is donated.
 
     Args:
-      apply: (params, x [B,H,W,C], t [B] float32, labels [B]) -> [B,H,W,C_out].
+      apply: the network; t is float32.
       diffusion: noise schedule and parameterisation.
       optimizer: see `optimizer.make_optimizer`.
-      num_classes: classes without the null class; 0 trains without conditions.
-      class_dropout_prob: probability of replacing a label by the null class `num_classes`.
+      conditioning: of the network: finds its condition in a batch, and drops it.
       mask: tree of bools from `optimizer.trainable_mask`, or None to train all.
       sample_timesteps: see `draws.TIMESTEP_SAMPLERS`.
       accumulate: see `make_update`.
       ema_warmup: see `make_update`.
       out_shardings: of (state, metrics) on a mesh: the state must stay where it lies.
 
-    The batch holds "image" float32 [B,H,W,C] or [B,F,H,W,C] in [-1, 1] and "label" int32 [B]; with
-    "image_labels" int32 [B,n] the clips have n independent images behind their frames.
+    The batch holds "image" float32 [B,H,W,C] or [B,F,H,W,C] in [-1, 1] and what the conditioning
+    looks for, such as "label" int32 [B].
     """
     update = make_update(
         make_loss(apply, diffusion, mask), optimizer, accumulate=accumulate, ema_warmup=ema_warmup
     )
-    dropout = class_dropout_prob if num_classes else 0.0
 
     def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         draws = draw(
             jax.random.fold_in(state.key, state.step),
             batch["image"],
-            labels_of(batch),
+            conditioning.of_batch(batch),
+            conditioning,
             num_timesteps=len(diffusion.timesteps),
-            num_classes=num_classes,
-            class_dropout_prob=dropout,
             sample_timesteps=sample_timesteps,
         )
         return update(state, batch["image"], draws)

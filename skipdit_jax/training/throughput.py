@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from skipdit_jax.typing import Costs
+from skipdit_jax.contracts import Costs
 
 # Dense bfloat16 FLOP/s of one device, without sparsity, by the start of `device_kind`. Sources: the
 # data sheets of NVIDIA A100, H100 (SXM, PCIe), H200, B200, L4; cloud.google.com/tpu/docs for TPUs.

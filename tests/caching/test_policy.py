@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from skipdit_jax.caching.engine import check_plan
-from skipdit_jax.caching.policy import BlockCache, SkipCache, interval_reuse
+from skipdit_jax.caching.intervals import interval_reuse
+from skipdit_jax.caching.methods.block_cache import BlockCache
+from skipdit_jax.caching.methods.skip_cache import SkipCache
+from skipdit_jax.caching.plan import Plan, Trunk
 from skipdit_jax.caching.presets import DIT_SKIP_CACHE, LATTE_SKIP_CACHE, dit_skip_cache
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.typing import Plan, Trunk
 
 # (steps, start, stop, {N: (full, cached)}), spec 2: DiT, Latte DDPM and DDIM, T2V, HunYuan.
 PUBLISHED = [

@@ -9,9 +9,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import skipdit_jax as sd
-from skipdit_jax import encoder_weights, registry, weights
-from skipdit_jax.checkpoints import fill, open_checkpoint, save_native
+from skipdit_jax import registry, weights
+from skipdit_jax.checkpoints import fill, save_native
 from skipdit_jax.checkpoints.conversion import choose_layout, plan_conversion
+from skipdit_jax.weights import open_known
 from tests.checkpoints.states import torch_state, write_state, write_wrapped
 from tests.cli.makers import random_params
 from tests.encoders.tiny import make
@@ -34,15 +35,15 @@ def arrays_of(family):
             sd.export_checkpoint(path, random_params(model), model)
         else:
             vae, params = make(family)
-            encoder_weights.export_vae(path, params, vae)
+            weights.export_vae(path, params, vae)
         return load_file(path)
 
 
 def described(checkpoint):
     """(shapes of the parameters, config fields) of what an opened checkpoint holds."""
     native = checkpoint.which == "native"
-    if checkpoint.family.name in encoder_weights.AUTOENCODERS:
-        vae = encoder_weights.vae_of(checkpoint, **({} if native else {"norm_num_groups": GROUPS}))
+    if checkpoint.family.name in registry.AUTOENCODERS:
+        vae = weights.vae_of(checkpoint, **({} if native else {"norm_num_groups": GROUPS}))
         return _shapes(vae), dataclasses.asdict(vae.config)
     model = weights.model_of(checkpoint, **({} if native else {"num_heads": HEADS}))
     return registry.abstract_params(model), dataclasses.asdict(model.config)
@@ -51,18 +52,18 @@ def described(checkpoint):
 @functools.lru_cache(maxsize=8)
 def _shapes(vae):
     """Traced once, not for each file of the same autoencoder."""
-    return encoder_weights.abstract_params(vae)
+    return registry.abstract_params(vae)
 
 
 def loaded(path, which=None):
     """The parameters in a file, by `fill`."""
-    checkpoint = open_checkpoint(path, which)
+    checkpoint = open_known(path, which)
     return fill(checkpoint, *described(checkpoint))
 
 
 def convert(source, target, to=None, dtype=None, which=None):
     """Converts a file and returns the conversion."""
-    checkpoint = open_checkpoint(source, which)
+    checkpoint = open_known(source, which)
     layout = choose_layout(checkpoint, target, to)
     dtype = None if dtype is None else np.dtype(dtype)
     conversion = plan_conversion(checkpoint, *described(checkpoint), layout, dtype)
@@ -72,13 +73,13 @@ def convert(source, target, to=None, dtype=None, which=None):
 
 def held(path):
     """{name: array} of a file, by our own handles."""
-    return {name: handle.read() for name, handle in open_checkpoint(path).handles.items()}
+    return {name: handle.read() for name, handle in open_known(path).handles.items()}
 
 
 def native(path, arrays, **metadata):
     """A native file of these weights, by the way through memory that the converter avoids."""
     state = write_state(path.with_name("state.bin"), arrays)
-    checkpoint = open_checkpoint(state)
+    checkpoint = open_known(state)
     expected, config = described(checkpoint)
     save_native(
         path, fill(checkpoint, expected, config), config, checkpoint.family.name, **metadata

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import config_fields, open_checkpoint
+from skipdit_jax.checkpoints import config_fields
 from skipdit_jax.checkpoints.conversion import choose_layout, plan_conversion
+from skipdit_jax.weights import open_known
 from tests.checkpoints.memory_probe import field, forget_peak
 
 
 def main(source, target, dtype="float32"):
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_known(source)
     config = config_fields(checkpoint, num_heads=4)
     expected = registry.abstract_params(registry.build("dit", config))
     layout = choose_layout(checkpoint, target)

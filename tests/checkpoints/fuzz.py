@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.load import open_checkpoint
+from skipdit_jax.weights import open_known
 
 KINDS = ("bare_skip", "bare_skip_legacy_format")
 TRIES = 100
@@ -30,7 +30,7 @@ def damage(original, chooser):
 
 def outcome(path):
     try:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_known(path)
         for handle in checkpoint.handles.values():
             handle.read()
     except CheckpointError as error:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import config_fields, fill, open_checkpoint
+from skipdit_jax.checkpoints import config_fields, fill
+from skipdit_jax.weights import open_known
 
 STATUS = Path("/proc/self/status")
 
@@ -30,7 +31,7 @@ def forget_peak():
 
 def main(path):
     jnp.zeros(1).block_until_ready()  # the backend is there before the measurement starts
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_known(path)
     config = config_fields(checkpoint, num_heads=4)
     expected = registry.abstract_params(registry.build("dit", config))
     forget_peak()

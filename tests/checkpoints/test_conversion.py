@@ -6,8 +6,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from skipdit_jax import trees
-from skipdit_jax.checkpoints import CheckpointError, open_checkpoint
+from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.checkpoints.conversion import choose_layout
+from skipdit_jax.weights import open_known
 from tests.checkpoints.conversions import (
     FAMILIES,
     SOURCES,
@@ -66,7 +67,7 @@ def test_a_native_file_is_that_of_the_way_through_memory(tmp_path, family):
     convert(SOURCES["bare"](tmp_path, arrays), tmp_path / "y.safetensors")
     wanted = native(tmp_path / "z.safetensors", arrays)
     assert same(load_file(tmp_path / "y.safetensors"), load_file(wanted))
-    ours, theirs = (open_checkpoint(tmp_path / name) for name in ("y.safetensors", wanted.name))
+    ours, theirs = (open_known(tmp_path / name) for name in ("y.safetensors", wanted.name))
     assert list(ours.handles) == list(theirs.handles)
     assert ours.metadata.pop("converted_from") == {"file": "x.pt", "weights": "bare"}
     assert ours.metadata == theirs.metadata
@@ -143,7 +144,7 @@ def test_metadata_goes_from_native_to_native(tmp_path):
     convert(source, tmp_path / "y.safetensors", to="native", dtype=ml_dtypes.bfloat16)
     conversion = convert(tmp_path / "y.safetensors", tmp_path / "z.safetensors", to="native")
     assert list(conversion.metadata) == [*more, "converted_from"]
-    metadata = open_checkpoint(tmp_path / "z.safetensors").metadata
+    metadata = open_known(tmp_path / "z.safetensors").metadata
     assert {key: metadata[key] for key in more} == more
     first = {"file": "x.safetensors", "weights": "native"}
     assert metadata["converted_from"] == {
@@ -179,7 +180,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize(("source", "target", "asked", "layout"), LAYOUTS)
 def test_the_layout_is_the_other_one_unless_told(tmp_path, source, target, asked, layout):
-    checkpoint = open_checkpoint(SOURCES[source](tmp_path, arrays_of("dit")))
+    checkpoint = open_known(SOURCES[source](tmp_path, arrays_of("dit")))
     assert choose_layout(checkpoint, tmp_path / target, asked) == layout
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from skipdit_jax import trees
-from skipdit_jax.checkpoints import CheckpointError, fill, open_checkpoint, save_native
+from skipdit_jax.checkpoints import CheckpointError, fill, save_native
+from skipdit_jax.weights import open_known
 from tests.checkpoints.states import model_of, torch_state, write_state
 
 
 def filled(path, arrays, skip=True, allow_missing=(), init=None, **options):
     _, config, expected = model_of(skip, **options)
-    checkpoint = open_checkpoint(write_state(path / "x.pt", arrays))
+    checkpoint = open_known(write_state(path / "x.pt", arrays))
     return trees.flatten(fill(checkpoint, expected, config, allow_missing, init))
 
 
@@ -212,11 +213,11 @@ def test_a_native_file_is_checked_like_any_other(tmp_path):
     broken["blocks_1/mlp/fc1/kernel"] = jnp.ones((8, 3))
     save_native(path, trees.unflatten(broken), config, "dit")
     with pytest.raises(CheckpointError) as caught:
-        fill(open_checkpoint(path), expected, config)
+        fill(open_known(path), expected, config)
     for part in ("blocks_0/attn/qkv/bias", "1 surplus: more", "(8, 3), wanted (8, 32)"):
         assert part in str(caught.value)
     bad = trees.flatten(params)
     bad["x_embedder/bias"] = jnp.full(8, jnp.nan)
     save_native(path, trees.unflatten(bad), config, "dit")
     with pytest.raises(CheckpointError, match="x_embedder/bias holds values"):
-        fill(open_checkpoint(path), expected, config)
+        fill(open_known(path), expected, config)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import importing, training_file
-from skipdit_jax.checkpoints import open_checkpoint
 from skipdit_jax.registry import create_model
+from skipdit_jax.weights import open_known
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def test_the_file_is_laid_out_as_torch_saves_a_training_run(tmp_path):
     training_file.write_training_file(path, create_model(importing.MODEL, **importing.TINY))
     content = torch.load(path, weights_only=True)
     assert list(content) == ["model", "ema", "opt", "args"]
-    handles = open_checkpoint(path).handles
+    handles = open_known(path).handles
     assert content["ema"].keys() == content["model"].keys() == handles.keys()
     # A parameter that is not trained, as the position table, has no state.
     assert len(content["opt"]["state"]) == len(handles) - 1

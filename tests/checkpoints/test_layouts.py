@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_jax import encoder_weights, registry
-from skipdit_jax.checkpoints import families
+from skipdit_jax import registry
+from skipdit_jax.checkpoints.layouts import recognise
 from skipdit_jax.checkpoints.rules import layout
 
 FOLDER = Path(__file__).parent.parent / "golden" / "layouts"
@@ -29,7 +29,7 @@ def recorded(stem):
 
 def shapes_of(model):
     """{torch name: shape} of the state dict that the model is exported to."""
-    family, config = families.named(registry.family_of(model)), vars(model.config)
+    family, config = registry.layout_of(model), vars(model.config)
     entries = layout(family.rules(config), registry.abstract_params(model))
     tables = {name: table.shape for name, table in family.fixed_tables(config).items()}
     return {**{name: entry.torch_shape for name, entry in entries.items()}, **tables}
@@ -49,7 +49,7 @@ def test_every_name_and_shape_belongs_to_one_parameter(stem):
 def test_the_model_is_read_off_the_names_and_shapes(stem):
     _, shapes = recorded(stem)
     name, changes = RELEASED[stem]
-    family = families.recognise(shapes)
+    family = recognise(shapes, registry.weight_layouts())
     model = registry.build(family.name, family.fields_of_shapes(shapes, None))
     assert model.config == registry.create_model(name, **changes).config
 
@@ -64,11 +64,12 @@ AUTOENCODERS = {  # file -> family
 @pytest.mark.parametrize("stem", AUTOENCODERS)
 def test_every_name_and_shape_of_an_autoencoder_belongs_to_one_parameter(stem):
     facts, wanted = recorded(stem)
-    family, kind = families.recognise(wanted), encoder_weights.AUTOENCODERS[AUTOENCODERS[stem]]
+    family = recognise(wanted, registry.weight_layouts())
+    kind = registry.AUTOENCODERS[AUTOENCODERS[stem]]
     assert family.name == AUTOENCODERS[stem]
     config = kind.config(**family.fields_of_shapes(wanted, None))
     assert config == kind.config()
-    params = encoder_weights.abstract_params(kind.module(config))
+    params = registry.abstract_params(kind.module(config))
     table = family.rules(vars(config))
     entries = layout(family.respell(table, wanted), params)
     assert {name: entry.torch_shape for name, entry in entries.items()} == wanted

@@ -7,9 +7,8 @@ import pytest
 
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import hub
-from skipdit_jax.checkpoints.families import named
 from skipdit_jax.checkpoints.released import RELEASED, VAE_SOURCES, count_numbers, recognise
-from skipdit_jax.encoder_weights import AUTOENCODERS, abstract_params
+from skipdit_jax.registry import AUTOENCODERS, abstract_params
 
 MODELS = [row for row in RELEASED if row.model]
 names = pytest.mark.parametrize("row", MODELS, ids=lambda row: row.source.rsplit("/", 1)[1])
@@ -22,7 +21,7 @@ def sizes(tree):
 @names
 def test_counts_are_those_of_the_models(row):
     model = registry.create_model(row.model, **row.config)
-    tables = named(row.family).fixed_tables(vars(model.config))
+    tables = registry.FAMILIES[row.family].layout.fixed_tables(vars(model.config))
     counted = sizes(registry.abstract_params(model)) + count_numbers(
         table.shape for table in tables.values()
     )
@@ -33,7 +32,7 @@ def test_counts_are_those_of_the_models(row):
 @names
 def test_published_settings_are_what_a_sample_takes_by_default(row):
     model = registry.create_model(row.model, **row.config)
-    guided = registry.published_sampling(model).guidance if model.config.has_null_class else 1.0
+    guided = registry.published_sampling(model).guidance if model.conditioning.has_null else 1.0
     assert guided == row.sampling.guidance
     assert row.sampling.vae in VAE_SOURCES
     assert ("--cache" in row.flags) == (model.num_skips > 0)

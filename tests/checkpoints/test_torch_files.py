@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.load import open_checkpoint
 from skipdit_jax.checkpoints.torch_files import read_torch_file
+from skipdit_jax.weights import open_known
 from tests.checkpoints.subprocesses import in_subprocess
 from tests.checkpoints.torch_makers import (
     dictionary,
@@ -266,9 +266,9 @@ def test_quantised_tensors_are_refused_by_name(tmp_path):
 
 def test_missing_files_folders_and_unreadable_ones(tmp_path):
     with pytest.raises(CheckpointError, match="No such file"):
-        open_checkpoint(tmp_path / "none.pt")
+        open_known(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="is no file"):
-        open_checkpoint(tmp_path)
+        open_known(tmp_path)
 
 
 def test_a_file_cut_after_it_was_opened_is_told(tmp_path):

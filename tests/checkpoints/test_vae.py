@@ -7,9 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import skipdit_jax as sd
-from skipdit_jax.encoder_weights import export_vae, load_vae
 from skipdit_jax.published import SDXL_LATENT_SCALE
 from skipdit_jax.trees import flatten
+from skipdit_jax.weights import export_vae, load_vae
 from tests.checkpoints.states import write_state
 from tests.encoders.tiny import make
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from skipdit_jax.data.latents import open_latents
 from skipdit_jax.data.sources import ANY_CLASS
-from skipdit_jax.encoder_weights import export_vae
+from skipdit_jax.weights import export_vae
 from tests.encoders.tiny import make
 
 # A state dict does not tell the groups of its norms: the published 32 want widths of 32.

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from skipdit_jax import encoder_weights
-from skipdit_jax.checkpoints import open_checkpoint, save_native
+from skipdit_jax import weights
+from skipdit_jax.checkpoints import save_native
 from skipdit_jax.cli import convert
 from skipdit_jax.cli.convert import main
 from skipdit_jax.cli.convert_table import columns
 from skipdit_jax.trees import flatten
-from skipdit_jax.weights import RUN_WEIGHTS
+from skipdit_jax.weights import RUN_WEIGHTS, open_known
 from tests.checkpoints.conversions import arrays_of, held, native, other_weights
 from tests.checkpoints.states import torch_state, write_state, write_wrapped
 from tests.cli import makers
@@ -118,11 +118,11 @@ def test_torch_loads_what_comes_of_a_run_folder(tmp_path):
 @pytest.mark.parametrize("family", ["vae", "vae_temporal"])
 def test_autoencoders_carry_what_no_weights_tell(tmp_path, capsys, family):
     vae, params = make(family, **WIDE)
-    encoder_weights.export_vae(tmp_path / "vae.bin", params, vae)
+    weights.export_vae(tmp_path / "vae.bin", params, vae)
     assert run(tmp_path / "vae.bin", "vae.safetensors") == 0
     assert "norm_num_groups 32, scaling_factor 0.18215: taken as" in capsys.readouterr().out
-    assert open_checkpoint("vae.safetensors").metadata["model"]["norm_num_groups"] == 32
-    read, back = encoder_weights.load_vae("vae.safetensors")
+    assert open_known("vae.safetensors").metadata["model"]["norm_num_groups"] == 32
+    read, back = weights.load_vae("vae.safetensors")
     assert read.config == vae.config
     assert same(back, params)
 
@@ -151,7 +151,7 @@ def test_the_file_states_the_type_that_a_model_can_have(training, dtype, param_d
 def test_what_a_native_file_says_is_kept_or_its_loss_is_told(small, capsys):
     assert run(small, "x.safetensors", "--to", "native") == 0
     assert "metadata diffusion, sampling: carried over" in capsys.readouterr().out
-    kept, before = (open_checkpoint(path).metadata for path in ("x.safetensors", small))
+    kept, before = (open_known(path).metadata for path in ("x.safetensors", small))
     assert kept.pop("converted_from") == {"file": "small.safetensors", "weights": "native"}
     assert kept == before
     assert run(small, "x.pt") == 0

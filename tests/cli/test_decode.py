@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_jax.checkpoints import open_checkpoint, released
+from skipdit_jax.checkpoints import released
 from skipdit_jax.cli import decoder, sample
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.sample import main
-from skipdit_jax.encoder_weights import export_vae
 from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents
 from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
+from skipdit_jax.weights import export_vae, open_known
 from tests.cli import makers
 from tests.encoders import tiny
 
@@ -98,14 +98,14 @@ def test_slices_fill_up_and_tiles_come_near(vae_file):
 
 def chosen(path, *flags, pixels=False, **recipe):
     options = parse([*map(str, flags)])
-    return decoder.choose_vae(options, Recipe(**recipe), open_checkpoint(path), pixels)
+    return decoder.choose_vae(options, Recipe(**recipe), open_known(path), pixels)
 
 
 @pytest.fixture
 def bare(tmp_path, monkeypatch):
     """A state dict of torch that counts as a released one."""
     path = makers.save_small(tmp_path / "bare.pt", in_channels=4)
-    handles = open_checkpoint(path).handles.values()
+    handles = open_known(path).handles.values()
     row = released.RELEASED[0]._replace(
         numbers=released.count_numbers(handle.shape for handle in handles)
     )

@@ -35,7 +35,7 @@ def test_flags_that_make_no_run(flags, words):
 def test_without_flags_the_process_is_alone(capsys):
     distributed.initialize(Cluster())
     assert not jax.distributed.is_initialized()
-    assert distributed.is_main()
+    assert leads()
     distributed.wait_for_all("nobody else comes")
     distributed.say("hello")
     assert capsys.readouterr().out == "hello\n"

@@ -12,10 +12,10 @@ from huggingface_hub import constants
 from PIL import Image
 
 import skipdit_jax as sd
-from skipdit_jax.checkpoints import open_checkpoint, released
+from skipdit_jax.checkpoints import released
 from skipdit_jax.cli import decoder, models
 from skipdit_jax.cli.sample import main
-from skipdit_jax.encoder_weights import export_vae
+from skipdit_jax.weights import export_vae, open_known
 from tests.checkpoints import hub_server
 from tests.checkpoints.states import write_state
 from tests.encoders import tiny
@@ -35,7 +35,7 @@ def autoencoders(tmp_path_factory):
         export_vae(folder / f"{family}.safetensors", params, vae)
     arrays = {
         older(name): handle.read()
-        for name, handle in open_checkpoint(folder / "vae.safetensors").handles.items()
+        for name, handle in open_known(folder / "vae.safetensors").handles.items()
     }
     write_state(folder / "older.bin", arrays)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -67,7 +67,7 @@ def test_a_skip_dit_of_the_hub_with_the_autoencoder_it_was_released_with(
     golden, server, own_folder, capsys, monkeypatch
 ):
     data = (golden / "train_full.pt").read_bytes()
-    handles = open_checkpoint(golden / "train_full.pt").handles.values()
+    handles = open_known(golden / "train_full.pt").handles.values()
     numbers = released.count_numbers(handle.shape for handle in handles)
     row = released.RELEASED[0]._replace(numbers=numbers)
     monkeypatch.setattr(released, "RELEASED", (row,))

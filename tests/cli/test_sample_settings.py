@@ -66,7 +66,7 @@ def test_a_flag_wins_over_the_checkpoint(small, flags, field, value):
 
 def test_a_name_with_a_cache_wins_over_the_checkpoint():
     options = parse(["--model", "DiT-cache-2"])
-    entry, recipe = registry.find_entry("DiT-cache-2"), Recipe(cache="N4")
+    entry, recipe = registry.find_model("DiT-cache-2"), Recipe(cache="N4")
     found = make_settings(options, entry, recipe, Diffusion(), makers.small_model())
     assert found.cache == SkipCache(every=2, branch=4, start=1000, stop=20)
 

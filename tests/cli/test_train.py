@@ -9,11 +9,12 @@ from PIL import Image
 
 from configs import digits_plain, digits_skip
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import config_fields, fill, open_checkpoint
+from skipdit_jax.checkpoints import config_fields, fill
 from skipdit_jax.cli import train
 from skipdit_jax.runs.config import check_same_run, read_train_config
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
+from skipdit_jax.weights import open_known
 
 # ml_collections 1.1 loads config files that way.
 pytestmark = [
@@ -53,7 +54,7 @@ def refused(capsys, flags):
 
 def weights(path):
     """(config fields, parameters) of a native file."""
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_known(path)
     fields = config_fields(checkpoint)
     expected = registry.abstract_params(registry.build("dit", fields))
     return fields, fill(checkpoint, expected, fields)
@@ -80,7 +81,7 @@ def test_trains_saves_and_resumes_to_the_same_weights(tmp_path, capsys):
 
 def test_weights_know_how_they_were_made(tmp_path):
     assert train.main(flags_of(tmp_path / "run")) == 0
-    metadata = open_checkpoint(tmp_path / "run" / "ema.safetensors").metadata
+    metadata = open_known(tmp_path / "run" / "ema.safetensors").metadata
     assert metadata["diffusion"] == digits_skip.get_config().diffusion.to_dict()
     assert metadata["training"]["step"] == TINY["steps"]
     assert metadata["training"]["config"]["seed"] == 0

@@ -32,9 +32,9 @@ class Run:
         self.state = sharding.place(state, self.where)
         self.step = make_train_step(
             lambda params, x, t, y: MODEL.apply({"params": params}, x, t, y),
-            *(default_diffusion(MODEL), optimizer),
-            num_classes=CLASSES,
-            class_dropout_prob=0.1,
+            default_diffusion(MODEL),
+            optimizer,
+            MODEL.conditioning,
             out_shardings=(self.where, sharding.replicated(mesh)),
         )
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from skipdit_jax.encoder_weights import AUTOENCODERS
 from skipdit_jax.encoders.blocks import Convolution, group_norm, upsample
 from skipdit_jax.encoders.pixels import (
     DecodeOptions,
@@ -20,6 +19,7 @@ from skipdit_jax.encoders.pixels import (
     tile_starts,
 )
 from skipdit_jax.encoders.vae import Moments, sample_moments
+from skipdit_jax.registry import AUTOENCODERS
 from tests.distributed.processes import run_module
 from tests.encoders.tiny import TINY, make
 from tests.parity.goldens import deviation

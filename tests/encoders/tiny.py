@@ -5,7 +5,7 @@ import functools
 import jax
 
 from benchmarks.weights import random_vae_params
-from skipdit_jax.encoder_weights import AUTOENCODERS
+from skipdit_jax.registry import AUTOENCODERS
 
 TINY = {"block_out_channels": (8, 16), "norm_num_groups": 4}
 LAYERS = {"vae": 1, "vae_temporal": 2}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
+from skipdit_jax.caching.plan import Trunk
 from skipdit_jax.registry import abstract_params, model_names
-from skipdit_jax.typing import Trunk
 from tests.networks import apply
 
 # With the fixed table of 256 positions (spec 1; arXiv 2212.09748, table 1 rounds the first).

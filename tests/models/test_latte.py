@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
+from skipdit_jax.caching.plan import Trunk
 from skipdit_jax.layers.attention import attend
+from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.registry import abstract_params
-from skipdit_jax.typing import JointLabels, Trunk
 from tests.networks import apply, random_params
 
 # With the fixed tables of 256 positions and 16 frames (spec 1 and the layouts of the checkpoints).
@@ -71,9 +72,9 @@ def test_an_image_costs_a_spatial_half_stage():
 
 
 def test_published_names_carry_their_cache():
-    from skipdit_jax.registry import find_entry
+    from skipdit_jax.registry import find_model
 
-    cache = find_entry("Latte-skip-cache-4").cache
+    cache = find_model("Latte-skip-cache-4").cache
     assert (cache.every, cache.branch, cache.start, cache.stop) == (4, 1, 900, 49)
     same = sd.create_model("Latte-XL/2-skip").config
     assert sd.create_model("Latte-skip").config == sd.create_model("Latte-skip-cache-2").config

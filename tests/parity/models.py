@@ -5,7 +5,6 @@ import dataclasses
 import jax.numpy as jnp
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import families
 from skipdit_jax.checkpoints.rules import layout
 from skipdit_jax.registry import abstract_params, build
 from skipdit_jax.trees import unflatten
@@ -32,7 +31,7 @@ def model_of(golden, **changes):
 
 def entries_of(model):
     """{torch name: entry} of the model's parameters."""
-    rules = families.named(registry.family_of(model)).rules
+    rules = registry.layout_of(model).rules
     return layout(rules(dataclasses.asdict(model.config)), abstract_params(model))
 
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import pytest
 
 from skipdit_jax import registry, trees
-from skipdit_jax.checkpoints import CheckpointError, config_fields, fill, open_checkpoint
+from skipdit_jax.checkpoints import CheckpointError, config_fields, fill
+from skipdit_jax.weights import open_known
 from tests.parity import goldens
 
 FORWARD = 2e-5  # golden/README.md, with the original's timestep frequencies
@@ -66,7 +67,7 @@ def files_of(folder):
 
 def load(path, num_heads=1, weights=None, **changes):
     """Everything between a path and (model, parameters, which weights they are)."""
-    checkpoint = open_checkpoint(path, weights)
+    checkpoint = open_known(path, weights)
     fields = {**config_fields(checkpoint, num_heads), **changes}
     model = registry.build(checkpoint.family.name, fields)
     expected = registry.abstract_params(model)
@@ -79,7 +80,7 @@ def outputs(golden, name, entry):
     recorded = goldens.load(golden / "expected.npz")
     if f"{prefix}/out_ema" in recorded:
         return recorded, prefix, {"out_ema": None, "out_model": "model"}
-    dtype = str(open_checkpoint(golden / name).handles["x_embedder.proj.bias"].dtype)
+    dtype = str(open_known(golden / name).handles["x_embedder.proj.bias"].dtype)
     return recorded, prefix, {OUTPUTS[dtype]: None}
 
 
@@ -104,7 +105,7 @@ UNCONDITIONAL = 1  # of Latte's extras
 
 
 def has_labels(path):
-    return any(name.startswith("y_embedder") for name in open_checkpoint(path).handles)
+    return any(name.startswith("y_embedder") for name in open_known(path).handles)
 
 
 @files_of("ckpt")
@@ -115,16 +116,16 @@ def test_configs_are_read_off_the_files(golden, entry):
     want["skip"] = "skip" in config["cls"]
     if config.get("extras") == UNCONDITIONAL and not has_labels(golden / name):
         want |= {"num_classes": 0, "class_dropout_prob": 0.0}
-    assert config_fields(open_checkpoint(golden / name), want["num_heads"]) == want
+    assert config_fields(open_known(golden / name), want["num_heads"]) == want
     with pytest.raises(CheckpointError, match="num_heads"):
-        config_fields(open_checkpoint(golden / name))
+        config_fields(open_known(golden / name))
 
 
 @files_of("ckpt")
 def test_the_layout_says_which_weights_are_taken(golden, entry):
     name, facts = entry
     wrapped = "'ema'" in facts["layout"]
-    assert open_checkpoint(golden / name).which == ("ema" if wrapped else "bare")
+    assert open_known(golden / name).which == ("ema" if wrapped else "bare")
 
 
 @files_of("ckpt")
@@ -196,5 +197,5 @@ def test_hostile_files_are_refused_and_nothing_is_executed(golden, entry, tmp_pa
         (tensor,) = TENSOR_NAME.findall(facts["why"])
         assert tensor in message
     if stem == "wrong_shape":
-        found = open_checkpoint(golden / name).handles[tensor].shape
+        found = open_known(golden / name).handles[tensor].shape
         assert f"has shape {found}, wanted {found[::-1]}" in message

@@ -25,7 +25,7 @@ from skipdit_jax.diffusion.likelihood import variational_bound
 from skipdit_jax.diffusion.losses import training_losses
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.diffusion.spacing import kept_timesteps
-from skipdit_jax.sampling.steppers import ddim_reverse_step, ddim_step, ddpm_step
+from skipdit_jax.sampling.steppers import Ddim, DdimReverse, Ddpm
 from tests.parity import goldens
 
 # Limits of golden/README.md. Tables differ at most by the last bit of a libm's log and sqrt.
@@ -151,13 +151,12 @@ def predictions(golden):
 
 @partial(jax.jit, static_argnums=(0, 5))
 def stepped(kind, c, model_out, x, noise, clip):
-    named = {
-        f"ddim_eta{eta:g}": ddim_step(kind, c, model_out, x, noise, eta, clip)
-        for eta in (0.0, 0.5, 1.0)
+    steppers = {f"ddim_eta{eta:g}": Ddim(eta=eta, clip=clip) for eta in (0.0, 0.5, 1.0)}
+    steppers |= {"p_sample": Ddpm(clip=clip), "ddim_reverse": DdimReverse(clip=clip)}
+    return {
+        f"{name}_clip{clip:d}": stepper.step(kind, c, model_out, x, noise)[0]
+        for name, stepper in steppers.items()
     }
-    named["p_sample"] = ddpm_step(kind, c, model_out, x, noise, clip)
-    named["ddim_reverse"] = ddim_reverse_step(kind, c, model_out, x, clip)
-    return {f"{name}_clip{clip:d}": array for name, array in named.items()}
 
 
 def steps(golden):

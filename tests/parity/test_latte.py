@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.sampling.guidance import doubled, mix
 from skipdit_jax.training.draws import Draws
 from skipdit_jax.training.step import make_loss
 from skipdit_jax.trees import flatten, unflatten
-from skipdit_jax.typing import JointLabels
 from tests.parity.goldens import assert_close, channel_last, deviation
 from tests.parity.models import entries_of, inputs_of, model_of, params_of
 
@@ -239,7 +239,7 @@ def joint_loss(golden):
     draws = Draws(
         t=jnp.asarray(golden["loss/t"], jnp.int32),
         noise=jnp.asarray(channel_last(golden["loss/noise"])),
-        labels=joint_labels(golden, *drops),
+        condition=joint_labels(golden, *drops),
     )
     x = jnp.asarray(channel_last(golden["loss/x_start"]))
     gradient = jax.jit(jax.value_and_grad(make_loss(apply, Diffusion()), has_aux=True))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from skipdit_jax.caching.engine import check_plan
-from skipdit_jax.caching.policy import SkipCache, interval_reuse
+from skipdit_jax.caching.intervals import interval_reuse
+from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.models.stack import bind
 from skipdit_jax.sampling import loop
@@ -96,7 +97,11 @@ def run(
     """What every step gave; one program serves all plans of the same trunk."""
     denoiser = make_denoiser(bind(model, params), z, labels, null, channels, trunk)
     _, taps = loop.run(
-        *(denoiser, stepper, kind, z, inputs),
+        denoiser,
+        stepper,
+        kind,
+        z,
+        inputs,
         lambda index: noises[index],
         reuse=reuse,
         driver=driver,

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from skipdit_jax.checkpoints import families
 from skipdit_jax.checkpoints.rules import layout
-from skipdit_jax.encoder_weights import AUTOENCODERS, abstract_params
 from skipdit_jax.encoders.autoencoder import TEMPORAL_EPSILON, SpatioTemporalBlock
 from skipdit_jax.encoders.blocks import ALONG_FRAMES, ResnetBlock, SpatialAttention
 from skipdit_jax.encoders.pixels import decode_latents, encode_pixels
 from skipdit_jax.encoders.vae import split_moments
+from skipdit_jax.registry import AUTOENCODERS, abstract_params, layout_of
 from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.visualise.grids import decoded_to_uint8
 from tests.parity.goldens import assert_close, channel_last, deviation
@@ -40,7 +39,7 @@ def vae_of(golden):
 
 def params_of(golden, vae):
     """The recorded parameters as our tree; every one of them is used."""
-    family = families.named("vae_temporal" if vae.config.CLIPS else "vae")
+    family = layout_of(vae)
     entries = layout(family.rules(vars(vae.config)), abstract_params(vae))
     assert golden.under("sd/").keys() == entries.keys()
     return unflatten(

@@ -113,8 +113,8 @@ def test_gradients_reach_every_skip(case):
 def test_cached_step_on_its_own_cache_is_the_full_step(case):
     """A plan that repeats a timestep: the cached call then equals the full one, up to fusion."""
     from skipdit_jax.caching.engine import evaluate
+    from skipdit_jax.caching.plan import Trunk
     from skipdit_jax.models.stack import bind
-    from skipdit_jax.typing import Trunk
 
     model, params, labels = case
     staged, trunk = bind(model, params), Trunk(1, 1)

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from skipdit_jax.models.conditions import ClassConditioning, JointLabels
 from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, draw
 from skipdit_jax.training.ema import ema_decay_at, update_ema
 from skipdit_jax.training.state import create_state
-from skipdit_jax.typing import JointLabels
 from tests.training import toy
 
 COUNT = 20_000
@@ -18,16 +18,16 @@ SIGMAS = 5  # of a binomial draw; one run in two million fails by chance, and th
 
 def many_draws(dropout=0.1, key=0, timesteps="uniform"):
     images, labels = jnp.zeros((COUNT, 1, 1, 1)), jnp.arange(COUNT, dtype=jnp.int32) % toy.CLASSES
-    options = {"num_timesteps": 20, "num_classes": toy.CLASSES, "class_dropout_prob": dropout}
-    options["sample_timesteps"] = TIMESTEP_SAMPLERS[timesteps]
-    return labels, draw(jax.random.key(key), images, labels, **options)
+    options = {"num_timesteps": 20, "sample_timesteps": TIMESTEP_SAMPLERS[timesteps]}
+    conditioning = ClassConditioning(toy.CLASSES, dropout)
+    return labels, draw(jax.random.key(key), images, labels, conditioning, **options)
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
 def test_labels_are_dropped_to_the_null_class_at_the_asked_rate(dropout):
     labels, draws = many_draws(dropout)
-    dropped = np.asarray(draws.labels != labels)
-    assert (np.asarray(draws.labels)[dropped] == toy.CLASSES).all()
+    dropped = np.asarray(draws.condition != labels)
+    assert (np.asarray(draws.condition)[dropped] == toy.CLASSES).all()
     error = SIGMAS * np.sqrt(dropout * (1 - dropout) / COUNT)
     assert abs(dropped.mean() - dropout) < error
 
@@ -36,10 +36,11 @@ def test_a_clip_and_its_images_lose_their_labels_apart():
     """One draw for the clip, one for all of its images (golden/README.md)."""
     rate, images = 0.5, 3
     labels = JointLabels(jnp.zeros(COUNT, jnp.int32), jnp.ones((COUNT, images), jnp.int32))
-    options = {"num_timesteps": 20, "num_classes": toy.CLASSES, "class_dropout_prob": rate}
-    draws = draw(jax.random.key(0), jnp.zeros((COUNT, 1, 1, 1, 1)), labels, **options)
-    video = np.asarray(draws.labels.video) == toy.CLASSES
-    each = np.asarray(draws.labels.images) == toy.CLASSES
+    conditioning = ClassConditioning(toy.CLASSES, rate)
+    clips = jnp.zeros((COUNT, 1, 1, 1, 1))
+    draws = draw(jax.random.key(0), clips, labels, conditioning, num_timesteps=20)
+    video = np.asarray(draws.condition.video) == toy.CLASSES
+    each = np.asarray(draws.condition.images) == toy.CLASSES
     assert (each == each[:, :1]).all()
     error = SIGMAS * np.sqrt(rate * (1 - rate) / COUNT)
     for dropped in (video, each[:, 0], video == each[:, 0]):
@@ -48,7 +49,7 @@ def test_a_clip_and_its_images_lose_their_labels_apart():
 
 def test_no_dropout_keeps_every_label():
     labels, draws = many_draws(0.0)
-    np.testing.assert_array_equal(draws.labels, labels)
+    np.testing.assert_array_equal(draws.condition, labels)
 
 
 @pytest.mark.parametrize("timesteps", TIMESTEP_SAMPLERS)
@@ -74,7 +75,7 @@ def test_stratified_timesteps_cover_every_part_of_the_range():
 
 def test_parts_of_a_draw_do_not_depend_on_each_other():
     _, draws = many_draws(0.5)
-    dropped = np.asarray(draws.labels == toy.CLASSES)
+    dropped = np.asarray(draws.condition == toy.CLASSES)
     parts = np.stack([np.asarray(draws.t), np.asarray(draws.noise).ravel(), dropped])
     correlation = np.corrcoef(parts) - np.eye(3)
     assert np.abs(correlation).max() < SIGMAS / np.sqrt(COUNT)

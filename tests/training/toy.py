@@ -8,6 +8,7 @@ import numpy as np
 
 from skipdit_jax.data.loader import ArraySource, make_batches
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.training.optimizer import OptimizerConfig, make_optimizer, trainable_mask
 from skipdit_jax.training.state import create_state
 from skipdit_jax.training.step import make_train_step
@@ -49,9 +50,10 @@ def make(accumulate=1, **options):
     optimizer = make_optimizer(config, params())
     mask = trainable_mask(params(), config.trainable) if config.trainable else None
     step = make_train_step(
-        *(apply, DIFFUSION, optimizer),
-        num_classes=CLASSES,
-        class_dropout_prob=DROPOUT,
+        apply,
+        DIFFUSION,
+        optimizer,
+        ClassConditioning(CLASSES, DROPOUT),
         mask=mask,
         accumulate=accumulate,
     )

@@ -1,29 +1,29 @@
-"""Weights for users: from any known file to a model and its parameters, and back."""
+"""Weights of diffusion models: files, folders and addresses in, files out."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from skipdit_jax.checkpoints import (
     Checkpoint,
     CheckpointError,
-    config_fields,
     export_state_dict,
-    fill,
-    open_checkpoint,
     save_native,
 )
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.registry import FAMILIES, abstract_params, build, family_of, init_params
+from skipdit_jax.contracts import Backbone
+from skipdit_jax.registry import FAMILIES, family_of, init_params, layout_of
 from skipdit_jax.typing import Params
-
-RUN_WEIGHTS = "ema.safetensors"
-"""What a training run leaves for sampling, in its run folder."""
+from skipdit_jax.weights.networks import (
+    RUN_WEIGHTS,
+    fields_of,
+    filled,
+    network_of,
+    open_known,
+)
 
 
 def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
@@ -44,12 +44,12 @@ def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> 
         if not (path / RUN_WEIGHTS).is_file():
             raise CheckpointError(f"{path}: found no {RUN_WEIGHTS}, wanted a run folder or a file")
         path = path / RUN_WEIGHTS
-    return open_checkpoint(path, weights)
+    return open_known(path, weights)
 
 
 def load_opened(
     checkpoint: Checkpoint,
-    model: nn.Module,
+    model: Backbone,
     allow_missing: Sequence[str] = (),
     key: jax.Array | None = None,
 ) -> Params:
@@ -61,31 +61,22 @@ def load_opened(
         )
     key = jax.random.key(0) if key is None else key
     init = init_params(model, key) if allow_missing else None
-    config = dataclasses.asdict(model.config)
-    return fill(checkpoint, abstract_params(model), config, allow_missing, init)
+    return filled(checkpoint, model, allow_missing=allow_missing, init=init)
 
 
-def model_of(checkpoint: Checkpoint, **overrides: Any) -> nn.Module:
+def model_of(checkpoint: Checkpoint, **overrides: Any) -> Any:
     """Makes the model that an opened checkpoint belongs to.
 
     Args:
       checkpoint: from `open_weights`.
-      **overrides: fields of the config; `num_heads` cannot be read off an unpublished size.
+      **overrides: see `network_of`.
     """
-    if checkpoint.family.name not in FAMILIES:
-        raise CheckpointError(
-            f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted a diffusion model"
-        )
-    fields = config_fields(checkpoint, overrides.get("num_heads"))
-    try:
-        return build(checkpoint.family.name, {**fields, **overrides})
-    except (TypeError, ValueError) as error:  # a native file may state anything
-        raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
+    return network_of(checkpoint, FAMILIES, "a diffusion model", **overrides)
 
 
 def load_checkpoint(
     source: str | os.PathLike[str],
-    model: nn.Module | None = None,
+    model: Backbone | None = None,
     *,
     weights: str | None = None,
     allow_missing: Sequence[str] = (),
@@ -130,7 +121,7 @@ def load_checkpoint(
 def export_checkpoint(
     path: str | os.PathLike[str],
     params: Params,
-    model: nn.Module,
+    model: Backbone,
     *,
     layout: str = "torch",
     **metadata: Any,
@@ -150,10 +141,9 @@ def export_checkpoint(
       CheckpointError: another suffix, or a file that cannot be written.
       ValueError: another layout.
     """
-    config, family = dataclasses.asdict(model.config), family_of(model)
     if layout == NATIVE:
-        save_native(path, params, config, family, **metadata)
+        save_native(path, params, fields_of(model), family_of(model), **metadata)
     elif layout == "torch" and not metadata:
-        export_state_dict(path, params, config, family)
+        export_state_dict(path, params, fields_of(model), layout_of(model))
     else:
         raise ValueError(f"export_checkpoint: layout {layout!r} with metadata {sorted(metadata)}")

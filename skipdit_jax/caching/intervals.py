@@ -1,0 +1,34 @@
+"""The rule that most methods share: of every N steps one is computed, between two timesteps."""
+
+import numpy as np
+from jaxtyping import Int
+
+from skipdit_jax.typing import StepFlags
+
+ALWAYS = 1000  # `start` above every timestep of the 1000-step schedules: never forced full
+NEVER = -1  # `stop` below every timestep: never closed
+
+
+def interval_reuse(timesteps: Int[np.ndarray, "S"], every: int, start: int, stop: int) -> StepFlags:
+    """True where a step reuses what an earlier one computed. Entry 0 is False.
+
+    With model timesteps tau[0..S-1] in sampling order, step i reuses if
+
+        (1)  i mod N != 0   and   tau[i] < start   and   (i == 0 or tau[i-1] > stop)
+
+    The original of Skip-Cache (arXiv 2411.17616) keeps a counter inside the model; (1) is that
+    counter written as a function. Step i is therefore counted from the first call, forced full
+    steps included, and the first step at or below `stop` may still be a cached one: it is the step
+    BEFORE it that closes the cache.
+    """
+    tau = np.asarray(timesteps)
+    before = np.concatenate([[np.iinfo(np.int64).max], tau[:-1]])
+    return (np.arange(len(tau)) % every != 0) & (tau < start) & (before > stop)
+
+
+def check_interval(name: str, every: int, start: int, stop: int) -> None:
+    """Raises ValueError, beginning with the name of a method, for an interval that is none."""
+    if every < 1:
+        raise ValueError(f"{name}: N is {every}, wanted 1 or more (1 computes every step)")
+    if stop >= start:
+        raise ValueError(f"{name}: stop is {stop}, wanted less than start, which is {start}")

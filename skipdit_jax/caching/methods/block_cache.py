@@ -1,0 +1,52 @@
+"""The residual of a range of blocks is reused (Delta-DiT, arXiv 2406.01125): for plain models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from skipdit_jax.caching.intervals import ALWAYS, NEVER, check_interval, interval_reuse
+from skipdit_jax.caching.plan import Plan, Trunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCache:
+    """Reuses what the middle of a model added to its input.
+
+    The baseline for models without skips: the residual of blocks [front, U - back) is kept from the
+    last full step.
+
+    Attributes:
+      every: N. 1 computes every step.
+      front: stages that always run before the cached range.
+      back: stages that always run after it.
+      start: as in `SkipCache`.
+      stop: as in `SkipCache`.
+    """
+
+    every: int
+    front: int = 1
+    back: int = 1
+    start: int = ALWAYS
+    stop: int = NEVER
+
+    def __post_init__(self):
+        """Raises ValueError for settings that mean nothing."""
+        check_interval("BlockCache", self.every, self.start, self.stop)
+        if min(self.front, self.back) < 0:
+            raise ValueError(f"BlockCache: front {self.front} and back {self.back} must be >= 0")
+
+    @property
+    def title(self) -> str:
+        """What to call the method."""
+        return "block cache"
+
+    def resolved(self, published: Any) -> "BlockCache":
+        """Returns itself: nothing is left open."""
+        return self
+
+    def plan(self, timesteps: Int[np.ndarray, "S"]) -> Plan:
+        """The plan for model timesteps in sampling order; see `CachePolicy`."""
+        reuse = interval_reuse(timesteps, self.every, self.start, self.stop)
+        return Plan(reuse, Trunk(front=self.front, back=self.back, residual=True))

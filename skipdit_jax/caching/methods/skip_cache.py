@@ -1,0 +1,108 @@
+"""Skip-Cache (arXiv 2411.17616): only the stages at both ends run, the deep part is reused.
+
+What the last full step put into the back stages is kept; on a cached step the front stages run to
+make the skips that the back stages fuse with it.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
+from skipdit_jax.caching.plan import Plan, Trunk
+
+PUBLISHED_STOP = 20  # of class to image (2411.17616, released settings)
+NARROWEST = 1  # the branch that saves most
+
+_NOTATION = re.compile(r"N?(?P<every>\d+)(-(?P<start>\d+)-(?P<stop>\d+))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipCache:
+    """Skip-Cache: of every N steps one runs the whole network, the others only its ends.
+
+    Attributes:
+      every: N. 1 computes every step.
+      branch: k, the number of stages at each end that always run.
+      start: steps at timesteps >= start are computed in full (1000: none is forced).
+      stop: after the first step at or below this timestep all are computed in full (-1: never).
+
+    What is None is, when a model is sampled, as published for its family (`resolved`).
+    """
+
+    every: int
+    branch: int | None = None
+    start: int | None = None
+    stop: int | None = None
+
+    def __post_init__(self):
+        """Raises ValueError for settings that mean nothing."""
+        check_interval("SkipCache", self.every, *self._interval())
+        if self.branch is not None and self.branch < 1:
+            raise ValueError(f"SkipCache: branch is {self.branch}, wanted 1 or more")
+
+    @property
+    def title(self) -> str:
+        """What to call the method."""
+        return "Skip-Cache"
+
+    def plan(self, timesteps: Int[np.ndarray, "S"]) -> Plan:
+        """The plan for model timesteps in sampling order; see `CachePolicy`.
+
+        Examples:
+          >>> import numpy as np
+          >>> SkipCache(every=3).plan(np.array([900, 700, 500, 300])).reuse
+          array([False,  True,  True, False])
+        """
+        reuse = interval_reuse(timesteps, self.every, *self._interval())
+        width = self.branch or NARROWEST
+        return Plan(reuse, Trunk(front=width, back=width))
+
+    def _interval(self) -> tuple[int, int]:
+        return (
+            ALWAYS if self.start is None else self.start,
+            PUBLISHED_STOP if self.stop is None else self.stop,
+        )
+
+    def resolved(self, published: Any) -> "SkipCache":
+        """Takes what is None from a published Skip-Cache: start and stop together, and branch."""
+        if not isinstance(published, SkipCache):
+            return self
+        open_ended = self.start is None and self.stop is None
+        start, stop = published._interval() if open_ended else self._interval()
+        branch = published.branch if self.branch is None else self.branch
+        return SkipCache(every=self.every, branch=branch, start=start, stop=stop)
+
+    @classmethod
+    def parse(cls, text: str, default: Any = None) -> "SkipCache | None":
+        """Reads "N3-1000-20" (N, start, stop) or "N3"; None if the text is neither.
+
+        Args:
+          text: the notation.
+          default: a Skip-Cache whose branch is taken, and with "N3" its start and stop.
+
+        Raises:
+          ValueError: N = 0 or stop >= start.
+
+        Examples:
+          >>> SkipCache.parse("N3-1000-20")
+          SkipCache(every=3, branch=None, start=1000, stop=20)
+        """
+        match = _NOTATION.fullmatch(text)
+        if not match:
+            return None
+        known = default if isinstance(default, cls) else cls(every=1)
+        start, stop = known.start, known.stop
+        if match["start"] is not None:
+            start, stop = int(match["start"]), int(match["stop"])
+        return cls(every=int(match["every"]), branch=known.branch, start=start, stop=stop)
+
+    def __str__(self):
+        """What `parse` reads; it has no place for the branch, see `notation.write`."""
+        if self.start is None and self.stop is None:
+            return f"N{self.every}"
+        start, stop = self._interval()
+        return f"N{self.every}-{start}-{stop}"

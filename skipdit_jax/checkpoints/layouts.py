@@ -1,0 +1,118 @@
+"""How the checkpoints of one family are laid out, and which family a state dict belongs to.
+
+A family is told by the names of its tensors, never by the file's name. The layouts themselves stand
+in the records of the families (`registry`), beside everything else that is known of them.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.rules import Rule
+from skipdit_jax.trees import Shape
+
+NAMES_SHOWN = 3  # of an unknown state dict
+
+
+def as_it_is(table: tuple[Rule, ...], shapes: Mapping[str, Shape]) -> tuple[Rule, ...]:
+    """Returns the table of a family of which all state dicts have the same names."""
+    return table
+
+
+def no_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns nothing, for a family every tensor of which is trained."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightLayout:
+    """What is needed to read and write the checkpoints of one family.
+
+    Attributes:
+      name: as native files record it.
+      label: as messages call it.
+      sign: regular expression of a torch name that only this family has, or that no family
+        registered after it has.
+      fields_of_shapes: ({torch name: shape}, num_heads) -> fields of the family's config.
+      rules: config fields -> weight table.
+      fixed_tables: config fields -> tensors of the state dict that are computed, not trained.
+      growing: those of them [1, n, D] that a file may hold more rows of than the model uses, with
+        the field of the config that counts the rows.
+      respell: (weight table, {torch name: shape}) -> the table as that state dict spells it.
+    """
+
+    name: str
+    label: str
+    sign: str
+    fields_of_shapes: Callable[[Mapping[str, Shape], int | None], dict[str, Any]]
+    rules: Callable[[Mapping[str, Any]], tuple[Rule, ...]]
+    fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]] = no_tables
+    growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    respell: Callable[[tuple[Rule, ...], Mapping[str, Shape]], tuple[Rule, ...]] = as_it_is
+
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether one of these torch names is the family's sign."""
+        return _any_matches(self.sign, names)
+
+
+class Unread(NamedTuple):
+    """A family that people have files of and this version does not read."""
+
+    label: str
+    sign: str
+
+
+UNREAD = (
+    Unread("LatteT2V", r"temporal_transformer_blocks\.[0-9]+\..*"),
+    Unread("HunYuan-DiT", r"text_embedding_padding|blocks\.[0-9]+\.attn1\.Wqkv\..*"),
+    Unread("T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),
+    Unread("BERT text encoder", r"embeddings\.word_embeddings\.weight"),
+)
+
+Layouts = Sequence[WeightLayout]
+"""Of all families, in the order in which they were registered."""
+
+
+def recognise(names: Iterable[str], layouts: Layouts) -> WeightLayout:
+    """Returns the layout of a state dict with these torch names.
+
+    Of several that fit, the one registered last: it is the more special one, as Latte is a DiT with
+    a table of frames.
+
+    Raises:
+      CheckpointError: another family, or none that is known.
+    """
+    found = list(names)
+    for layout in reversed(layouts):
+        if layout.knows(found):
+            return layout
+    for unread in UNREAD:
+        if _any_matches(unread.sign, found):
+            raise CheckpointError(f"is a {unread.label} checkpoint; {_readable(layouts)}")
+    some = ", ".join(shown(name) for name in found[:NAMES_SHOWN])
+    raise CheckpointError(f"is of no known family (it has {some}); {_readable(layouts)}")
+
+
+def named(name: str, layouts: Layouts) -> WeightLayout:
+    """Returns the layout of the family of that name.
+
+    Raises:
+      CheckpointError: this version does not read it.
+    """
+    for layout in layouts:
+        if layout.name == name:
+            return layout
+    raise CheckpointError(f"is a {shown(name)} checkpoint; {_readable(layouts)}")
+
+
+def _any_matches(sign: str, names: Iterable[str]) -> bool:
+    pattern = re.compile(sign)
+    return any(pattern.fullmatch(name) for name in names)
+
+
+def _readable(layouts: Layouts) -> str:
+    return f"this version reads {', '.join(layout.label for layout in layouts)}"

@@ -1,0 +1,78 @@
+"""The families that come with the library; importing this registers them."""
+
+from skipdit_jax.caching.presets import DIT_SKIP_CACHE, LATTE_SKIP_CACHE, dit_skip_cache
+from skipdit_jax.checkpoints import rules_dit, rules_latte, rules_vae
+from skipdit_jax.encoders.vae import (
+    AutoencoderKL,
+    AutoencoderKLConfig,
+    AutoencoderKLTemporalDecoder,
+    AutoencoderKLTemporalDecoderConfig,
+)
+from skipdit_jax.models.dit import DiT, DiTConfig
+from skipdit_jax.models.latte import Latte, LatteConfig
+from skipdit_jax.published import PATCHES, SIZES
+from skipdit_jax.registry.kinds import (
+    Family,
+    NetworkKind,
+    register_autoencoder,
+    register_family,
+)
+from skipdit_jax.sharding import FSDP, TENSOR, Split
+
+ENDINGS = {"": {"skip": False}, "-skip": {"skip": True}}
+XL2_SKIP = {**SIZES["XL"], "patch_size": 2, "skip": True}
+
+# Column, then row: what qkv and fc1 put out in parts, proj and fc2 take in parts, so that the MLP
+# needs one sum over "tensor" (Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3). The
+# columns of qkv are [q|k|v], not heads: the partitioner moves them once more (docs/scaling.md).
+# Embeddings: 1,001 rows divide by nothing, the width does.
+DIT_SHARDING = (
+    Split(r"(attn/qkv|mlp/fc1|modulation)/kernel$", (FSDP, TENSOR)),
+    Split(r"(attn/proj|mlp/fc2)/kernel$", (TENSOR, FSDP)),
+    Split(r"(t_embedder/fc\d|skip_fusions_\d+/linear|final_layer/linear)/kernel$", (FSDP, None)),
+    Split(r"(y_embedder/embedding|x_embedder/kernel)$", (None, FSDP)),
+)
+
+register_family(
+    Family(
+        label="DiT",
+        config=DiTConfig,
+        module=DiT,
+        layout=rules_dit.LAYOUT,
+        sizes=SIZES,
+        patches=PATCHES,
+        endings=ENDINGS,
+        further={"DiT-skip": XL2_SKIP},
+        cached={"DiT-cache": ("DiT-skip", DIT_SKIP_CACHE)},
+        guidance=4.0,
+        guided_channels=3,
+        cache=lambda config: dit_skip_cache(config.depth),
+        sharding=DIT_SHARDING,
+    )
+)
+register_family(
+    Family(
+        label="Latte",
+        config=LatteConfig,
+        module=Latte,
+        layout=rules_latte.LAYOUT,
+        sizes=SIZES,
+        patches=PATCHES,
+        endings=ENDINGS,
+        further={"Latte-skip": XL2_SKIP},
+        cached={"Latte-skip-cache": ("Latte-skip", LATTE_SKIP_CACHE)},
+        guidance=7.0,  # of UCF101 with labels
+        cache=lambda config: LATTE_SKIP_CACHE,
+        sharding=DIT_SHARDING,  # the same names
+    )
+)
+register_autoencoder(
+    NetworkKind(config=AutoencoderKLConfig, module=AutoencoderKL, layout=rules_vae.LAYOUT)
+)
+register_autoencoder(
+    NetworkKind(
+        config=AutoencoderKLTemporalDecoderConfig,
+        module=AutoencoderKLTemporalDecoder,
+        layout=rules_vae.TEMPORAL_LAYOUT,
+    )
+)
