@@ -134,5 +134,5 @@ def _made(policy: type, text: str, fields: str) -> CachePolicy:
         settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
         return policy(**settings)
     except (SyntaxError, TypeError, ValueError, AssertionError) as error:
-        known = ", ".join(field_names(policy))
-        raise ValueError(f"cache {text!r}: {error}; it takes {known}") from error
+        known, reason = ", ".join(field_names(policy)), " ".join(str(error).split())
+        raise ValueError(f"cache {text!r}: {reason}; it takes {known}") from error

@@ -104,8 +104,10 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     else:
         count, columns = options.num_fid_samples, 1
         labels = draw_labels(options.seed, count, num_classes(model))
-    settings.sampler(model)  # made once more to run; here it finds what the model cannot follow
-    if options.compare and not model.num_skips:
+    # Both are made once more to run; here they find what the model cannot follow.
+    settings.sampler(model)
+    model.conditioning.prepare(labels, count)
+    if options.compare and settings.cache is None and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
         pixels = vae is not None or draws_pixels(model)

@@ -49,7 +49,7 @@ class Family(NetworkKind):
     Attributes:
       label: how the names of its models begin.
       sizes: letter of a name -> fields of the config.
-      patches: sides of a patch that names may state.
+      patches: sides of a patch that names state; () for names without one.
       endings: how names may end -> fields of the config.
       further: names that follow no pattern -> fields of the config.
       cached: names that end in -N -> (the name of the model, the policy whose N they state).
@@ -74,29 +74,31 @@ class Family(NetworkKind):
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        """The names of its sizes, such as "DiT-XL/2-skip"."""
+        """The names of its sizes, such as "DiT-XL/2-skip"; a dash may stand for the slash."""
         sizes, endings = ("|".join(map(re.escape, names)) for names in (self.sizes, self.endings))
+        patch = rf"[/-](?P<patch>{'|'.join(map(str, self.patches))})" if self.patches else ""
         return re.compile(
-            rf"{re.escape(self.label)}-(?P<size>{sizes})[/-](?P<patch>\d+)(?P<ending>{endings})"
+            rf"{re.escape(self.label)}-(?P<size>{sizes}){patch}(?P<ending>{endings})"
         )
 
     def fields_of(self, name: str) -> dict[str, Any] | None:
         """Fields of the config that one of its names states; None for other names."""
         if name in self.further:
             return dict(self.further[name])
-        match = self.pattern.fullmatch(name)
-        if not match or not self.sizes or int(match["patch"]) not in self.patches:
+        match = self.pattern.fullmatch(name) if self.sizes else None
+        if not match:
             return None
-        patch = {"patch_size": int(match["patch"])}
+        patch = {"patch_size": int(match["patch"])} if self.patches else {}
         return {**self.sizes[match["size"]], **patch, **self.endings[match["ending"]]}
 
     def names(self) -> list[str]:
         """Every name of its models."""
+        patches = [f"/{patch}" for patch in self.patches] or [""]
         sized = [
-            f"{self.label}-{size}/{patch}{ending}"
+            f"{self.label}-{size}{patch}{ending}"
             for ending in self.endings
             for size in self.sizes
-            for patch in self.patches
+            for patch in patches
         ]
         return [*sized, *self.further]
 

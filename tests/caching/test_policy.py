@@ -1,14 +1,14 @@
-"""Plans against the published counts, and the notation."""
+"""Plans against the published counts, and which of them a model can follow."""
 
 import numpy as np
 import pytest
 
-from skipdit_jax.caching.engine import check_plan
 from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.plan import Plan, Trunk
-from skipdit_jax.caching.presets import DIT_SKIP_CACHE, LATTE_SKIP_CACHE, dit_skip_cache
+from skipdit_jax.caching.presets import LATTE_SKIP_CACHE, dit_skip_cache
+from skipdit_jax.contracts import Costs
 from skipdit_jax.diffusion.schedules import Diffusion
 
 # (steps, start, stop, {N: (full, cached)}), spec 2: DiT, Latte DDPM and DDIM, T2V, HunYuan.
@@ -44,31 +44,6 @@ def test_one_computes_every_step():
 
 
 @pytest.mark.parametrize(
-    ("text", "policy"),
-    [
-        ("N3-1000-20", SkipCache(every=3, start=1000, stop=20)),
-        (" N2-700-50 ", SkipCache(every=2, start=700, stop=50)),
-        ("N4", SkipCache(every=4)),
-        ("4", SkipCache(every=4)),
-    ],
-)
-def test_notation(text, policy):
-    assert SkipCache.parse(text) == policy
-    assert SkipCache.parse(str(policy)) == policy
-
-
-def test_notation_keeps_what_it_does_not_say():
-    parsed = SkipCache.parse("N2", DIT_SKIP_CACHE)
-    assert parsed == SkipCache(every=2, branch=4, start=1000, stop=20)
-
-
-@pytest.mark.parametrize("text", ["N0", "N3-20-1000", "N3-20", "", "three", "N-3", "N3-1000-20-4"])
-def test_bad_notation_is_one_line(text):
-    with pytest.raises(ValueError, match=r"^[^\n]+$"):
-        SkipCache.parse(text)
-
-
-@pytest.mark.parametrize(
     ("policy", "stages", "skips", "word"),
     [
         (SkipCache(every=2, branch=6), 12, 6, "branch 6"),
@@ -81,12 +56,12 @@ def test_bad_notation_is_one_line(text):
 def test_plans_that_a_model_cannot_follow(policy, stages, skips, word):
     plan = policy.plan(np.array([900, 500, 100]))
     with pytest.raises(ValueError, match=word):
-        check_plan(plan, stages, skips)
+        plan.check(stages, skips)
 
 
 def test_first_step_must_be_full():
     with pytest.raises(ValueError, match="step 0"):
-        check_plan(Plan(np.array([True, False]), Trunk(1, 1)), 12, 6)
+        Plan(np.array([True, False]), Trunk(1, 1)).check(12, 6)
 
 
 def test_published_branch():
@@ -95,8 +70,24 @@ def test_published_branch():
 
 def test_what_is_not_said_is_as_published():
     latte = LATTE_SKIP_CACHE
-    assert SkipCache(every=2).like(latte) == SkipCache(every=2, branch=1, start=900, stop=49)
+    assert SkipCache(every=2).resolved(latte) == SkipCache(every=2, branch=1, start=900, stop=49)
     said = SkipCache(every=2, branch=2, start=1000, stop=20)
-    assert said.like(latte) == said
+    assert said.resolved(latte) == said
     # Half of an interval is completed as if no family were known: it was measured with neither.
-    assert SkipCache(every=2, start=700).like(latte).stop == 20
+    assert SkipCache(every=2, start=700).resolved(latte).stop == 20
+
+
+@pytest.mark.parametrize("published", [None, BlockCache(every=2)])
+def test_what_another_method_published_changes_nothing(published):
+    open_ended = SkipCache(every=3)
+    assert open_ended.resolved(published) == open_ended
+    assert BlockCache(every=3).resolved(LATTE_SKIP_CACHE) == BlockCache(every=3)
+
+
+def test_flops_of_a_cached_call_count_every_fusion_that_runs():
+    costs = Costs(stage=100, fuse=7, num_stages=10, num_skips=5)
+    assert costs.total() == 10 * 100 + 5 * 7
+    assert Trunk(2, 2).flops(costs) == 4 * 100 + 2 * 7
+    # Six stages in front reach over the middle: one of them fuses.
+    assert Trunk(6, 2, residual=True).flops(costs) == 8 * 100 + 3 * 7
+    assert sum(costs.stages(u, u + 1) for u in range(10)) == costs.total()
