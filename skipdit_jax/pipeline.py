@@ -1,7 +1,7 @@
 """Sampling for users: binds a model, its weights and the sampling loop into compiled programs."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -217,7 +217,7 @@ def sample(
     model: Backbone,
     params: Params,
     key: PRNGKey,
-    labels: Sequence[int] | None = None,
+    labels: Any = None,
     *,
     num_samples: int | None = None,
     x: Images | None = None,
@@ -237,7 +237,8 @@ def sample(
       model: from `create_model` or `load_checkpoint`.
       params: its weights.
       key: `jax.random.key(seed)`.
-      labels: one class per sample; None for an unconditional model.
+      labels: one class per sample, or whatever the model is conditioned on (`Conditioning`); None
+        for an unconditional model.
       num_samples: how many, for an unconditional model.
       x: what to start from in place of noise drawn from the key, [B,H,W,C]; see `invert`.
       steps: S, or a spacing such as "ddim50" or "10,15,25".
@@ -285,7 +286,7 @@ def invert(
     model: Backbone,
     params: Params,
     images: Images,
-    labels: Sequence[int] | None = None,
+    labels: Any = None,
     *,
     steps: int | str = 250,
     guidance: float | Guidance = 1.0,

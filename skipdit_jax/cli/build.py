@@ -23,6 +23,7 @@ from skipdit_jax.cli.settings import (
     choose_labels,
     make_settings,
 )
+from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.published import VAE_FACTOR
 from skipdit_jax.registry import NamedModel
@@ -203,7 +204,8 @@ def make_model(
     for field in ("num_classes", "num_heads", "num_frames"):
         if getattr(options, field) is not None:
             asked[field] = getattr(options, field)
-    how = {"dtype": options.dtype, "attention": _attention(options.attention)}
+    family = entry.family if entry else checkpoint.family.name if checkpoint else ""
+    how = {"dtype": options.dtype, **_attention(options.attention, family)}
     if checkpoint is None:
         assert entry is not None, "without a checkpoint there is a name"
         return registry.build(entry.family, {**asked, **how})
@@ -237,7 +239,14 @@ def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoi
     return image_size // factor
 
 
-def _attention(implementation: str) -> str:
+def _attention(implementation: str, family: str) -> dict[str, str]:
+    """The field of the config; a family that has no such choice is left in peace with the default.
+
+    Raises:
+      ValueError: an implementation that cannot run here.
+    """
     if implementation == "cudnn" and jax.default_backend() != "gpu":
         raise ValueError(f"--attention cudnn needs a GPU, this is a {jax.default_backend()}")
-    return implementation
+    kind = registry.FAMILIES.get(family)
+    offered = kind is not None and "attention" in field_names(kind.config)
+    return {"attention": implementation} if offered or implementation != "auto" else {}

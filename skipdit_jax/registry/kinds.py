@@ -77,9 +77,7 @@ class Family(NetworkKind):
         """The names of its sizes, such as "DiT-XL/2-skip"; a dash may stand for the slash."""
         sizes, endings = ("|".join(map(re.escape, names)) for names in (self.sizes, self.endings))
         patch = rf"[/-](?P<patch>{'|'.join(map(str, self.patches))})" if self.patches else ""
-        return re.compile(
-            rf"{re.escape(self.label)}-(?P<size>{sizes}){patch}(?P<ending>{endings})"
-        )
+        return re.compile(rf"{re.escape(self.label)}-(?P<size>{sizes}){patch}(?P<ending>{endings})")
 
     def fields_of(self, name: str) -> dict[str, Any] | None:
         """Fields of the config that one of its names states; None for other names."""
