@@ -59,6 +59,6 @@ def _words(leaf: Array) -> UInt32[Array, "..."]:
         return leaf.astype(jnp.uint32)
     size = leaf.dtype.itemsize
     if size > WORD_BYTES:
-        raise ValueError(f"digest: an array of {leaf.dtype}, want at most {WORD_BYTES} bytes")
+        raise ValueError(f"digest: an array of {leaf.dtype}, wanted at most {WORD_BYTES} bytes")
     unsigned = jnp.dtype(f"uint{BITS_PER_BYTE * size}")
     return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)

@@ -111,4 +111,4 @@ def _import_wandb() -> Any:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise ValueError("wandb: not installed, want: pip install wandb") from error
+        raise ValueError("wandb: not installed, wanted: pip install wandb") from error
