@@ -55,7 +55,8 @@ def make(variant: Variant):
     optimizer = make_optimizer(OptimizerConfig(), abstract_params(model))
     step = make_train_step(
         lambda params, x, t, y: model.apply({"params": params}, x, t, y),
-        *(default_diffusion(model), optimizer),
+        default_diffusion(model),
+        optimizer,
         num_classes=model.config.num_classes,
         class_dropout_prob=model.config.class_dropout_prob,
     )

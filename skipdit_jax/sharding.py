@@ -174,7 +174,8 @@ def abstract(mesh: Mesh, tree: Any, rules: Splits) -> Any:
     """
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
-        *(tree, shardings(mesh, tree, rules)),
+        tree,
+        shardings(mesh, tree, rules),
     )
 
 

@@ -32,7 +32,8 @@ class Run:
         self.state = sharding.place(state, self.where)
         self.step = make_train_step(
             lambda params, x, t, y: MODEL.apply({"params": params}, x, t, y),
-            *(default_diffusion(MODEL), optimizer),
+            default_diffusion(MODEL),
+            optimizer,
             num_classes=CLASSES,
             class_dropout_prob=0.1,
             out_shardings=(self.where, sharding.replicated(mesh)),

@@ -96,7 +96,11 @@ def run(
     """What every step gave; one program serves all plans of the same trunk."""
     denoiser = make_denoiser(bind(model, params), z, labels, null, channels, trunk)
     _, taps = loop.run(
-        *(denoiser, stepper, kind, z, inputs),
+        denoiser,
+        stepper,
+        kind,
+        z,
+        inputs,
         lambda index: noises[index],
         reuse=reuse,
         driver=driver,

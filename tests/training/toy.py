@@ -49,7 +49,9 @@ def make(accumulate=1, **options):
     optimizer = make_optimizer(config, params())
     mask = trainable_mask(params(), config.trainable) if config.trainable else None
     step = make_train_step(
-        *(apply, DIFFUSION, optimizer),
+        apply,
+        DIFFUSION,
+        optimizer,
         num_classes=CLASSES,
         class_dropout_prob=DROPOUT,
         mask=mask,
