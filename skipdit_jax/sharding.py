@@ -98,7 +98,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     """
     chosen = jax.devices() if devices is None else list(devices)
     sizes = config.resolve(len(chosen))
-    # Auto: the partitioner finds the shardings between inputs and outputs (jax-notes section 7).
+    # Auto: the partitioner finds the shardings between inputs and outputs (docs/notes.md, Meshes).
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=chosen)
 

@@ -20,7 +20,7 @@ from skipdit_jax.typing import Plan, StepFlags, Trunk
 
 ALWAYS = 1000  # `start` above every timestep of the 1000-step schedules: never forced full
 NEVER = -1  # `stop` below every timestep: never closed
-PUBLISHED_STOP = 20  # of class to image (spec 2)
+PUBLISHED_STOP = 20  # of class to image: docs/notes.md, Skip-Cache as published
 NARROWEST = 1  # the branch that saves most
 
 _NOTATION = re.compile(r"N?(?P<every>\d+)(-(?P<start>\d+)-(?P<stop>\d+))?")

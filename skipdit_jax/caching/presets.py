@@ -1,4 +1,4 @@
-"""Published settings of Skip-Cache (arXiv 2411.17616; spec 2)."""
+"""Published settings of Skip-Cache (arXiv 2411.17616; docs/notes.md, Skip-Cache as published)."""
 
 import dataclasses
 

@@ -1,9 +1,9 @@
 """Digests of parameter trees, computed where the arrays lie.
 
-Orbax loads flipped bits silently (jax-notes, section 6), so a checkpoint carries the digest of what
-was to be saved, and what was loaded is compared with it. Sums over all elements do not depend on
-how an array is split, so a digest holds on any mesh and any number of processes, and nothing but
-two numbers per array leaves the devices.
+Orbax loads flipped bits silently (docs/notes.md, Damage that Orbax does not see), so a checkpoint
+carries the digest of what was to be saved, and what was loaded is compared with it. Sums over all
+elements do not depend on how an array is split, so a digest holds on any mesh and any number of
+processes, and nothing but two numbers per array leaves the devices.
 """
 
 import hashlib

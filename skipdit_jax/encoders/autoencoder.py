@@ -24,7 +24,7 @@ from skipdit_jax.encoders.blocks import (
 )
 from skipdit_jax.layers.linear import DType
 
-TEMPORAL_EPSILON = 1e-5  # of the norms along the frames (spec 4, section 6)
+TEMPORAL_EPSILON = 1e-5  # of the norms along the frames (docs/notes.md, Autoencoders)
 
 Clips = Float[Array, "B F H W C"]
 
