@@ -59,9 +59,9 @@ class MeshConfig:
         sizes = dataclasses.asdict(self)
         for name, size in sizes.items():
             if size != REST and size < 1:
-                raise ValueError(f"mesh.{name}: got {size}, want 1 or more, or -1 for the rest")
+                raise ValueError(f"mesh.{name}: found {size}, wanted 1 or more, or -1 for the rest")
         if list(sizes.values()).count(REST) > 1:
-            raise ValueError(f"mesh: got {_product(sizes)}, want -1 at most once")
+            raise ValueError(f"mesh: found {_product(sizes)}, wanted -1 at most once")
 
     def resolve(self, devices: int) -> dict[str, int]:
         """Returns the devices along each axis, whose product is `devices`.
@@ -77,7 +77,7 @@ class MeshConfig:
         if devices % known or (REST not in sizes.values() and known != devices):
             raise ValueError(
                 f"mesh: {_product(sizes)} does not fit {devices} devices, "
-                f"want a product of {devices}, or -1 for one axis"
+                f"wanted a product of {devices}, or -1 for one axis"
             )
         return {name: devices // known if n == REST else n for name, n in sizes.items()}
 
@@ -98,7 +98,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     """
     chosen = jax.devices() if devices is None else list(devices)
     sizes = config.resolve(len(chosen))
-    # Auto: the partitioner finds the shardings between inputs and outputs (jax-notes section 7).
+    # Auto: the partitioner finds the shardings between inputs and outputs (docs/notes.md, Meshes).
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=chosen)
 
@@ -179,7 +179,8 @@ def abstract(mesh: Mesh, tree: Any, rules: Splits) -> Any:
     """
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
-        *(tree, shardings(mesh, tree, rules)),
+        tree,
+        shardings(mesh, tree, rules),
     )
 
 
@@ -205,7 +206,7 @@ def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1)
         axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in ROWS)
         raise ValueError(
             f"batch_size: {batch_size}{parts} cannot be split over {axes}, "
-            f"want a multiple of {ways * accumulate}"
+            f"wanted a multiple of {ways * accumulate}"
         )
 
 

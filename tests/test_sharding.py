@@ -50,7 +50,7 @@ def test_a_mesh_that_does_not_fit_is_told(config, devices):
 
 @pytest.mark.parametrize(
     ("sizes", "words"),
-    [({"fsdp": 0}, "mesh.fsdp: got 0"), ({"data": -1, "tensor": -1}, "at most once")],
+    [({"fsdp": 0}, "mesh.fsdp: found 0"), ({"data": -1, "tensor": -1}, "at most once")],
 )
 def test_impossible_numbers_are_told(sizes, words):
     with pytest.raises(ValueError, match=words):

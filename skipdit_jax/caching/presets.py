@@ -1,4 +1,4 @@
-"""Published settings of caching methods (Skip-Cache: arXiv 2411.17616 and its release)."""
+"""Published settings of caching methods (docs/notes.md, Skip-Cache as published)."""
 
 import dataclasses
 

@@ -1,9 +1,9 @@
 """Digests of parameter trees, computed where the arrays lie.
 
-Orbax loads flipped bits silently (jax-notes, section 6), so a checkpoint carries the digest of what
-was to be saved, and what was loaded is compared with it. Sums over all elements do not depend on
-how an array is split, so a digest holds on any mesh and any number of processes, and nothing but
-two numbers per array leaves the devices.
+Orbax loads flipped bits silently (docs/notes.md, Damage that Orbax does not see), so a checkpoint
+carries the digest of what was to be saved, and what was loaded is compared with it. Sums over all
+elements do not depend on how an array is split, so a digest holds on any mesh and any number of
+processes, and nothing but two numbers per array leaves the devices.
 """
 
 import hashlib
@@ -59,6 +59,6 @@ def _words(leaf: Array) -> UInt32[Array, "..."]:
         return leaf.astype(jnp.uint32)
     size = leaf.dtype.itemsize
     if size > WORD_BYTES:
-        raise ValueError(f"digest: an array of {leaf.dtype}, want at most {WORD_BYTES} bytes")
+        raise ValueError(f"digest: an array of {leaf.dtype}, wanted at most {WORD_BYTES} bytes")
     unsigned = jnp.dtype(f"uint{BITS_PER_BYTE * size}")
     return jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)

@@ -95,7 +95,11 @@ RELEASED = (
     _latte(f"{LATTE}skytimelapse.pt", 673_994_912),
     _latte(f"{LATTE}taichi-hd.pt", 673_994_912),
     Released(
-        *(f"{SKIP_DIT}Latte-skip.pt", "latte_t2v", "", 1_094_977_952, 8.76),
+        f"{SKIP_DIT}Latte-skip.pt",
+        family="latte_t2v",
+        model="",
+        numbers=1_094_977_952,
+        gigabytes=8.76,
         sampling=TEXT_TO_VIDEO_SAMPLING,
     ),
     *(Released(source, "vae", "", 83_653_863, 0.33) for source in VAE_SOURCES.values()),

@@ -26,8 +26,17 @@ ENCODER_PARTS = ("encoder", "quant_conv")
 """Parameters that encode; autoencoders that differ in the others alone give the same latents."""
 
 FIXED = (
-    *("image_size", "num_frames", "frame_stride", "flip", "kind", "dtype", "compute_dtype"),
-    *("format", "shard_size", "batch_size", "seed"),
+    "image_size",
+    "num_frames",
+    "frame_stride",
+    "flip",
+    "kind",
+    "dtype",
+    "compute_dtype",
+    "format",
+    "shard_size",
+    "batch_size",
+    "seed",
 )
 """Flags that fix the bytes of a folder."""
 

@@ -103,7 +103,7 @@ def parse(argv: Sequence[str]) -> Command:
     try:
         rest = values(line)[1:]
         if rest or config.value is None or not workdir.value:
-            raise ValueError(f"want --config FILE and --workdir RUN, and no {rest or 'other'}")
+            raise ValueError(f"wanted --config FILE and --workdir RUN, and no {rest or 'other'}")
         config.value.to_dict()
     except (AttributeError, KeyError) as error:
         name = str(error).strip("\"'")

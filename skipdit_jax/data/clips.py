@@ -55,7 +55,7 @@ class Window:
         """
         if count < self.span:
             wanted = f"{self.num_frames} at stride {self.stride} ({self.span})"
-            raise BrokenExampleError(name, f"{count} frames, want {wanted}")
+            raise BrokenExampleError(name, f"{count} frames, wanted {wanted}")
         return int(at * (count - self.span + 1)) + self.stride * np.arange(self.num_frames)
 
 
@@ -95,7 +95,7 @@ class StoredClips:
             if key == "label":
                 chosen[key] = stored
             elif stored.ndim != 4:
-                raise DataError(f"{name}: {key} is {stored.shape}, want a clip [F,H,W,C]")
+                raise DataError(f"{name}: {key} is {stored.shape}, wanted a clip [F,H,W,C]")
             else:
                 chosen[key] = stored[window.choose(len(stored), at, name)]
         return chosen

@@ -62,16 +62,18 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ValueError(f"data.name: got '', want one of {NAMES} or a TFDS set")
+            raise ValueError(f"data.name: found '', wanted one of {NAMES} or a TFDS set")
         if self.name in ("folder", "videos", "latents") and not self.path:
-            raise ValueError(f"data.path: got '', want the folder of data.name {self.name!r}")
+            raise ValueError(f"data.path: found '', wanted the folder of data.name {self.name!r}")
         for field, least in LEAST.items():
             value = getattr(self, field)
             if value is not None and value < least:
-                raise ValueError(f"data.{field}: got {value}, want {least} or more")
+                raise ValueError(f"data.{field}: found {value}, wanted {least} or more")
         if not self.latent_scale > 0:
-            raise ValueError(f"data.latent_scale: got {self.latent_scale}, want more than 0")
+            raise ValueError(f"data.latent_scale: found {self.latent_scale}, wanted more than 0")
         if self.name == "latents" and self.flip:
-            raise ValueError("data.flip: got True, want False: mirrored latents decode differently")
+            raise ValueError(
+                "data.flip: found True, wanted False: mirrored latents decode differently"
+            )
         if self.name == "latents" and self.image_size is not None:
-            raise ValueError(f"data.image_size: got {self.image_size}, want None for latents")
+            raise ValueError(f"data.image_size: found {self.image_size}, wanted None for latents")

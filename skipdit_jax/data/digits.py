@@ -33,7 +33,7 @@ def load_digits(split: str) -> Digits:
       ValueError: unknown split, or scikit-learn is not installed.
     """
     if split not in SPLITS:
-        raise ValueError(f"data.split: got {split!r}, want one of {SPLITS}")
+        raise ValueError(f"data.split: found {split!r}, wanted one of {SPLITS}")
     images, labels = _read()
     test = np.zeros(len(labels), bool)
     for label in range(NUM_CLASSES):

@@ -52,7 +52,7 @@ class ShardPlan:
         for name in ("shard_size", "batch_size"):
             value = getattr(self, name)
             if value < 1 or value % self.views:
-                raise ValueError(f"{name}: got {value}, want {wanted}")
+                raise ValueError(f"{name}: found {value}, wanted {wanted}")
 
     @property
     def views(self) -> int:
@@ -145,7 +145,7 @@ def as_stored(
             worst = np.abs(column[row]).max()
             raise DataError(
                 f"{plan.name_of(first + row)}: {name} goes up to {worst:g}, "
-                f"want finite numbers that fit {dtype}"
+                f"wanted finite numbers that fit {dtype}"
             )
     return stored
 

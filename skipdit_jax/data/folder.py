@@ -25,18 +25,20 @@ class FolderSource:
     def __init__(self, root: str | Path, *, size: tuple[int, int], channels: int, num_classes: int):
         self._root, self._size, self._channels = Path(root), size, channels
         if not self._root.is_dir():
-            raise ValueError(f"data.path: no folder {str(root)!r}, want one folder for each class")
+            raise ValueError(
+                f"data.path: no folder {str(root)!r}, wanted one folder for each class"
+            )
         self.classes = sorted(
             entry.name
             for entry in self._root.iterdir()
             if entry.is_dir() and not entry.name.startswith(".")
         )
         if not self.classes:
-            raise ValueError(f"data.path: {root} has no class folders, want one for each class")
+            raise ValueError(f"data.path: {root} has no class folders, wanted one for each class")
         if len(self.classes) > num_classes:
             raise ValueError(
                 f"data.path: {root} has {len(self.classes)} class folders, "
-                f"want labels 0..{num_classes - 1} (num_classes)"
+                f"wanted labels 0..{num_classes - 1} (num_classes)"
             )
         files = [_pictures(self._root / name) for name in self.classes]
         # Bytes: numpy's text takes four bytes for each letter, 128 MB for ImageNet.
@@ -61,5 +63,5 @@ def _pictures(folder: Path) -> list[bytes]:
         if path.suffix.lower() in SUFFIXES and path.is_file()
     )
     if not names:
-        raise ValueError(f"data.path: class folder {folder} has no images, want at least one")
+        raise ValueError(f"data.path: class folder {folder} has no images, wanted at least one")
     return names

@@ -76,10 +76,12 @@ def read_manifest(folder: Path) -> Manifest:
     if is_unfinished(folder):
         raise ValueError(
             f"{folder}: encoding is not finished ({ENCODING}, no {MANIFEST}), "
-            "want the command that began it to be run again"
+            "wanted the command that began it to be run again"
         )
     if not path.is_file():
-        raise ValueError(f"data.path: no {path}, want a folder of write_latents, or of .npz shards")
+        raise ValueError(
+            f"data.path: no {path}, wanted a folder of write_latents, or of .npz shards"
+        )
     try:
         stored = json.loads(path.read_text())
         stored |= {key: tuple(stored[key]) for key in ("arrays", "shape")}
@@ -92,8 +94,8 @@ def read_manifest(folder: Path) -> Manifest:
         or manifest.dtype not in DTYPES
     ):
         raise ValueError(
-            f"{path}: got {manifest.format}, {manifest.arrays}, {manifest.dtype}, "
-            f"want one of {FORMATS}, {KINDS}, {DTYPES}"
+            f"{path}: found {manifest.format}, {manifest.arrays}, {manifest.dtype}, "
+            f"wanted one of {FORMATS}, {KINDS}, {DTYPES}"
         )
     return manifest
 
@@ -134,12 +136,12 @@ def write_latents(
       ValueError: unknown format, no examples, examples that differ, or a folder in use.
     """
     if format not in FORMATS:
-        raise ValueError(f"format: got {format!r}, want one of {FORMATS}")
+        raise ValueError(f"format: found {format!r}, wanted one of {FORMATS}")
     if shard_size < 1:
-        raise ValueError(f"shard_size: got {shard_size}, want 1 or more")
+        raise ValueError(f"shard_size: found {shard_size}, wanted 1 or more")
     folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: exists already, want a new or empty folder")
+        raise ValueError(f"{folder}: exists already, wanted a new or empty folder")
     temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
@@ -197,7 +199,7 @@ def _write_shards(
         shards[name] = len(shard)
         max_label = max(max_label, *(int(one["label"]) for one in shard))
     if wanted is None:
-        raise ValueError("latents: no examples to write, want at least one")
+        raise ValueError("latents: no examples to write, wanted at least one")
     checksums = {name: sha256_of(folder / name) for name in shards}
     return replace(wanted, shards=shards, max_label=max_label, checksums=checksums)
 
@@ -212,10 +214,10 @@ def _describe(example: Example, format: str) -> Manifest:
     arrays = tuple(key for key in example if key != "label")
     kind = next((kind for kind in KINDS if set(kind) == set(arrays)), None)
     if kind is None:
-        raise ValueError(f"latents: got arrays {sorted(arrays)}, want one of {KINDS}")
+        raise ValueError(f"latents: found arrays {sorted(arrays)}, wanted one of {KINDS}")
     first = np.asarray(example[kind[0]])
     if first.dtype.name not in DTYPES:
-        raise ValueError(f"latents: {kind[0]} is {first.dtype}, want one of {DTYPES}")
+        raise ValueError(f"latents: {kind[0]} is {first.dtype}, wanted one of {DTYPES}")
     return Manifest(format=format, arrays=kind, shape=first.shape, dtype=first.dtype.name)
 
 
@@ -225,10 +227,10 @@ def _check_alike(shard: list[Example], wanted: Manifest, first: int) -> None:
         if found != dict.fromkeys(wanted.arrays, (wanted.shape, wanted.dtype)):
             raise ValueError(
                 f"latents: example {place} has {found}, "
-                f"want {wanted.arrays} of {wanted.shape}, {wanted.dtype}, as the first"
+                f"wanted {wanted.arrays} of {wanted.shape}, {wanted.dtype}, as the first"
             )
         if int(example["label"]) < 0:
-            raise ValueError(f"latents: example {place} has label {example['label']}, want >= 0")
+            raise ValueError(f"latents: example {place} has label {example['label']}, wanted >= 0")
 
 
 def _write_npz(path: Path, columns: Mapping[str, np.ndarray], layout: np.dtype) -> None:

@@ -37,7 +37,7 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"data.path: no folder {str(folder)!r}, want one of latents")
+        raise ValueError(f"data.path: no folder {str(folder)!r}, wanted one of latents")
     loose = sorted(path.name for path in folder.glob("*.npz"))
     if loose and not (folder / MANIFEST).exists() and not is_unfinished(folder):
         return NpzSource(folder, loose, num_classes=num_classes)
@@ -53,7 +53,7 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     if len(source) != sum(manifest.shards.values()):
         raise ValueError(
             f"{folder}: shards hold {len(source)} examples, "
-            f"want {sum(manifest.shards.values())} ({MANIFEST})"
+            f"wanted {sum(manifest.shards.values())} ({MANIFEST})"
         )
     return source
 
@@ -72,7 +72,7 @@ def find_damage(folder: Path) -> list[str]:
         if not (folder / name).is_file():
             damage.append(f"{name} is missing")
         elif (found := sha256_of(folder / name)) != wanted:
-            damage.append(f"{name} has SHA-256 {found}, want {wanted}")
+            damage.append(f"{name} has SHA-256 {found}, wanted {wanted}")
     return damage
 
 
@@ -133,7 +133,7 @@ class RecordSource:
         if len(record) != self._layout.itemsize:
             raise BrokenExampleError(
                 f"{self._folder} record {index}",
-                f"{len(record)} bytes, want {self._layout.itemsize}",
+                f"{len(record)} bytes, wanted {self._layout.itemsize}",
             )
         stored = np.frombuffer(record, self._layout)[0]
         return {key: stored[key] for key in self._layout.names or ()}
@@ -146,12 +146,14 @@ def _read_shard(path: str) -> dict[str, np.ndarray]:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             kind = next((k for k in KINDS if set(members) == {"label", *k}), None)
             if kind is None:
-                raise ValueError(f"arrays {sorted(members)}, want label and one of {KINDS}")
+                raise ValueError(f"arrays {sorted(members)}, wanted label and one of {KINDS}")
             mapped = np.memmap(path, np.uint8, "r")
             arrays = {key: _view(archive, members[key], mapped) for key in (*kind, "label")}
         count = len(arrays["label"])
         if any(len(array) != count for array in arrays.values()):
-            raise ValueError(f"lengths { {k: len(a) for k, a in arrays.items()} }, want one length")
+            raise ValueError(
+                f"lengths { {k: len(a) for k, a in arrays.items()} }, wanted one length"
+            )
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: {error}") from error
     return arrays
@@ -164,7 +166,7 @@ def _view(archive: zipfile.ZipFile, name: str, mapped: np.memmap) -> np.ndarray:
     """One array inside an uncompressed archive, in place."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} is compressed, want numpy.savez, not savez_compressed")
+        raise ValueError(f"{name} is compressed, wanted numpy.savez, not savez_compressed")
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         reader = {
@@ -176,5 +178,5 @@ def _view(archive: zipfile.ZipFile, name: str, mapped: np.memmap) -> np.ndarray:
     lengths = mapped[info.header_offset :][_LENGTHS].view("<u2")
     start = info.header_offset + _HEADER + int(lengths.sum()) + header
     if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, want numbers")
+        raise ValueError(f"{name} holds Python objects, wanted numbers")
     return np.ndarray(shape, dtype, mapped, start, order="F" if fortran else "C")

@@ -69,7 +69,7 @@ class BatchIterator(grain.DatasetIterator):
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._ended:
-            raise ValueError("data: these batches are closed, want them open to read on")
+            raise ValueError("data: these batches are closed, wanted them open to read on")
         if self._running is None:
             self._running = read_ahead(self._batches, self._reading, self._done)
         try:
@@ -106,7 +106,7 @@ class BatchIterator(grain.DatasetIterator):
         """
         done = state.get(POSITION)
         if not isinstance(done, int) or done < 0:
-            raise ValueError(f"data state: {POSITION} is {done!r}, want a number of batches")
+            raise ValueError(f"data state: {POSITION} is {done!r}, wanted a number of batches")
         for key in state.keys() - {POSITION}:
             if state[key] != self._identity.get(key):
                 raise ValueError(
@@ -160,11 +160,11 @@ def make_batches(
       ValueError: an empty source, a batch size below 1, or a process outside the count.
     """
     if not len(source):
-        raise ValueError("data: the set is empty, want at least one example")
+        raise ValueError("data: the set is empty, wanted at least one example")
     if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}, want 1 or more")
+        raise ValueError(f"batch_size: found {batch_size}, wanted 1 or more")
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index: got {process_index}, want 0..{process_count - 1}")
+        raise ValueError(f"process_index: found {process_index}, wanted 0..{process_count - 1}")
     examples = grain.MapDataset.source(source).seed(seed)
     examples = (examples.shuffle() if shuffle else examples).repeat(None)
     for transform in transforms:

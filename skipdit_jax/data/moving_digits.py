@@ -43,7 +43,7 @@ class MovingDigitsSource:
 
     def __init__(self, split: str, *, num_digits: int = 1, seed: int | None = None):
         if not 1 <= num_digits <= MAX_DIGITS:
-            raise ValueError(f"data.num_digits: got {num_digits}, want 1 or {MAX_DIGITS}")
+            raise ValueError(f"data.num_digits: found {num_digits}, wanted 1 or {MAX_DIGITS}")
         still = digits.load_digits(split)
         self.labels, self._num_digits = still.labels, num_digits
         self._entropy = None if seed is None else (seed, digits.SPLITS.index(split))

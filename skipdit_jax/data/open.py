@@ -113,32 +113,36 @@ def _check_size(config: DataConfig, shape: tuple[int, ...]) -> None:
     *frames, height, width, channels = shape
     if config.image_size is not None and (config.image_size,) * 2 != (height, width):
         raise ValueError(
-            f"data.image_size: got {config.image_size}, the model takes {height}x{width}"
+            f"data.image_size: found {config.image_size}, wanted the model's {height}x{width}"
         )
     of_clips = (config.num_frames, config.frame_stride, config.use_image_num)
     if not frames and of_clips != (None, 1, 0):
         raise ValueError(
             "data: num_frames, frame_stride and use_image_num are of clips, "
-            f"got {of_clips}, the model takes images {shape}"
+            f"found {of_clips}, wanted none for a model of images {shape}"
         )
     if frames and config.num_frames not in (None, frames[0]):
-        raise ValueError(f"data.num_frames: got {config.num_frames}, the model takes {frames[0]}")
+        raise ValueError(
+            f"data.num_frames: found {config.num_frames}, wanted the model's {frames[0]}"
+        )
     if config.name not in ("latents", "digits", "moving_digits") and channels not in MODES:
         raise ValueError(
             f"data.name: {config.name!r} gives {' or '.join(map(str, MODES))} channels, "
-            f"the model takes {channels}; for latents want data.name 'latents'"
+            f"wanted the model's {channels}; latents are of data.name 'latents'"
         )
 
 
 def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> Source:
     height, width, channels = shape
     if config.name in ("videos", "moving_digits"):
-        raise ValueError(f"data.name: {config.name!r} gives clips, the model takes images {shape}")
+        raise ValueError(
+            f"data.name: {config.name!r} gives clips, wanted images {shape} for the model"
+        )
     if config.name == "latents":
         return open_latents(config.path, num_classes=num_classes)
     if config.name == "digits":
         if shape != (IMAGE_SIZE, IMAGE_SIZE, 1):
-            raise ValueError(f"data: images of 'digits' are (8, 8, 1), want {shape}")
+            raise ValueError(f"data: images of 'digits' are (8, 8, 1), wanted {shape}")
         digits = load_digits(config.split)
         check_labels(digits.labels, num_classes, "data.name 'digits'")
         return ArraySource(digits.images, digits.labels)
@@ -152,12 +156,14 @@ def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -
 def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> ClipSource:
     _, height, width, channels = shape
     if config.name in ("folder", "digits"):
-        raise ValueError(f"data.name: {config.name!r} gives images, the model takes clips {shape}")
+        raise ValueError(
+            f"data.name: {config.name!r} gives images, wanted clips {shape} for the model"
+        )
     if config.name == "latents":
         return StoredClips(open_latents(config.path, num_classes=num_classes), name=config.path)
     if config.name == "moving_digits":
         if shape[1:] != (CANVAS, CANVAS, 1):
-            raise ValueError(f"data: frames of 'moving_digits' are (32, 32, 1), want {shape[1:]}")
+            raise ValueError(f"data: frames of 'moving_digits' are (32, 32, 1), wanted {shape[1:]}")
         seed = FIXED_SEED if config.split == "test" else None
         moving = MovingDigitsSource(config.split, num_digits=config.num_digits, seed=seed)
         check_labels(moving.labels, num_classes, "data.name 'moving_digits'")

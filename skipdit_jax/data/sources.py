@@ -126,7 +126,7 @@ def check_example(
     check_labels(np.asarray(example["label"]), num_classes, f"data: example {index}")
     for key, value in example.items():
         if key != "label" and value.shape != shape:
-            raise DataError(f"data: {key} of example {index} is {value.shape}, want {shape}")
+            raise DataError(f"data: {key} of example {index} is {value.shape}, wanted {shape}")
     return example | {"label": np.int32(example["label"])}
 
 
@@ -134,4 +134,6 @@ def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
     """Raises DataError unless all labels (any shape) are in 0..num_classes-1."""
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if wrong.size:
-        raise DataError(f"{where}: label {wrong.flat[0]}, want 0..{num_classes - 1} (num_classes)")
+        raise DataError(
+            f"{where}: label {wrong.flat[0]}, wanted 0..{num_classes - 1} (num_classes)"
+        )

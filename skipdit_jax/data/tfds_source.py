@@ -120,7 +120,7 @@ def open_tfds(
     found = builder.info.file_format.value
     if found != FILE_FORMAT:
         raise ValueError(
-            f"data.name: {name!r} is prepared as {found}, want file_format={FILE_FORMAT!r}"
+            f"data.name: {name!r} is prepared as {found}, wanted file_format={FILE_FORMAT!r}"
         )
     encoded = _check_features(builder.info.features, tfds, name, feature, num_classes)
     decoders = {feature: KeepEncoded()} if encoded else None
@@ -128,7 +128,9 @@ def open_tfds(
         records = builder.as_data_source(split, decoders=decoders)
     except (ValueError, KeyError) as error:
         wanted = sorted(builder.info.splits)
-        raise ValueError(f"data.split: {name!r} has no {split!r}, want one of {wanted}") from error
+        raise ValueError(
+            f"data.split: {name!r} has no {split!r}, wanted one of {wanted}"
+        ) from error
     return TfdsSource(
         records=records,
         name=f"{name}/{split}",
@@ -143,13 +145,13 @@ def _check_features(features: Any, tfds: Any, name: str, feature: str, num_class
     """Returns whether the feature is an encoded picture, or a sequence of them."""
     if {feature, "label"} - set(features):
         raise ValueError(
-            f"data.name: {name!r} has features {sorted(features)}, want {feature}, label"
+            f"data.name: {name!r} has features {sorted(features)}, wanted {feature}, label"
         )
     classes = getattr(features["label"], "num_classes", None)
     if classes is not None and classes > num_classes:
         raise ValueError(
             f"data.name: {name!r} has {classes} classes, "
-            f"want labels 0..{num_classes - 1} (num_classes)"
+            f"wanted labels 0..{num_classes - 1} (num_classes)"
         )
     found = features[feature]
     if isinstance(found, tfds.features.Sequence):

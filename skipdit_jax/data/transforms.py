@@ -22,7 +22,7 @@ class ScalePixels(grain.transforms.Map):
         if image.dtype == np.uint8:
             image = image.astype(np.float32) / np.float32(HALF_RANGE) - np.float32(1)
         elif not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"data: images are {image.dtype}, want uint8 or float in [-1, 1]")
+            raise ValueError(f"data: images are {image.dtype}, wanted uint8 or float in [-1, 1]")
         return element | {"image": image.astype(np.float32, copy=False)}
 
 

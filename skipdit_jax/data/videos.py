@@ -51,7 +51,7 @@ class VideoSource:
         found = _read_list(path) if path.is_file() else _scan(path)
         if found.labels is None and num_classes not in (1, ANY_CLASS):
             raise ValueError(
-                f"data.path: {path} has no classes, want one of {num_classes} for each video"
+                f"data.path: {path} has no classes, wanted one of {num_classes} for each video"
             )
         # Bytes: numpy's text takes four bytes for each letter.
         self._names = np.array([os.fsencode(name) for name in found.names])
@@ -108,26 +108,26 @@ class _Contents(NamedTuple):
 def _scan(root: Path) -> _Listing:
     """Finds the videos of a folder, and whether they stand in classes."""
     if not root.is_dir():
-        raise ValueError(f"data.path: no folder or list {str(root)!r}, want one of videos")
+        raise ValueError(f"data.path: no folder or list {str(root)!r}, wanted one of videos")
     top = _contents(root)
     if top.pictures:
         raise ValueError(
             f"data.path: {root} holds pictures ({top.pictures[0]}), "
-            "want videos, or a folder of frames for each"
+            "wanted videos, or a folder of frames for each"
         )
     below = {folder: sorted(_videos(root, folder)) for folder in top.folders}
     empty = [folder for folder, names in below.items() if not names]
     if empty:
-        raise ValueError(f"data.path: folder {root / empty[0]} has no videos, want at least one")
+        raise ValueError(f"data.path: folder {root / empty[0]} has no videos, wanted at least one")
     classes = [folder for folder, names in below.items() if names != [folder]]
     loose = sorted({*top.videos, *below} - {*classes})
     if classes and loose:
         raise ValueError(
             f"data.path: {root} has videos ({loose[0]}) beside folders of videos ({classes[0]}), "
-            "want one or the other"
+            "wanted one or the other"
         )
     if not classes and not loose:
-        raise ValueError(f"data.path: {root} has no videos, want at least one")
+        raise ValueError(f"data.path: {root} has no videos, wanted at least one")
     if not classes:
         return _Listing(loose, None)
     names = [name for folder in classes for name in below[folder]]
@@ -146,7 +146,7 @@ def _videos(root: Path, folder: str) -> Iterator[str]:
     if others:
         raise ValueError(
             f"data.path: {root / folder} has pictures ({found.pictures[0]}) beside {others[0]}, "
-            "want the frames of a video alone in a folder"
+            "wanted the frames of a video alone in a folder"
         )
     yield folder
 
@@ -183,15 +183,15 @@ def _read_list(path: Path) -> _Listing:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"data.path: {path} is no text, want a folder or a list") from error
+        raise ValueError(f"data.path: {path} is no text, wanted a folder or a list") from error
     lines = {n: line.strip() for n, line in enumerate(text.splitlines(), 1) if line.strip()}
     if not lines:
-        raise ValueError(f"data.path: {path} is an empty list, want at least one video")
+        raise ValueError(f"data.path: {path} is an empty list, wanted at least one video")
     matches = {number: _LABEL.fullmatch(line) for number, line in lines.items()}
     bare = [number for number, match in matches.items() if match is None]
     if len(bare) == len(lines):
         return _Listing([*lines.values()], None)
     if bare:
-        raise ValueError(f"{path}:{bare[0]}: no label, want one in every line or in none")
+        raise ValueError(f"{path}:{bare[0]}: no label, wanted one in every line or in none")
     labelled = [match for match in matches.values() if match is not None]
     return _Listing([m["name"] for m in labelled], [int(m["label"]) for m in labelled])

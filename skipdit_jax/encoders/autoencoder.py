@@ -24,7 +24,7 @@ from skipdit_jax.encoders.blocks import (
 )
 from skipdit_jax.layers.linear import DType
 
-TEMPORAL_EPSILON = 1e-5  # of the norms along the frames (spec 4, section 6)
+TEMPORAL_EPSILON = 1e-5  # of the norms along the frames (docs/notes.md, Autoencoders)
 
 Clips = Float[Array, "B F H W C"]
 
@@ -131,7 +131,10 @@ class Encoder(nn.Module):
         self.conv_in = Convolution(widths[0], **config.types)
         self.down_blocks = [
             Level(
-                *(config, ResnetBlock, width, config.layers_per_block),
+                config,
+                ResnetBlock,
+                width,
+                count=config.layers_per_block,
                 change="" if i == last else "downsample",
             )
             for i, width in enumerate(widths)
@@ -168,7 +171,10 @@ class Decoder(nn.Module):
         self.mid = Middle(config, block, config.layers_per_block if self.temporal else 2)
         self.up_blocks = [
             Level(
-                *(config, block, width, config.layers_per_block + 1),
+                config,
+                block,
+                width,
+                count=config.layers_per_block + 1,
                 change="" if i == last else "upsample",
             )
             for i, width in enumerate(widths)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from skipdit_jax.layers.attention import attend
 from skipdit_jax.layers.linear import DType, Linear
 
-EPSILON = 1e-6  # of the group norms, but for those along the frames (spec 4, section 6)
+EPSILON = 1e-6  # of the group norms, but for those along the frames (docs/notes.md, Autoencoders)
 SPATIAL = (3, 3)
 ALONG_FRAMES = (3, 1, 1)
 

@@ -18,7 +18,9 @@ from jaxtyping import Array, Float, Int
 from skipdit_jax.encoders.vae import AutoencoderKL, Codes, Moments, Pixels
 from skipdit_jax.typing import Params
 
-DECODE_CHUNK = 14  # frames that the published pipelines decode at a time (spec 4, section 6)
+DECODE_CHUNK = (
+    14  # frames that the published pipelines decode at a time (docs/notes.md, Autoencoders)
+)
 OVERLAP = 16  # latents
 
 CLIP_AXES = 5

@@ -20,7 +20,7 @@ from skipdit_jax.published import LATENT_SCALE
 from skipdit_jax.typing import PRNGKey
 
 DTYPES = ("float32", "bfloat16")
-LOGVAR_RANGE = (-30.0, 20.0)  # spec 4, section 6
+LOGVAR_RANGE = (-30.0, 20.0)  # docs/notes.md, Autoencoders
 
 Pixels = Float[Array, "*many H W C"]
 Codes = Float[Array, "*many h w c"]

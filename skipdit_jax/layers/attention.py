@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from skipdit_jax.layers.linear import DType, Linear
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "fold")
-CUDNN_MAX_HEAD_DIM = 128  # jax-notes section 8: fp16/bf16, multiples of 8, up to 128 on every card
+CUDNN_MAX_HEAD_DIM = 128  # on every card: docs/notes.md, Attention on GPU
 CUDNN_HEAD_DIM_MULTIPLE = 8
 
 TOKENS = -3  # axis of N in [..., N, h, d]
@@ -19,7 +19,10 @@ Heads = Float[Array, "B *tokens h d"]
 
 
 def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> str:
-    """Turns "auto" into the implementation measured fastest (jax-notes sections 4 and 8).
+    """Turns "auto" into an implementation.
+
+    On CPU "fold", the fastest there (docs/notes.md, Attention on CPU); on GPU "cudnn" for what its
+    kernel takes (docs/notes.md, Attention on GPU); else "xla".
 
     An explicit choice is returned as it is: if it cannot run, JAX says so.
 
@@ -44,7 +47,8 @@ def fold_attention(q: Heads, k: Heads, v: Heads, axis: int = TOKENS) -> Heads:
     """softmax(q k^T / sqrt(d)) v with all axes but the attending one folded into one.
 
     Two plain batched products with a float32 softmax between them: on CPU faster than the einsum
-    over four axes (jax-notes section 4). Whatever the axis, each operand is transposed once.
+    over four axes (docs/notes.md, Attention on CPU). Whatever the axis, each operand is transposed
+    once.
     """
     q, k, v = (jnp.moveaxis(a, axis, -2) for a in (q, k, v))
     moved = q.shape  # [..., h, N, d]

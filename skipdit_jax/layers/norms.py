@@ -7,7 +7,9 @@ from jaxtyping import Array, Float
 
 DType = jnp.dtype | type
 
-EPSILON = 1e-6  # of every layer norm in the published models (spec 1)
+EPSILON = (
+    1e-6  # of every layer norm in the published models (docs/notes.md, Parts of DiT and Latte)
+)
 
 
 def layer_norm(x: Float[Array, "*rows D"], epsilon: float = EPSILON) -> Float[Array, "*rows D"]:

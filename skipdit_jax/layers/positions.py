@@ -23,7 +23,8 @@ def sincos_1d(
 def sincos_2d(height: int, width: int, dim: int) -> Float[np.ndarray, "N D"]:
     """The table of a height x width token grid in row-major order, float32 [height * width, dim].
 
-    The first dim/2 features encode the column, the last dim/2 the row (spec 1).
+    The first dim/2 features encode the column, the last dim/2 the row (docs/notes.md, Parts of DiT
+    and Latte).
     """
     if dim % 4:
         raise ValueError(f"positions.sincos_2d: dim is {dim}, wanted a multiple of 4")

@@ -1,4 +1,7 @@
-"""The only loop over stages in the library, and the view of a model that sampling takes."""
+"""The only loop over stages in the library, and the view of a model that sampling takes.
+
+The loop is unrolled when it is traced: docs/notes.md, Unrolled layers.
+"""
 
 from collections.abc import Callable
 from functools import partial

@@ -70,7 +70,9 @@ class ProfileConfig:
 
     def __post_init__(self) -> None:
         if self.start < 0 or self.steps < 0:
-            raise ValueError(f"profile: got start {self.start}, steps {self.steps}, want 0 or more")
+            raise ValueError(
+                f"profile: found start {self.start}, steps {self.steps}, wanted 0 or more"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,17 +175,17 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         raise ValueError(f"config: missing {missing}, unknown {unknown}")
     full = {**known, **{name: {} for name in SECTIONS}, **resolved}
     if not full["model"].get("name"):
-        raise ValueError("model.name: none given, want a model such as DiT-XL/2-skip")
+        raise ValueError("model.name: none given, wanted a model such as DiT-XL/2-skip")
     if full["timesteps"] not in TIMESTEP_SAMPLERS:
         raise ValueError(
-            f"timesteps: got {full['timesteps']!r}, want one of {[*TIMESTEP_SAMPLERS]}"
+            f"timesteps: found {full['timesteps']!r}, wanted one of {[*TIMESTEP_SAMPLERS]}"
         )
     if full["batch_size"] < 1 or full["accumulate"] < 1:
         found = f"{full['batch_size']} and {full['accumulate']}"
-        raise ValueError(f"batch_size and accumulate: got {found}, want 1 or more")
+        raise ValueError(f"batch_size and accumulate: found {found}, wanted 1 or more")
     if full["keep_last"] < 1 or full["keep_every"] < 0:
         found = f"{full['keep_last']} and {full['keep_every']}"
-        raise ValueError(f"keep_last and keep_every: got {found}, want 1 and 0 or more")
+        raise ValueError(f"keep_last and keep_every: found {found}, wanted 1 and 0 or more")
     flat = {OPTIMIZER_NAMES.get(name, name): value for name, value in full.items()}
     as_stated = (
         "batch_size",

@@ -43,7 +43,7 @@ class LoopConfig:
         for field in dataclasses.fields(self):
             value, least = getattr(self, field.name), int(field.name != "sample_every")
             if value < least:
-                raise ValueError(f"{field.name}: got {value}, want {least} or more")
+                raise ValueError(f"{field.name}: found {value}, wanted {least} or more")
 
     def due(self, done: int, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
@@ -128,7 +128,7 @@ def finite_means(window: list[Metrics], first_step: int) -> Record:
         step = first_step + int(np.argmin(finite))
         found = values.loss[step - first_step], values.grad_norm[step - first_step]
         raise DivergedError(
-            f"step {step}: loss {found[0]}, grad_norm {found[1]}, want finite numbers "
+            f"step {step}: loss {found[0]}, grad_norm {found[1]}, wanted finite numbers "
             f"(batch {step} of the run, counted from 1)"
         )
     return {name: float(column.mean()) for name, column in values._asdict().items()}

@@ -53,15 +53,15 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
-            raise ValueError(f"lr_schedule: got {self.schedule!r}, want one of {SCHEDULES}")
+            raise ValueError(f"lr_schedule: found {self.schedule!r}, wanted one of {SCHEDULES}")
         if not self.lr > 0:
-            raise ValueError(f"lr: got {self.lr}, want a positive number")
+            raise ValueError(f"lr: found {self.lr}, wanted a positive number")
         for name in ("warmup_steps", "final_fraction", "weight_decay", "clip_norm", "clip_from"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, want 0 or more")
+                raise ValueError(f"{name}: found {getattr(self, name)}, wanted 0 or more")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, want a number in [0, 1)")
+                raise ValueError(f"{name}: found {getattr(self, name)}, wanted a number in [0, 1)")
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:

@@ -54,7 +54,7 @@ def create_state(
     """
     names = [ema_name(decay) for decay in ema_decays]
     if len(set(names)) != len(names) or not all(0 <= decay < 1 for decay in ema_decays):
-        raise ValueError(f"ema_decay: got {list(ema_decays)}, want different numbers in [0, 1)")
+        raise ValueError(f"ema_decay: found {list(ema_decays)}, wanted different numbers in [0, 1)")
     copy = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

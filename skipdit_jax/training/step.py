@@ -94,7 +94,9 @@ def mean_gradient(
     if parts == 1:
         return gradient(params, images, draws)
     if len(images) % parts:
-        raise ValueError(f"accumulate: {parts} parts of a batch of {len(images)}, want equal parts")
+        raise ValueError(
+            f"accumulate: {parts} parts of a batch of {len(images)}, wanted equal parts"
+        )
 
     def cut(leaf: Array) -> Array:
         # Part i takes rows i, i + parts, ...: where a mesh splits the rows, every device has some.

@@ -44,7 +44,7 @@ def decoded_to_uint8(images: Float[np.ndarray, "*many C"]) -> UInt8[np.ndarray, 
     """Maps [-1, 1] to 0..255: x / 2 + 0.5, clipped to [0, 1], times 255, the fraction cut off.
 
     This is the rule of the published text-to-video samples of Latte for what their autoencoder
-    decodes (spec 4, section 6): half a level darker than `to_uint8`.
+    decodes (docs/notes.md, Autoencoders): half a level darker than `to_uint8`.
 
     Args:
       images: pictures or frames of clips.

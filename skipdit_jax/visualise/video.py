@@ -113,13 +113,15 @@ def load_encoder() -> Any:
     try:
         av = importlib.import_module("av")
     except ImportError as error:
-        raise ValueError(f"MP4: PyAV cannot be imported ({error}), want: pip install av") from error
+        raise ValueError(
+            f"MP4: PyAV cannot be imported ({error}), wanted: pip install av"
+        ) from error
     try:
         av.codec.Codec(ENCODER, "w")
     except ValueError as error:
         raise ValueError(
             f"MP4: the FFmpeg of PyAV {av.__version__} has no H.264 encoder {ENCODER}, "
-            "want: pip install av"
+            "wanted: pip install av"
         ) from error
     return av
 

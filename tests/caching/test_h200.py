@@ -42,8 +42,9 @@ SIZES = {
     "DiT-XL/2-skip": Size(28, 1152, 256, 4),
     "Latte-XL/2-skip": Size(28, 1152, 16 * 256, 1, blocks=2, flags=CLIPS),
 }
-# Matrix products (spec 1). A block: qkv, its output, two of the MLP, modulation; attention is one
-# call apart. Around the blocks: patches, two for the timestep, the last layer's two.
+# Matrix products (docs/notes.md, Parts of DiT and Latte). A block: qkv, its output, two of the MLP,
+# modulation; attention is one call apart. Around the blocks: patches, two for the timestep, two of
+# the last layer.
 PER_BLOCK, PER_FUSION, AROUND = 5, 1, 5
 ROWS = 2  # one sample, doubled by guidance
 

@@ -11,7 +11,8 @@ from skipdit_jax.caching.presets import LATTE_SKIP_CACHE, dit_skip_cache
 from skipdit_jax.contracts import Costs
 from skipdit_jax.diffusion.schedules import Diffusion
 
-# (steps, start, stop, {N: (full, cached)}), spec 2: DiT, Latte DDPM and DDIM, T2V, HunYuan.
+# (steps, start, stop, {N: (full, cached)}): DiT, Latte DDPM and DDIM (docs/notes.md, Skip-Cache as
+# published).
 PUBLISHED = [
     ("250", 1000, 20, {2: (128, 122), 3: (87, 163), 4: (67, 183), 5: (54, 196), 6: (46, 204)}),
     ("250", 900, 49, {2: (143, 107), 3: (108, 142), 4: (90, 160), 5: (80, 170), 6: (72, 178)}),

@@ -1,4 +1,7 @@
-"""What the compiled sampler is: conditionals, matrix products, memory, and when it compiles."""
+"""What the compiled sampler is: conditionals, matrix products, memory, and when it compiles.
+
+Why it is a scan with a conditional: docs/notes.md, One scan with a conditional.
+"""
 
 import contextlib
 
@@ -13,8 +16,9 @@ from tests.caching import hlo
 
 DEPTH, WIDTH, TOKENS, BATCH = 6, 64, 16, 2
 ROWS = 2 * BATCH  # guidance doubles the batch
-# Matrix products (spec 1). A block: qkv, both of attention, its output, two of the MLP, modulation.
-# Around the blocks: patches, two for the timestep, modulation and output of the last layer.
+# Matrix products (docs/notes.md, Parts of DiT and Latte). A block: qkv, both of attention, its
+# output, two of the MLP, modulation. Around the blocks: patches, two for the timestep, modulation
+# and output of the last layer.
 PER_BLOCK, PER_FUSION, AROUND = 7, 1, 5
 # The structure is decided before machine code is made; not optimising that saves most of the time.
 QUICKLY = {"xla_backend_optimization_level": 0}

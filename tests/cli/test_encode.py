@@ -169,7 +169,7 @@ def test_prepared_sets_of_tfds_are_sources(tmp_path, weights, capsys):
     job = encode.prepare_encoding(encode.parse(argv))
     assert len(job.source) == job.plan.examples == 50
     # These are grey, which the autoencoder does not take.
-    assert "image of example 0 is (8, 8, 1), want (8, 8, 3)" in refused(argv, capsys)
+    assert "image of example 0 is (8, 8, 1), wanted (8, 8, 3)" in refused(argv, capsys)
 
 
 def test_what_was_done_is_told(tmp_path, photos, weights, capsys):
@@ -252,8 +252,8 @@ def test_latents_that_do_not_fit_name_the_example(tmp_path, photos, capsys):
     [
         (("--image-size", 15), "--image-size 15: wanted a multiple of 2"),
         (("--slice", 3), "--slice 3: wanted a divisor of the 4 pictures or frames"),
-        (("--flip", "--batch-size", 3), "batch_size: got 3, want an even number"),
-        (("--flip", "--shard-size", 3), "shard_size: got 3, want an even number"),
+        (("--flip", "--batch-size", 3), "batch_size: found 3, wanted an even number"),
+        (("--flip", "--shard-size", 3), "shard_size: found 3, wanted an even number"),
         (("--frame-stride", 2), "--frame-stride: wanted --num-frames"),
         (("--data", "nowhere"), "--data nowhere: no folder 'nowhere'"),
         (("--data", "."), "has no class folders"),

@@ -28,7 +28,7 @@ def test_starts_share_the_unit_interval_evenly(frames, stride, count):
 def test_a_short_video_is_named():
     with pytest.raises(BrokenExampleError) as caught:
         Window(16, 3).choose(9, 0.0, "clips/a/3.mp4")
-    assert str(caught.value) == "clips/a/3.mp4: 9 frames, want 16 at stride 3 (46)"
+    assert str(caught.value) == "clips/a/3.mp4: 9 frames, wanted 16 at stride 3 (46)"
 
 
 def test_a_flip_turns_width_alone():
@@ -104,15 +104,15 @@ def test_images_of_other_stored_clips_stand_behind(tmp_path):
 
 def test_what_does_not_fit_is_named(tmp_path):
     write_latents(tmp_path / "set", samples())
-    with pytest.raises(ValueError, match=r"set\[[0-4]\]: 7 frames, want 3 at stride 4 \(9\)"):
+    with pytest.raises(ValueError, match=r"set\[[0-4]\]: 7 frames, wanted 3 at stride 4 \(9\)"):
         next(latents(tmp_path / "set", frame_stride=4))
-    with pytest.raises(ValueError, match=r"sample of example [0-4] is \(3, 4, 4, 2\), want"):
+    with pytest.raises(ValueError, match=r"sample of example [0-4] is \(3, 4, 4, 2\), wanted"):
         next(latents(tmp_path / "set", shape=(FRAMES, 8, 8, 2)))
-    with pytest.raises(ValueError, match=r"is \(7, 4, 4, 2\), want \(4, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"is \(7, 4, 4, 2\), wanted \(4, 4, 2\)"):
         next(latents(tmp_path / "set", shape=(4, 4, 2)))
-    with pytest.raises(ValueError, match=r"data\.num_frames: got 7, the model takes 3"):
+    with pytest.raises(ValueError, match=r"data\.num_frames: found 7, wanted the model's 3"):
         latents(tmp_path / "set", num_frames=7)
     still = {"sample": np.zeros((4, 4, 2), np.float32), "label": 0}
     write_latents(tmp_path / "still", [still])
-    with pytest.raises(ValueError, match=r"sample is \(4, 4, 2\), want a clip \[F,H,W,C\]"):
+    with pytest.raises(ValueError, match=r"sample is \(4, 4, 2\), wanted a clip \[F,H,W,C\]"):
         next(latents(tmp_path / "still"))

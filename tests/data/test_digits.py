@@ -37,7 +37,7 @@ def test_ink_is_bright_and_upright():
 
 
 def test_unknown_split_is_named():
-    with pytest.raises(ValueError, match=r"data\.split: got 'val'"):
+    with pytest.raises(ValueError, match=r"data\.split: found 'val'"):
         digits.load_digits("val")
 
 

@@ -76,9 +76,9 @@ def test_short_batches_are_filled_up_and_mirror_images_follow():
 
 @pytest.mark.parametrize("field", ["shard_size", "batch_size"])
 def test_odd_sizes_and_mirror_images_do_not_go_together(field):
-    with pytest.raises(ValueError, match=f"{field}: got 3, want an even number"):
+    with pytest.raises(ValueError, match=f"{field}: found 3, wanted an even number"):
         plan(mirrored=True, **{field: 3})
-    with pytest.raises(ValueError, match=f"{field}: got 0, want 1 or more"):
+    with pytest.raises(ValueError, match=f"{field}: found 0, wanted 1 or more"):
         plan(**{field: 0})
 
 

@@ -96,10 +96,10 @@ def test_shards_of_plain_numpy_are_read(tmp_path):
     ("save", "arrays", "named"),
     [
         (np.savez_compressed, {"sample": np.zeros((2, *SHAPE)), "label": [0, 1]}, "compressed"),
-        (np.savez, {"sample": np.zeros((2, *SHAPE)), "label": [0, 3]}, r"label 3, want 0\.\.2"),
+        (np.savez, {"sample": np.zeros((2, *SHAPE)), "label": [0, 3]}, r"label 3, wanted 0\.\.2"),
         (np.savez, {"sample": np.zeros((2, *SHAPE)), "label": [0, -1]}, "label -1"),
-        (np.savez, {"sample": np.zeros((2, *SHAPE)), "label": [0]}, "want one length"),
-        (np.savez, {"mean": np.zeros((2, *SHAPE)), "label": [0, 1]}, "want label and one of"),
+        (np.savez, {"sample": np.zeros((2, *SHAPE)), "label": [0]}, "wanted one length"),
+        (np.savez, {"mean": np.zeros((2, *SHAPE)), "label": [0, 1]}, "wanted label and one of"),
     ],
 )
 def test_bad_npz_shards_are_named(tmp_path, save, arrays, named):
@@ -117,9 +117,9 @@ def test_a_damaged_shard_is_named(tmp_path):
 @pytest.mark.parametrize("format", FORMATS)
 def test_labels_and_shapes_must_fit_the_model(tmp_path, format):
     write_latents(tmp_path / "set", moments(), format=format)
-    with pytest.raises(ValueError, match=r"label 2, want 0\.\.1 \(num_classes\)"):
+    with pytest.raises(ValueError, match=r"label 2, wanted 0\.\.1 \(num_classes\)"):
         batches(tmp_path / "set", classes=2)
-    with pytest.raises(ValueError, match=r"is \(4, 4, 2\), want \(8, 8, 2\)"):
+    with pytest.raises(ValueError, match=r"is \(4, 4, 2\), wanted \(8, 8, 2\)"):
         next(batches(tmp_path / "set", shape=(8, 8, 2)))
 
 
@@ -134,7 +134,7 @@ def test_what_is_missing_is_named(tmp_path):
     stored = json.loads((tmp_path / "set" / "latents.json").read_text())
     stored["shards"][second.name] = 6
     (tmp_path / "set" / "latents.json").write_text(json.dumps(stored))
-    with pytest.raises(ValueError, match=r"hold 10 examples, want 11"):
+    with pytest.raises(ValueError, match=r"hold 10 examples, wanted 11"):
         batches(tmp_path / "set")
     second.unlink()
     with pytest.raises(ValueError, match=r"00001\.array_record of 1 missing"):
@@ -148,7 +148,7 @@ def test_records_of_another_length_are_broken(tmp_path):
     write_latents(tmp_path / "set", samples())
     path = tmp_path / "set" / "latents.json"
     path.write_text(path.read_text().replace("float32", "float16"))
-    with pytest.raises(ValueError, match=r"record [0-9]: 132 bytes, want 68"):
+    with pytest.raises(ValueError, match=r"record [0-9]: 132 bytes, wanted 68"):
         next(batches(tmp_path / "set"))
 
 
@@ -156,7 +156,7 @@ def test_records_of_another_length_are_broken(tmp_path):
     ("examples", "named"),
     [
         ([], "no examples"),
-        ([{"mean": np.zeros(SHAPE, np.float32), "label": 0}], "want one of"),
+        ([{"mean": np.zeros(SHAPE, np.float32), "label": 0}], "wanted one of"),
         ([{"sample": np.zeros(SHAPE), "label": 0}], "is float64"),
         ([*samples(2), *moments(1)], "example 2 has"),
         ([{"sample": np.zeros(SHAPE, np.float32), "label": -1}], "label -1"),
@@ -170,7 +170,7 @@ def test_bad_examples_write_nothing(tmp_path, examples, named):
 
 def test_written_sets_are_not_overwritten(tmp_path):
     write_latents(tmp_path / "set", samples(2))
-    with pytest.raises(ValueError, match="want a new or empty folder"):
+    with pytest.raises(ValueError, match="wanted a new or empty folder"):
         write_latents(tmp_path / "set", samples(3))
-    with pytest.raises(ValueError, match="format: got 'zip'"):
+    with pytest.raises(ValueError, match="format: found 'zip'"):
         write_latents(tmp_path / "other", samples(3), format="zip")

@@ -55,7 +55,7 @@ def test_small_sets_fill_large_batches():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="empty"):
         make_batches(numbered(0), batch_size=1, seed=0)
-    with pytest.raises(ValueError, match="batch_size: got 0"):
+    with pytest.raises(ValueError, match="batch_size: found 0"):
         make_batches(numbered(), batch_size=0, seed=0)
     with pytest.raises(ValueError, match="2 images but 3 labels"):
         ArraySource(np.zeros((2, 1, 1, 1), np.float32), np.zeros(3, np.int32))
@@ -162,5 +162,5 @@ def test_a_closed_iterator_says_so():
 
 
 def test_bad_processes_are_named():
-    with pytest.raises(ValueError, match=r"process_index: got 2, want 0\.\.1"):
+    with pytest.raises(ValueError, match=r"process_index: found 2, wanted 0\.\.1"):
         make_batches(numbered(), batch_size=1, seed=0, process_index=2, process_count=2)

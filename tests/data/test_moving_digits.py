@@ -142,12 +142,12 @@ def test_images_of_other_digits_stand_behind():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"split": "val"}, r"data\.split: got 'val'"),
-        ({"num_digits": 3}, r"data\.num_digits: got 3, want 1 or 2"),
-        ({"shape": (8, 28, 28, 1)}, r"are \(32, 32, 1\), want \(28, 28, 1\)"),
-        ({"shape": (32, 32, 1)}, r"gives clips, the model takes images \(32, 32, 1\)"),
-        ({"num_frames": 16}, r"data\.num_frames: got 16, the model takes 20"),
-        ({"classes": 9}, r"label 9, want 0\.\.8 \(num_classes\)"),
+        ({"split": "val"}, r"data\.split: found 'val'"),
+        ({"num_digits": 3}, r"data\.num_digits: found 3, wanted 1 or 2"),
+        ({"shape": (8, 28, 28, 1)}, r"are \(32, 32, 1\), wanted \(28, 28, 1\)"),
+        ({"shape": (32, 32, 1)}, r"gives clips, wanted images \(32, 32, 1\)"),
+        ({"num_frames": 16}, r"data\.num_frames: found 16, wanted the model's 20"),
+        ({"classes": 9}, r"label 9, wanted 0\.\.8 \(num_classes\)"),
     ],
 )
 def test_what_does_not_fit_is_named(options, named):
@@ -197,7 +197,7 @@ def test_shorter_clips_are_cut_from_the_prepared_set(data_dir):
 
 
 def test_images_are_not_to_be_had_from_it(data_dir):
-    with pytest.raises(ValueError, match=r"features \['label', 'video'\], want image, label"):
+    with pytest.raises(ValueError, match=r"features \['label', 'video'\], wanted image, label"):
         prepared(data_dir, shape=SHAPE[1:])
-    with pytest.raises(ValueError, match=r"5 frames, want 20 at stride 1 \(20\)"):
+    with pytest.raises(ValueError, match=r"5 frames, wanted 20 at stride 1 \(20\)"):
         next(prepared(data_dir))

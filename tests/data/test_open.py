@@ -147,7 +147,7 @@ def test_nothing_but_broken_pictures_stops(tree):
 def test_bad_trees_are_named(tree, tmp_path):
     with pytest.raises(ValueError, match=r"data\.path: no folder"):
         folder(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"2 class folders, want labels 0\.\.0 \(num_classes\)"):
+    with pytest.raises(ValueError, match=r"2 class folders, wanted labels 0\.\.0 \(num_classes\)"):
         folder(tree, classes=1)
     (tree / "empty").mkdir()
     (tree / "empty" / "notes.txt").write_text("no picture")
@@ -159,13 +159,13 @@ def test_bad_trees_are_named(tree, tmp_path):
 
 
 def test_the_model_must_fit(tree):
-    with pytest.raises(ValueError, match=r"data\.image_size: got 32, the model takes 16"):
+    with pytest.raises(ValueError, match=r"data\.image_size: found 32, wanted the model's 16x16"):
         folder(tree, image_size=32)
-    with pytest.raises(ValueError, match=r"data\.image_size: got 16, the model takes 8x16"):
+    with pytest.raises(ValueError, match=r"data\.image_size: found 16, wanted the model's 8x16"):
         folder(tree, shape=(8, 16, 3), image_size=16)
-    with pytest.raises(ValueError, match="for latents want"):
+    with pytest.raises(ValueError, match="wanted the model's 4; latents are"):
         folder(tree, shape=(8, 8, 4))
-    with pytest.raises(ValueError, match=r"\(8, 8, 1\), want \(16, 16, 1\)"):
+    with pytest.raises(ValueError, match=r"\(8, 8, 1\), wanted \(16, 16, 1\)"):
         next(
             open_data(
                 DataConfig(name="digits"),
@@ -178,7 +178,7 @@ def test_the_model_must_fit(tree):
 
 
 def test_pixels_of_unknown_range_are_refused():
-    with pytest.raises(ValueError, match="images are int64, want uint8 or float"):
+    with pytest.raises(ValueError, match="images are int64, wanted uint8 or float"):
         ScalePixels().map({"image": np.zeros((1, 1, 1), np.int64)})
     ends = ScalePixels().map({"image": np.array([[[0]], [[255]]], np.uint8)})["image"]
     assert ends.ravel().tolist() == [-1, 1]
@@ -215,19 +215,19 @@ def test_a_state_of_other_pictures_is_refused(tree):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"name": ""}, r"data\.name: got ''"),
-        ({"name": "folder"}, r"data\.path: got ''"),
-        ({"name": "digits", "workers": -1}, r"data\.workers: got -1"),
-        ({"name": "digits", "threads": 0}, r"data\.threads: got 0"),
-        ({"name": "digits", "ahead": 0}, r"data\.ahead: got 0"),
-        ({"name": "digits", "image_size": 0}, r"data\.image_size: got 0"),
-        ({"name": "digits", "latent_scale": 0}, r"data\.latent_scale: got 0"),
-        ({"name": "videos"}, r"data\.path: got ''"),
-        ({"name": "digits", "num_frames": 0}, r"data\.num_frames: got 0"),
-        ({"name": "digits", "frame_stride": 0}, r"data\.frame_stride: got 0"),
-        ({"name": "digits", "use_image_num": -1}, r"data\.use_image_num: got -1"),
-        ({"name": "latents", "path": "x", "flip": True}, r"data\.flip: got True"),
-        ({"name": "latents", "path": "x", "image_size": 256}, r"data\.image_size: got 256"),
+        ({"name": ""}, r"data\.name: found ''"),
+        ({"name": "folder"}, r"data\.path: found ''"),
+        ({"name": "digits", "workers": -1}, r"data\.workers: found -1"),
+        ({"name": "digits", "threads": 0}, r"data\.threads: found 0"),
+        ({"name": "digits", "ahead": 0}, r"data\.ahead: found 0"),
+        ({"name": "digits", "image_size": 0}, r"data\.image_size: found 0"),
+        ({"name": "digits", "latent_scale": 0}, r"data\.latent_scale: found 0"),
+        ({"name": "videos"}, r"data\.path: found ''"),
+        ({"name": "digits", "num_frames": 0}, r"data\.num_frames: found 0"),
+        ({"name": "digits", "frame_stride": 0}, r"data\.frame_stride: found 0"),
+        ({"name": "digits", "use_image_num": -1}, r"data\.use_image_num: found -1"),
+        ({"name": "latents", "path": "x", "flip": True}, r"data\.flip: found True"),
+        ({"name": "latents", "path": "x", "image_size": 256}, r"data\.image_size: found 256"),
     ],
 )
 def test_bad_fields_are_named(fields, named):
@@ -262,7 +262,7 @@ def test_workers_read_latents_and_name_what_is_wrong(tmp_path, parsed_flags):
         batch_size=2,
         seed=0,
     )
-    with pytest.raises(ValueError, match="132 bytes, want 68") as caught:
+    with pytest.raises(ValueError, match="132 bytes, wanted 68") as caught:
         next(data)
     assert "\n" not in str(caught.value)
     data.close()

@@ -139,7 +139,7 @@ def test_frames_of_encoded_videos_are_cut_to_the_model(data_dir):
 
 def test_damaged_frames_and_short_videos_are_named_or_skipped(data_dir):
     options = {"shape": (4, 8, 8, 3), "batch_size": 3, "split": "damaged", "shuffle": False}
-    with pytest.raises(ValueError, match=r"^clips/damaged\[0\]: 3 frames, want 4 at stride 1 "):
+    with pytest.raises(ValueError, match=r"^clips/damaged\[0\]: 3 frames, wanted 4 at stride 1 "):
         next(batches(data_dir, "clips", **options))
     data = batches(data_dir, "clips", skip_broken=True, **options)
     assert next(data)["label"].tolist() == [2, 2, 2]
@@ -170,8 +170,8 @@ def test_parts_of_a_split_are_sets(data_dir):
     [
         ("nowhere", {}, "no prepared set 'nowhere' in"),
         ("skipdit_digits:9.0.0", {}, r"no prepared set 'skipdit_digits:9\.0\.0'"),
-        ("skipdit_digits", {"split": "val"}, r"data\.split: .*want one of \['test', 'train'\]"),
-        ("skipdit_digits", {"classes": 9}, r"10 classes, want labels 0\.\.8 \(num_classes\)"),
+        ("skipdit_digits", {"split": "val"}, r"data\.split: .*wanted one of \['test', 'train'\]"),
+        ("skipdit_digits", {"classes": 9}, r"10 classes, wanted labels 0\.\.8 \(num_classes\)"),
     ],
 )
 def test_what_does_not_fit_is_named(data_dir, name, config, named):
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_named(data_dir, name, config, named):
 
 def test_other_file_formats_are_named(data_dir, tmp_path):
     Pictures(data_dir=str(tmp_path), file_format="parquet").download_and_prepare()
-    with pytest.raises(ValueError, match="prepared as parquet, want file_format='array_record'"):
+    with pytest.raises(ValueError, match="prepared as parquet, wanted file_format='array_record'"):
         batches(str(tmp_path), "pictures", shape=(8, 8, 3))
 
 

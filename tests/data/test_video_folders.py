@@ -43,7 +43,7 @@ def test_without_classes_labels_are_zero(tmp_path):
         batch = next(open_videos(tmp_path, classes=classes, shuffle=False, batch_size=2))
         assert batch["label"].tolist() == [0, 0]
         assert [numbers(clip)[0] for clip in batch["image"]] == [0, 20]
-    with pytest.raises(ValueError, match="has no classes, want one of 2 for each video"):
+    with pytest.raises(ValueError, match="has no classes, wanted one of 2 for each video"):
         open_videos(tmp_path)
 
 
@@ -73,8 +73,8 @@ def test_lists_are_relative_to_their_folder(tmp_path, text, classes, labels):
     ("text", "named"),
     [
         ("", r"train\.txt is an empty list"),
-        ("a 1\nb\n", r"train\.txt:2: no label, want one in every line or in none"),
-        ("a 1\nb 2\n", r"train\.txt: label 2, want 0\.\.1 \(num_classes\)"),
+        ("a 1\nb\n", r"train\.txt:2: no label, wanted one in every line or in none"),
+        ("a 1\nb 2\n", r"train\.txt: label 2, wanted 0\.\.1 \(num_classes\)"),
         ("a 1\nb -1\n", r"train\.txt: label -1"),
         ("a\nb\n", r"train\.txt has no classes"),
     ],
@@ -86,14 +86,14 @@ def test_bad_lists_are_named(tmp_path, text, named):
 
 
 def test_a_video_is_no_list(whole):
-    with pytest.raises(ValueError, match=r"b\.mp4 is no text, want a folder or a list"):
+    with pytest.raises(ValueError, match=r"b\.mp4 is no text, wanted a folder or a list"):
         open_videos(whole / "cat" / "b.mp4")
 
 
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match="no folder or list"):
         open_videos(tmp_path / "gone")
-    with pytest.raises(ValueError, match="has no videos, want at least one"):
+    with pytest.raises(ValueError, match="has no videos, wanted at least one"):
         open_videos(tmp_path)
     write_frames(tmp_path / "cat" / "a", count=1)
     (tmp_path / "empty").mkdir()
@@ -101,7 +101,7 @@ def test_bad_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"folder .*/empty has no videos"):
         open_videos(tmp_path)
     (tmp_path / "empty" / "notes.txt").rename(tmp_path / "empty" / "b.mp4")
-    with pytest.raises(ValueError, match=r"label 1, want 0\.\.0 \(num_classes\)"):
+    with pytest.raises(ValueError, match=r"label 1, wanted 0\.\.0 \(num_classes\)"):
         open_videos(tmp_path, classes=1)
     (tmp_path / "loose.mp4").write_bytes(b"")
     with pytest.raises(
@@ -111,20 +111,20 @@ def test_bad_folders_are_named(tmp_path):
     (tmp_path / "cat" / "a" / "b.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match=r"cat/a has pictures \(000\.png\) beside b\.mp4"):
         open_videos(tmp_path)
-    with pytest.raises(ValueError, match=r"a holds pictures \(000\.png\), want videos"):
+    with pytest.raises(ValueError, match=r"a holds pictures \(000\.png\), wanted videos"):
         open_videos(tmp_path / "cat" / "a")
 
 
 def test_the_model_must_fit(whole):
-    with pytest.raises(ValueError, match=r"data\.num_frames: got 8, the model takes 4"):
+    with pytest.raises(ValueError, match=r"data\.num_frames: found 8, wanted the model's 4"):
         open_videos(whole, num_frames=8)
-    with pytest.raises(ValueError, match="for latents want"):
+    with pytest.raises(ValueError, match="wanted the model's 4; latents are"):
         open_videos(whole, shape=(FRAMES, 8, 8, 4))
-    with pytest.raises(ValueError, match=r"'videos' gives clips, the model takes images \(8, 8, 3"):
+    with pytest.raises(ValueError, match=r"'videos' gives clips, wanted images \(8, 8, 3"):
         open_videos(whole, shape=(8, 8, 3), frame_stride=1)
-    with pytest.raises(ValueError, match=r"got \(None, 3, 0\), the model takes images"):
+    with pytest.raises(ValueError, match=r"found \(None, 3, 0\), wanted none for a model"):
         open_videos(whole, shape=(8, 8, 3))
-    with pytest.raises(ValueError, match="'folder' gives images, the model takes clips"):
+    with pytest.raises(ValueError, match="'folder' gives images, wanted clips"):
         open_data(
             DataConfig(name="folder", path=str(whole)),
             sample_shape=CLIP,
@@ -159,7 +159,7 @@ def test_short_and_unreadable_videos_stop_with_their_name(tree):
     spoil(tree)
     with pytest.raises(ValueError, match="9 frames") as caught:
         take(open_videos(tree, shuffle=False), 1)
-    assert str(caught.value) == f"{tree}/cat/b: 9 frames, want 4 at stride 3 (10)"
+    assert str(caught.value) == f"{tree}/cat/b: 9 frames, wanted 4 at stride 3 (10)"
     (tree / "cat" / "b").rename(tree / "cat" / "e")
     with pytest.raises(ValueError, match="truncated") as caught:
         take(open_videos(tree, shuffle=False), 1)
@@ -180,14 +180,14 @@ def test_the_next_video_stands_in_and_others_stay(tree, caplog):
             else:
                 np.testing.assert_array_equal(clip, before)
     assert data.broken == {
-        f"{tree}/cat/b": "9 frames, want 4 at stride 3 (10)",
+        f"{tree}/cat/b": "9 frames, wanted 4 at stride 3 (10)",
         f"{tree}/cat/c/003.png": "image file is truncated",
     }
     assert len([r for r in caplog.records if "skipped" in r.getMessage()]) == 2
 
 
 def test_nothing_but_broken_videos_stops(tree):
-    with pytest.raises(ValueError, match=r"all 4 examples are broken, .*10 frames, want 16"):
+    with pytest.raises(ValueError, match=r"all 4 examples are broken, .*10 frames, wanted 16"):
         next(open_videos(tree, skip_broken=True, shape=(16, 8, 8, 3)))
 
 

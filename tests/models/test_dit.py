@@ -10,9 +10,10 @@ from skipdit_jax.caching.plan import Trunk
 from skipdit_jax.registry import abstract_params, model_names
 from tests.networks import apply
 
-# With the fixed table of 256 positions (spec 1; arXiv 2212.09748, table 1 rounds the first).
+# With the fixed table of 256 positions (docs/notes.md, Sizes and FLOPs; arXiv 2212.09748, table 1
+# rounds the first).
 PUBLISHED_COUNTS = {"DiT-XL/2": 675_129_632, "DiT-XL/2-skip": 712_369_184}
-# FLOPs of one call at 256x256 (spec 2).
+# FLOPs of one call at 256x256, from the same notes.
 PUBLISHED_FLOPS = {"DiT-XL/2": 237e9, "DiT-XL/2-skip": 256e9}
 CACHED_FLOPS = 73e9  # XL/2-skip, k = 4
 TINY = {"depth": 4, "hidden_size": 32, "num_heads": 4, "input_size": 8, "num_classes": 5}
@@ -37,7 +38,7 @@ def test_published_flops(name):
 
 
 def test_published_ceilings():
-    """Spec 2: speed ceilings by arithmetic for DiT-XL/2-skip, 250 steps, N = 2..6."""
+    """DiT-XL/2-skip, 250 steps, N = 2..6: docs/notes.md, Skip-Cache as published."""
     model = sd.create_model("DiT-XL/2-skip")
     assert Trunk(4, 4).flops(model.costs) == pytest.approx(CACHED_FLOPS, rel=0.005)
     samplers = (sd.Sampler(model, steps=250, cache=sd.SkipCache(every=n)) for n in range(2, 7))

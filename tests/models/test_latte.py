@@ -12,14 +12,14 @@ from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.registry import abstract_params
 from tests.networks import apply, random_params
 
-# With the fixed tables of 256 positions and 16 frames (spec 1 and the layouts of the checkpoints).
+# With the fixed tables of 256 positions and 16 frames (docs/notes.md, Sizes and FLOPs).
 PUBLISHED_COUNTS = {
     ("Latte-XL/2-skip", 101): 692_732_192,
     ("Latte-XL/2-skip", 0): 692_614_688,
     ("Latte-XL/2", 101): 674_112_416,
 }
-PUBLISHED_FLOPS = 3725e9  # Latte-XL/2, 16 frames of 256x256 (spec 2)
-CACHED_RATIO = 7.0  # full step over cached step of XL/2-skip (golden/README: 6.99 by FLOPs)
+PUBLISHED_FLOPS = 3725e9  # Latte-XL/2, 16 frames of 256x256, from the same notes
+CACHED_RATIO = 7.0  # full step over cached step of XL/2-skip (6.99 there)
 TINY = {
     "depth": 8,
     "hidden_size": 32,
@@ -82,7 +82,7 @@ def test_published_names_carry_their_cache():
 
 
 def test_published_initialisation():
-    """As DiT, but skip linears start as other linears do: xavier, bias zero (spec 1)."""
+    """Skip linears start as others do, unlike DiT's: docs/notes.md, Parts of DiT and Latte."""
     params = sd.init_params(sd.create_model("Latte-S/2-skip", **TINY), jax.random.key(0))
     for block in ("blocks_0", "blocks_1"):
         assert not any(jnp.any(leaf) for leaf in params[block]["modulation"].values())

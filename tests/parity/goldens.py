@@ -108,14 +108,19 @@ def find(patterns, folders):
     return pairs
 
 
-def deviation(got, want):
-    """Max |got - want| / rms(want), as in golden/README.md; inf for NaN or other shapes."""
+def deviations(got, want):
+    """|got - want| / rms(want) of each element; inf for NaN, and for other shapes."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
-        return float("inf")
-    worst = float(np.max(np.abs(got - want), initial=0.0))
+        return np.array(np.inf)
     rms = float(np.sqrt(np.mean(np.square(want)))) if want.size else 1.0
-    return worst / max(rms, np.finfo(np.float64).tiny) if np.isfinite(worst) else float("inf")
+    found = np.abs(got - want) / max(rms, np.finfo(np.float64).tiny)
+    return np.where(np.isfinite(found), found, np.inf)
+
+
+def deviation(got, want):
+    """The largest of `deviations`: what the limits of docs/notes.md, Goldens, are for."""
+    return float(np.max(deviations(got, want), initial=0.0))
 
 
 def assert_close(got, want, limit, name):

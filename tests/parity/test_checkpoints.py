@@ -17,7 +17,7 @@ from skipdit_jax.checkpoints import CheckpointError, config_fields, fill
 from skipdit_jax.weights import open_known
 from tests.parity import goldens
 
-FORWARD = 2e-5  # golden/README.md, with the original's timestep frequencies
+FORWARD = 2e-5  # docs/notes.md, Goldens
 MARKER = "PWNED_BY_CHECKPOINT"
 TENSOR_NAME = re.compile(r"\b[a-z_]+(?:\.\w+)+\.(?:weight|bias)\b")
 OUTPUTS = {

@@ -1,8 +1,9 @@
 """Schedules, Gaussian equations, steps, losses and bounds against the recorded originals.
 
-A section is a function golden -> {key: (ours, limit)}. Together the sections cover every array of
-the file that is not an input. The file names its processes ("linear/50", "video/full"), except for
-`options/*` and `bpd/*`, whose spacing is one of those recorded under "linear/".
+A section is a function golden -> {key: (ours, limit)}; a limit may differ from sample to sample.
+Together the sections cover every array of the file that is not an input. The file names its
+processes ("linear/50", "video/full"), except for `options/*`, all recorded at "linear/50", and
+`bpd/*`, whose spacing is one of those recorded under "linear/".
 """
 
 import json
@@ -12,6 +13,7 @@ from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from skipdit_jax.diffusion.gaussian import (
@@ -28,8 +30,9 @@ from skipdit_jax.diffusion.spacing import kept_timesteps
 from skipdit_jax.sampling.steppers import Ddim, DdimReverse, Ddpm
 from tests.parity import goldens
 
-# Limits of golden/README.md. Tables differ at most by the last bit of a libm's log and sqrt.
+# docs/notes.md, Goldens. Tables differ at most by the last bit of a libm's log and sqrt.
 EXACT, TABLE, FLOAT32, XSTART = 0.0, 1e-14, 2e-6, 1.1e-5
+DECODER = 8e-5  # of samples at t = 0: the original's likelihood loses digits there
 TABLE_NAMES = {
     "betas": "beta",
     "alphas_cumprod": "alpha_bar",
@@ -170,12 +173,19 @@ def steps(golden):
     return checks
 
 
+def bound_limits(t):
+    """Limits of terms of the variational bound at steps t."""
+    return np.where(np.asarray(t) == 0, DECODER, FLOAT32)
+
+
 def losses_of(golden, prefix, diffusion, objective="mse"):
     c, t, a = batch(golden, prefix, diffusion)
     x0, noise = a["x_start"], a["noise"]
     xt = q_sample(c, x0, noise)
     found = training_losses(diffusion, c, t, a["model_out"], x0, xt, noise, objective)
-    checks = {f"{prefix}loss/{name}": (array, FLOAT32) for name, array in found._asdict().items()}
+    bounded = bound_limits(t) if objective == "kl" or diffusion.learns_variance else FLOAT32
+    limits = {"loss": bounded, "mse": FLOAT32, "vb": bounded}
+    checks = {f"{prefix}loss/{k}": (array, limits[k]) for k, array in found._asdict().items()}
     return {key: check for key, check in checks.items() if key in golden}
 
 
@@ -186,20 +196,14 @@ def losses(golden):
     return checks
 
 
-def options(golden):
+def options(golden, spacing="50"):
     """Fixed variances, x_0 prediction and the other objectives."""
-    found = {}
+    checks = {}
     for name, (fields, objective) in OPTIONS.items():
-        prefix = f"options/{name}/"
-
-        def checks(process, prefix=prefix, fields=fields, objective=objective):
-            diffusion = replace(process, **fields)
-            predicted = predictions_of(golden, prefix, diffusion, clips=(True,))
-            return predicted | losses_of(golden, prefix, diffusion, objective)
-
-        steps = int(golden[prefix + "t"].max()) + 1
-        found |= first_equal(golden, map(checks, linear_processes(golden, steps)))
-    return found
+        prefix, diffusion = f"options/{name}/", Diffusion(spacing=spacing, **fields)
+        checks |= predictions_of(golden, prefix, diffusion, clips=(True,))
+        checks |= losses_of(golden, prefix, diffusion, objective)
+    return checks
 
 
 @partial(jax.jit, static_argnums=0)
@@ -211,10 +215,11 @@ def bounds(golden):
     """The variational bound; the recorded network gives the same output at every step."""
     a = {k: jnp.asarray(goldens.channel_last(golden["bpd/" + k])) for k in ("x_start", "noise")}
     output = jnp.asarray(goldens.channel_last(golden["bpd/model_out"]))
+    steps = golden["bpd/vb"].shape[1]
     limits = {
         "total_bpd": FLOAT32,
         "prior_bpd": FLOAT32,
-        "vb": FLOAT32,
+        "vb": bound_limits(np.arange(steps)[::-1]),
         "xstart_mse": XSTART,
         "mse": FLOAT32,
     }
@@ -224,26 +229,24 @@ def bounds(golden):
         named = zip(limits.items(), bound, strict=True)
         return {f"bpd/{name}": (array, limit) for (name, limit), array in named}
 
-    return first_equal(golden, map(checks, linear_processes(golden, golden["bpd/vb"].shape[1])))
+    return nearest(golden, [checks(one) for one in linear_processes(golden, steps)])
 
 
-def first_equal(golden, candidates):
-    """The candidate process that a group was recorded with, else the last one tried."""
-    for checks in candidates:
-        if not failures(golden, checks):
-            break
-    return checks
+def nearest(golden, candidates):
+    """The candidate that fails least: by the process that the group was recorded with."""
+    return min(candidates, key=lambda checks: max(failures(golden, checks).values(), default=0.0))
 
 
 def failures(golden, checks):
-    """Keys whose deviation is above the limit, with the figure."""
+    """Keys that deviate by more than the limit, with the largest deviation that does."""
     found = {}
     for key, (got, limit) in checks.items():
         want = golden[key]
         want = goldens.channel_last(want) if want.ndim >= 4 else want
-        deviation = goldens.deviation(got, want)
-        if deviation > limit:
-            found[key] = deviation
+        deviations = goldens.deviations(got, want)
+        above = np.where(deviations > limit, deviations, 0.0)
+        if np.any(above):
+            found[key] = float(np.max(above))
     return found
 
 
@@ -302,9 +305,38 @@ def test_a_damaged_output_is_noticed(golden, checks, section):
         ("predictions", "model_out"),
         ("steps", "step_noise"),
         ("losses", "noise"),
+        ("options", "model_out"),
+        ("options", "noise"),
+        ("bounds", "model_out"),
     ],
 )
 def test_a_damaged_input_is_noticed(golden, section, name):
     for key in [key for key in golden.arrays if key.endswith("/" + name)]:
         golden = golden.damaged(key)
     assert failures(golden, SECTIONS[section](golden))
+
+
+@pytest.mark.golden("diffusion")
+def test_the_wider_limit_holds_for_the_likelihood_at_t_0_alone(golden, checks):
+    for key, check in (checks["losses"] | checks["options"]).items():
+        prefix, _, name = key.partition("loss/")
+        if not name:
+            continue
+        wide = name != "mse" and "/fixed_" not in prefix
+        for sample, t in enumerate(golden[prefix + "t"]):
+            # More than twice the limit: ours may lie on the other side.
+            assert noticed(golden, key, sample, check, by=2e-4 if wide and t == 0 else 1e-5)
+
+
+def noticed(golden, key, where, check, by):
+    """Whether the comparison fails when one element is off by this share of the array's rms."""
+    array = np.array(golden[key], np.float64)
+    array[where] += by * np.sqrt(np.mean(np.square(array)))
+    return failures(replace(golden, arrays={key: array}), {key: check})
+
+
+@pytest.mark.golden("diffusion")
+@pytest.mark.parametrize("spacing", ["ddim50", "10,15,25"])
+def test_options_of_another_process_are_noticed(golden, spacing):
+    found = failures(golden, options(golden, spacing))
+    assert {f"options/{name}/pmv_clip1/variance" for name in OPTIONS} <= found.keys()

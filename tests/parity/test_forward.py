@@ -12,7 +12,7 @@ from skipdit_jax.trees import flatten, unflatten
 from tests.parity.goldens import assert_close, channel_last, deviation
 from tests.parity.models import inputs_of, model_of, params_of
 
-FORWARD = 2e-5  # golden/README.md, with the original's timestep frequencies
+FORWARD = 2e-5  # docs/notes.md, Goldens
 GUIDED = 2e-5
 FORGOTTEN = 1e-3
 
@@ -136,7 +136,7 @@ def test_damage_is_seen(golden, key):
 
 @each_model
 def test_every_tensor_matters(golden):
-    """A tensor that the import forgot (left at zero) must show: golden/README.md says by 2.4e-3."""
+    """A tensor that the import forgot, left at zero, shows by 2.4e-3 (docs/notes.md, Goldens)."""
     model = model_of(golden)
     params, inputs = params_of(golden, model), inputs_of(golden)
     apply = jax.jit(lambda params: model.apply({"params": params}, *inputs))

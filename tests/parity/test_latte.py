@@ -19,7 +19,7 @@ from skipdit_jax.trees import flatten, unflatten
 from tests.parity.goldens import assert_close, channel_last, deviation
 from tests.parity.models import entries_of, inputs_of, model_of, params_of
 
-FORWARD = 2e-5  # golden/README.md, with the original's timestep frequencies
+FORWARD = 2e-5  # docs/notes.md, Goldens
 FORGOTTEN = 1e-3
 LOSS = 1e-5  # of averages over a whole sample; gradients keep the limit of forwards
 

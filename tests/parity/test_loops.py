@@ -20,7 +20,7 @@ from skipdit_jax.sampling.steppers import Ddim, Ddpm
 from tests.parity.goldens import channel_last
 from tests.parity.models import model_of, params_of
 
-LOOP = 5e-5  # golden/README.md: relative to each step's rms
+LOOP = 5e-5  # of each step's rms: docs/notes.md, Goldens
 STEPPERS = {"ddpm": Ddpm, "ddim": Ddim}
 
 

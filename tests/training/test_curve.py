@@ -31,7 +31,7 @@ def test_the_committed_curve_comes_out_again(tmp_path):
 
     hooks = Hooks(learning_rate=job.learning_rate, save=lambda *_: None, log=stop)
     with pytest.raises(EnoughError):
-        train(*(job.state, job.step, job.batches, job.config.loop), hooks, Meter(1, None, 1))
+        train(job.state, job.step, job.batches, job.config.loop, hooks, Meter(1, None, 1))
     for name in ("step", "loss", "mse", "vb", "grad_norm", "lr"):
         np.testing.assert_allclose(found[0][name], committed[0][name], rtol=PROCESSORS)
     assert not (tmp_path / "run").exists()

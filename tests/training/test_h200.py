@@ -19,9 +19,10 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 BATCH, DEPTH, WIDTH, TOKENS = 256, 28, 1152, 256
 FUSIONS = {"DiT-XL/2": 0, "DiT-XL/2-skip": DEPTH // 2}
-# Matrix products of one forward pass (spec 1). A block: qkv, its output, two of the MLP,
-# modulation; attention is one call apart. Around the blocks: patches, two for the timestep, the
-# last layer's two. Nobody asks for the gradient of the latents, nor for that of the timestep.
+# Matrix products of one forward pass (docs/notes.md, Parts of DiT and Latte). A block: qkv, its
+# output, two of the MLP, modulation; attention is one call apart. Around the blocks: patches, two
+# for the timestep, the last layer's two. Nobody asks for the gradient of the latents, nor for that
+# of the timestep.
 PER_BLOCK, PER_FUSION, AROUND, INPUTS = 5, 1, 5, 2
 ATTENTION_BACKWARD = f"{hlo.ATTENTION}Backward"
 CARD_BYTES = 141e9  # NVIDIA H200 data sheet

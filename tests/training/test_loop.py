@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_next_save_and_names_its_step
 
 @pytest.mark.parametrize("name", ["steps", "log_every", "checkpoint_every"])
 def test_bad_lengths_are_named(name):
-    with pytest.raises(ValueError, match=f"{name}: got 0"):
+    with pytest.raises(ValueError, match=f"{name}: found 0"):
         LoopConfig(**{"steps": 5, name: 0})
 
 

@@ -33,7 +33,7 @@ def test_labels_are_dropped_to_the_null_class_at_the_asked_rate(dropout):
 
 
 def test_a_clip_and_its_images_lose_their_labels_apart():
-    """One draw for the clip, one for all of its images (golden/README.md)."""
+    """One draw for the clip, one for all of its images (docs/notes.md, Parts of DiT and Latte)."""
     rate, images = 0.5, 3
     labels = JointLabels(jnp.zeros(COUNT, jnp.int32), jnp.ones((COUNT, images), jnp.int32))
     conditioning = ClassConditioning(toy.CLASSES, rate)

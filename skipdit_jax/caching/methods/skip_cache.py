@@ -14,7 +14,7 @@ from jaxtyping import Int
 from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
 from skipdit_jax.caching.plan import Plan, Trunk
 
-PUBLISHED_STOP = 20  # of class to image (2411.17616, released settings)
+PUBLISHED_STOP = 20  # of class to image: docs/notes.md, Skip-Cache as published
 NARROWEST = 1  # the branch that saves most
 
 _NOTATION = re.compile(r"N?(?P<every>\d+)(-(?P<start>\d+)-(?P<stop>\d+))?")
