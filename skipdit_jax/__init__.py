@@ -10,6 +10,8 @@ from skipdit_jax.registry import create_model, init_params
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.weights import export_checkpoint, load_checkpoint
 
+__version__ = "0.1.0"  # pyproject.toml takes it from here
+
 __all__ = [
     "BlockCache",
     "CheckpointError",
@@ -18,6 +20,7 @@ __all__ = [
     "Guidance",
     "Sampler",
     "SkipCache",
+    "__version__",
     "create_model",
     "decode_latents",
     "encode_pixels",
