@@ -65,4 +65,5 @@ def _named(name: str, folder: Path) -> Path:
         return own
     if name in shipped:
         return shipped[name]
-    raise ValueError(f"{name!r}: found no such config, wanted a file or one of {', '.join(shipped)}")
+    known = ", ".join(shipped)
+    raise ValueError(f"{name!r}: found no such config, wanted a file or one of {known}")
