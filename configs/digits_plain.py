@@ -5,12 +5,12 @@ python train.py --config configs/digits_plain.py --workdir runs/digits_plain
 
 import ml_collections
 
-from configs import digits_skip
+from skipdit_jax.runs import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
-    config = digits_skip.get_config()
+    config = load_config("digits_skip", beside=__file__)
     config.model.name = "DiT-S/2"
     config.sampling.cache = ""
     return config

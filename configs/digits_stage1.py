@@ -7,12 +7,12 @@ python train.py --config configs/digits_stage2.py --workdir runs/digits_stage2
 
 import ml_collections
 
-from configs import digits_skip
+from skipdit_jax.runs import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
-    config = digits_skip.get_config()
+    config = load_config("digits_skip", beside=__file__)
     config.steps = 2000
     config.lr = 2e-3
     config.warmup_steps = 100

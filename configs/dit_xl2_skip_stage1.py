@@ -9,12 +9,12 @@ at hand.
 
 import ml_collections
 
-from configs import dit_xl2_skip
+from skipdit_jax.runs import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
-    config = dit_xl2_skip.get_config()
+    config = load_config("dit_xl2_skip", beside=__file__)
     config.steps = 50_000
     config.trainable = ("^skip_fusions_",)
     config.init.ckpt = "DiT-XL-2-256x256.pt"

@@ -7,12 +7,12 @@ Samples by 250 DDPM steps without guidance. Not run by us: no GPU was at hand.
 
 import ml_collections
 
-from configs import latte_ucf101
+from skipdit_jax.runs import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the run."""
-    config = latte_ucf101.get_config()
+    config = load_config("latte_ucf101", beside=__file__)
     config.data.path = "latents/taichi"
     config.model.num_classes = 0
     config.sampling.guidance = 1.0

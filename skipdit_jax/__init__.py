@@ -11,6 +11,8 @@ from skipdit_jax.registry import Family, create_model, init_params, register_fam
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.weights import export_checkpoint, export_vae, load_checkpoint, load_vae
 
+__version__ = "0.1.0"  # pyproject.toml takes it from here
+
 __all__ = [
     "BlockCache",
     "CheckpointError",
@@ -20,6 +22,7 @@ __all__ = [
     "Guidance",
     "Sampler",
     "SkipCache",
+    "__version__",
     "create_model",
     "decode_latents",
     "encode_pixels",

@@ -93,11 +93,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-      argv: the flags, without the program's name.
+      argv: the flags, without the program's name; None for those of the process.
 
     Returns:
       The exit code, 0.
@@ -162,4 +162,4 @@ def _check_heads(checkpoint: Checkpoint, given: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

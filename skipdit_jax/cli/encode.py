@@ -49,11 +49,11 @@ MEGABYTE = 1e6
 Columns = dict[str, np.ndarray]
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-      argv: the flags, without the program's name.
+      argv: the flags, without the program's name; None for those of the process.
 
     Returns:
       The exit code, 0.
@@ -261,4 +261,4 @@ def _times(shape: Sequence[int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

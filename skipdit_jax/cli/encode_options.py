@@ -68,7 +68,7 @@ class EncodeOptions:
     cluster: Cluster
 
 
-def parse(argv: Sequence[str]) -> EncodeOptions:
+def parse(argv: Sequence[str] | None) -> EncodeOptions:
     """Reads the flags.
 
     Raises:

@@ -21,11 +21,11 @@ COLUMNS = ("source", "family", "model", "numbers", "GB", "VAE", "published sampl
 WIDTH = 400  # of a table that is not shown on a terminal: no line is broken
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-      argv: the flags, without the program's name.
+      argv: the flags, without the program's name; None for those of the process.
 
     Returns:
       The exit code, 0.
@@ -89,4 +89,4 @@ def here(source: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -82,7 +82,7 @@ class SampleOptions:
     cluster: Cluster
 
 
-def parse(argv: Sequence[str]) -> SampleOptions:
+def parse(argv: Sequence[str] | None) -> SampleOptions:
     """Reads the flags.
 
     Raises:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
 """
 
+import sys
 import time
 from collections.abc import Sequence
 
@@ -21,11 +22,11 @@ from skipdit_jax.visualise.video import make_strip, make_video_grid
 LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-      argv: the flags, without the program's name.
+      argv: the flags, without the program's name; None for those of the process.
 
     Returns:
       The exit code, 0.
@@ -143,3 +144,7 @@ def describe_files(job: SamplingJob) -> str:
     """What was written, and why there is no picture if there is none."""
     lines = [f"written  {', '.join(map(str, job.targets.files))}"]
     return "\n".join(lines if job.pixels else [*lines, LATENTS_NOTE])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

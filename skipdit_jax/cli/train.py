@@ -3,7 +3,8 @@
     python train.py --config FILE.py --workdir RUN [--config.NAME=VALUE ...]
 
 FILE.py says how to run it and what it reaches (configs/digits_skip.py; docs/training.md has all
-names). RUN gets config.json (as resolved), metrics.jsonl and tensorboard/ (the curves),
+names). A bare NAME is NAME.py in this folder, else the config of that name that comes with the
+package. RUN gets config.json (as resolved), metrics.jsonl and tensorboard/ (the curves),
 checkpoints/ (the whole state), samples/ (grids, with --config.sample_every) and ema.safetensors
 (averaged weights and all that sampling needs: sample.py --ckpt RUN).
 Many processes: --distributed finds a cluster (Slurm, Kubernetes, TPU), or give --coordinator
@@ -26,6 +27,7 @@ from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.cli.terminal import Terminal
 from skipdit_jax.data.sources import DataError
 from skipdit_jax.runs import RunFolder, prepare_training, run_training
+from skipdit_jax.runs.config_files import find_config, shipped_configs
 from skipdit_jax.training.loop import DivergedError
 
 PROGRAM = "train.py"
@@ -48,11 +50,11 @@ class Command(NamedTuple):
     cluster: distributed.Cluster
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-      argv: the flags, without the program's name.
+      argv: the flags, without the program's name; None for those of the process.
 
     Returns:
       The exit code, 0 or 3.
@@ -60,8 +62,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
       SystemExit: with code 2 for bad input.
     """
+    argv = sys.argv[1:] if argv is None else argv
     if {"--help", "-h"} & set(argv):
-        print(__doc__)
+        print(f"{__doc__}\nShipped configs: {', '.join(shipped_configs())}")
         return 0
     use_compilation_cache()
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
@@ -86,16 +89,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Reads --config FILE, --config.NAME=VALUE, --workdir RUN and the flags of a cluster.
+    """Reads --config FILE or NAME, --config.NAME=VALUE, --workdir RUN and the flags of a cluster.
 
     Raises:
       ValueError: an unknown or malformed flag, or no readable config file.
     """
     parser = OneLineParser(prog=PROGRAM, add_help=False)
+    parser.add_argument("--config")
     distributed.add_flags(parser)
     found, others = parser.parse_known_args(argv)
     cluster = distributed.from_flags(vars(found))
-    values, line = flags.FlagValues(), [PROGRAM, *others]
+    file = [] if found.config is None else [f"--config={find_config(found.config)}"]
+    values, line = flags.FlagValues(), [PROGRAM, *file, *others]
     config = config_flags.DEFINE_config_file(
         "config", None, "Experiment.", flag_values=values, sys_argv=line
     )

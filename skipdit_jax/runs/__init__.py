@@ -9,8 +9,16 @@ With `job = runs.prepare_training(config, "runs/mine")`, which resumes what is t
 """
 
 from skipdit_jax.runs.config import default_config
+from skipdit_jax.runs.config_files import load_config
 from skipdit_jax.runs.folder import RunFolder
 from skipdit_jax.runs.job import TrainingJob, prepare_training
 from skipdit_jax.runs.training import run_training
 
-__all__ = ["RunFolder", "TrainingJob", "default_config", "prepare_training", "run_training"]
+__all__ = [
+    "RunFolder",
+    "TrainingJob",
+    "default_config",
+    "load_config",
+    "prepare_training",
+    "run_training",
+]

@@ -268,7 +268,19 @@ def test_config_files_with_wrong_names_are_refused(tmp_path, capsys):
 
 def test_help_says_how(capsys):
     assert train.main(["--help"]) == 0
-    assert "--config FILE.py --workdir RUN" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "--config FILE.py --workdir RUN" in out
+    assert "Shipped configs: digits_plain, digits_skip" in out
+
+
+@pytest.mark.parametrize("flags", [["--config", "digits_plain"], ["--config=digits_plain"]])
+def test_a_shipped_config_goes_by_its_name(flags):
+    command = train.parse([*flags, "--config.batch_size=4", "--workdir", "run"])
+    assert (command.config.model.name, command.config.batch_size) == ("DiT-S/2", 4)
+
+
+def test_a_name_that_is_not_shipped_is_refused(capsys):
+    assert "one of digits_plain, digits_skip, " in refused(capsys, flags_of("run", "nosuch"))
 
 
 def test_the_twins_differ_by_the_skips_alone():

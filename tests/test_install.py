@@ -1,0 +1,116 @@
+"""The wheel, built from a copy of the tree, and its commands in an environment of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import jax
+import pytest
+from PIL import Image
+
+import skipdit_jax
+
+ROOT = Path(__file__).parents[1]
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+COMMANDS = {f"skipdit-{name}" for name in ("convert", "encode", "models", "sample", "train")}
+TINY = {
+    "steps": 2,
+    "batch_size": 4,
+    "warmup_steps": 1,
+    "sample_every": 0,
+    "data.workers": 1,
+    "model.depth": 2,
+    "model.hidden_size": 8,
+    "model.num_heads": 2,
+}
+
+
+def start(*command, cwd, **environment):
+    """What a command prints; fails with its error output if it fails."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**inherited, **quick, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def files_of_the_tree():
+    """Files that git has, and new ones that it does not ignore; what lies beside stays out."""
+    listed = start("git", "ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy: setuptools leaves build/ and an egg-info in the folder it builds."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in files_of_the_tree():
+        if not name.startswith("tests/golden/"):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+    flags = ("--no-deps", "--no-build-isolation", "--wheel-dir", "dist")
+    start(*PIP, "wheel", ".", *flags, cwd=tree)
+    [built] = (tree / "dist").iterdir()
+    return built
+
+
+@pytest.fixture
+def installed(wheel, tmp_path):
+    """Folder of the commands of a new environment: ours from the wheel, the rest from here."""
+    environment = tmp_path / "environment"
+    start(sys.executable, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    python = environment / "bin" / "python"
+    start(*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(str(Path(jax.__file__).parents[1]))
+    return python.parent
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        names = {name for name in file.namelist() if ".dist-info/" not in name}
+        [metadata] = [name for name in file.namelist() if name.endswith(".dist-info/METADATA")]
+        told = message_from_bytes(file.read(metadata))
+    tree = files_of_the_tree()
+    package = {name for name in tree if name.startswith("skipdit_jax/")}
+    configs = {f"skipdit_jax/{name}" for name in tree if name.startswith("configs/")}
+    assert names == package | configs
+    assert {"skipdit_jax/py.typed", "skipdit_jax/configs/digits_skip.py"} <= names
+    assert any(name.startswith("skipdit_jax/assets/") for name in names)
+    assert told["Version"] == skipdit_jax.__version__
+    assert told["Provides-Extra"] == "cuda"
+    assert 'jax[cuda13]; extra == "cuda"' in told.get_all("Requires-Dist")
+
+
+def test_installed_commands_work_in_an_empty_folder(installed, tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    def run(command, *flags):
+        cache = str(tmp_path / "cache")
+        return start(installed / command, *flags, cwd=tmp_path / "empty", XDG_CACHE_HOME=cache)
+
+    assert {path.name for path in installed.glob("skipdit-*")} == COMMANDS
+    assert "Skip-DiT/DiT-XL-2-skip.pt" in run("skipdit-models")
+    assert "SOURCE TARGET" in run("skipdit-convert", "--help")
+    assert "--data SOURCE" in run("skipdit-encode", "--help")
+    assert "--cache-step" in run("python", "-m", "skipdit_jax.cli.sample", "--help")
+    assert "digits_skip" in run("python", "-m", "skipdit_jax.cli.train", "--help")
+    told = run("skipdit-sample", "--num-sampling-steps", "2", "--class-labels", "3")
+    assert f"weights  {installed.parent}/" in told, "the bundled ones of another installation"
+    with Image.open(tmp_path / "empty" / "samples.png") as picture:
+        assert picture.width > 64
+    # digits_plain starts from digits_skip; a worker process imports the command anew.
+    flags = [f"--config.{name}={value}" for name, value in TINY.items()]
+    assert "step 2" in run("skipdit-train", "--config", "digits_plain", "--workdir=run", *flags)
+    assert (tmp_path / "empty" / "run" / "ema.safetensors").exists()
