@@ -15,8 +15,8 @@ def choose(reuse: Flag, keep: Callable[..., Any], fresh: Callable[..., Any], *op
 
     A Python bool leaves only the chosen side in the program. A traced scalar makes one conditional
     whose branch 0 is `keep`: as branch 1 (the true side of a `lax.cond`) XLA copies a cache that
-    passes through it two or three times a step, as branch 0 not at all (docs/notes.md, Conditionals
-    in a scan). The flag must not be mapped: under vmap both sides would run.
+    passes through it two or three times a step, as branch 0 not at all (docs/notes.md, One scan
+    with a conditional). The flag must not be mapped: under vmap both sides would run.
     """
     if isinstance(reuse, bool | np.bool_):
         return (keep if reuse else fresh)(*operands)

@@ -75,11 +75,18 @@ def test_the_reuse_side_computes_nothing(scan_program, branch):
     if branch != 1:
         program = hlo.parse(compiled("scan", every=3, branch=branch).as_text())
     reuse, fresh = program.branches()
-    assert {line.opcode for line in reuse} <= {"parameter", "get-tuple-element", "copy", "tuple"}
+    assert {line.opcode for line in reuse} <= {"parameter", "get-tuple-element", "tuple"}
     deep = products_of_call(DEPTH - 2 * branch, DEPTH // 2 - branch)
     assert hlo.products(fresh) == deep
     shallow = products_of_call(2 * branch, branch) + AROUND
     assert hlo.products(program.sampling_loop()) == deep + shallow
+
+
+def test_the_cache_is_never_copied(scan_program, plain_program):
+    """Attention copies operands of the same size: as many as without a cache."""
+    size = ROWS * TOKENS * WIDTH
+    without = hlo.sized(plain_program.sampling_loop(), "copy", size)
+    assert hlo.sized(scan_program.sampling_loop(), "copy", size) == without
 
 
 def test_the_conditional_is_no_select(scan_program):
