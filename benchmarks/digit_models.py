@@ -17,6 +17,7 @@ from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
 from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
+from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.typing import Params
 from skipdit_jax.weights import load_opened, model_of, open_weights
 
@@ -105,7 +106,7 @@ def load_subject(
     """
     checkpoint = open_weights(source)
     model = model_of(checkpoint)
-    shape, classes = model.config.sample_shape, model.config.num_classes
+    shape, classes = model.sample_shape, num_classes(model)
     if (shape[-3:], classes) != (frame, NUM_CLASSES):
         raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted {frame} of 10")
     diffusion = read_diffusion(checkpoint, model)

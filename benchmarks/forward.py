@@ -8,6 +8,7 @@ import skipdit_jax as sd
 from benchmarks.timing import interleaved
 from benchmarks.torch_twin import torch_twin
 from benchmarks.weights import random_params
+from skipdit_jax.runs.samples import num_classes
 
 CASES = (  # model, batch
     ("DiT-S/2", 4),
@@ -22,9 +23,9 @@ MAX_DEVIATION = 1e-4  # of rms; float32 round-off of both sides is below 1e-5
 
 def _inputs(model, batch: int):
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((batch, *model.config.sample_shape), np.float32)
+    x = rng.standard_normal((batch, *model.sample_shape), np.float32)
     t = np.linspace(0, 999, batch, dtype=np.float32)
-    return x, t, rng.integers(0, model.config.num_classes, batch).astype(np.int32)
+    return x, t, rng.integers(0, num_classes(model), batch).astype(np.int32)
 
 
 def _rivals(name: str, batch: int):

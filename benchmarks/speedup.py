@@ -11,6 +11,7 @@ from benchmarks.timing import Timing, interleaved, once
 from benchmarks.weights import random_params
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.sampling.drivers import DRIVERS
 
 MIB = 2**20
@@ -56,7 +57,7 @@ class Bench:
         self.model = sd.create_model(case.model, **types, **dict(case.fields))
         self.params = random_params(self.model)
         self.keys = sample_keys(jax.random.key(0), 0, case.batch)
-        labelled = self.model.config.num_classes > 0
+        labelled = num_classes(self.model) > 0
         self.labels = np.arange(case.batch, dtype=np.int32) if labelled else None
 
     def sampler(self, every: int | None, driver: str = "scan") -> sd.Sampler:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skipdit_jax.checkpoints.rules import layout
+from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.checkpoints.rules_dit import fixed_tables, rules
 from skipdit_jax.layers.embedders import NUM_FREQUENCIES, timestep_frequencies
 from skipdit_jax.layers.norms import EPSILON
@@ -171,7 +171,7 @@ def torch_twin(config: DiTConfig, params: Mapping) -> TorchDiT:
     fields = vars(config)
     leaves = flatten(params)
     tensors = {name: np.array(table) for name, table in fixed_tables(fields).items()}
-    for name, entry in layout(rules(fields), params).items():
+    for name, entry in tensor_entries(rules(fields), params).items():
         # A contiguous copy: torch shall have its own layout, not a transposed view of ours.
         tensors[name] = np.array(
             entry.transform.to_torch(np.asarray(leaves[entry.path])), order="C"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skipdit_jax.checkpoints.rules import layout
+from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.checkpoints.rules_vae import rules
 from skipdit_jax.encoders.blocks import EPSILON
 from skipdit_jax.encoders.vae import AutoencoderKLConfig
@@ -125,7 +125,7 @@ def torch_decoder(config: AutoencoderKLConfig, params: Mapping) -> TorchDecoder:
         name: torch.from_numpy(
             np.array(entry.transform.to_torch(np.asarray(leaves[entry.path])), order="C")
         )
-        for name, entry in layout(rules({}), params).items()
+        for name, entry in tensor_entries(rules({}), params).items()
         if name in wanted
     }
     twin.load_state_dict(state, strict=True, assign=True)

@@ -75,7 +75,7 @@ def abstract_arguments(variant: Variant) -> tuple[Any, Any, Any]:
 
     model, step, state_of = make(variant)
     state = jax.eval_shape(state_of, abstract_params(model))
-    image = jax.ShapeDtypeStruct((variant.batch, *model.config.sample_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((variant.batch, *model.sample_shape), jnp.float32)
     label = jax.ShapeDtypeStruct((variant.batch,), jnp.int32)
     return step, state, {"image": image, "label": label}
 

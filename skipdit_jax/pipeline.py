@@ -26,6 +26,7 @@ from skipdit_jax.typing import Condition, Params, PRNGKey
 METHODS = ("ddpm", "ddim")
 
 Images = Float[Array, "B *grid C"]
+Given = Float[Array | np.ndarray, "B *grid C"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Sampler:
         )
 
     def arguments(
-        self, params: Params, keys: Key[Array, "B"], labels: Any, x: Images | None = None
+        self, params: Params, keys: Key[Array, "B"], labels: Any, x: Given | None = None
     ) -> tuple[Any, ...]:
         """The data arguments of the compiled program; labels are checked here."""
         model = self._program.model
@@ -147,7 +148,7 @@ class Sampler:
         params: Params,
         keys: Key[Array, "B"],
         labels: Any = None,
-        x: Images | None = None,
+        x: Given | None = None,
     ) -> Images:
         """Samples one batch.
 
@@ -220,7 +221,7 @@ def sample(
     labels: Any = None,
     *,
     num_samples: int | None = None,
-    x: Images | None = None,
+    x: Given | None = None,
     steps: int | str = 250,
     method: str = "ddpm",
     guidance: float | Guidance = 1.0,
@@ -285,7 +286,7 @@ def sample(
 def invert(
     model: Backbone,
     params: Params,
-    images: Images,
+    images: Given,
     labels: Any = None,
     *,
     steps: int | str = 250,

@@ -19,7 +19,7 @@ from skipdit_jax.checkpoints.handles import TensorHandle
 from skipdit_jax.checkpoints.load import NATIVE, SAFETENSORS_SUFFIX, Checkpoint
 from skipdit_jax.checkpoints.matching import Matching, match_weights, read_weights
 from skipdit_jax.checkpoints.native import extra_metadata, write_native
-from skipdit_jax.checkpoints.rules import IDENTITY, layout
+from skipdit_jax.checkpoints.rules import IDENTITY, tensor_entries
 from skipdit_jax.trees import Shape, unflatten
 from skipdit_jax.typing import Params
 
@@ -185,7 +185,7 @@ def _to_torch(
     """The rows of a native source under torch's names, those of tables first."""
     family = checkpoint.family
     leaves = {row.target: row.spec for row in native if row.spec is not None}
-    entries = layout(family.rules(config), unflatten(leaves))
+    entries = tensor_entries(family.rules(config), unflatten(leaves))
     for name, spec in torch_tensors(leaves, config, family).items():
         path = entries[name].path if name in entries else ""
         yield Row(path, checkpoint.handles.get(path), name, spec)

@@ -13,7 +13,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError, naming
 from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.load import SAFETENSORS_SUFFIX
 from skipdit_jax.checkpoints.native import array_spec
-from skipdit_jax.checkpoints.rules import Entry, layout
+from skipdit_jax.checkpoints.rules import Entry, tensor_entries
 from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
 from skipdit_jax.checkpoints.torch_write import write_torch_file
 from skipdit_jax.trees import flatten, unflatten
@@ -63,7 +63,7 @@ def torch_tensors(
         name: ArraySpec(value.shape, value.dtype, value.copy)
         for name, value in family.fixed_tables(config).items()
     }
-    for name, entry in layout(family.rules(config), unflatten(leaves)).items():
+    for name, entry in tensor_entries(family.rules(config), unflatten(leaves)).items():
         tensors[name] = _spec(entry, leaves[entry.path])
     return tensors
 

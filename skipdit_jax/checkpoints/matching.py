@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.handles import TensorHandle
 from skipdit_jax.checkpoints.load import NATIVE, Checkpoint
-from skipdit_jax.checkpoints.rules import IDENTITY, Entry, layout
+from skipdit_jax.checkpoints.rules import IDENTITY, Entry, tensor_entries
 from skipdit_jax.trees import Misfits, compare, flatten, matches_glob
 from skipdit_jax.typing import Params
 
@@ -115,7 +115,7 @@ def _wanted(
         return entries, {name: tables[name] for name in tables if name in checkpoint.handles}
     shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
     rules = checkpoint.family.respell(checkpoint.family.rules(config), shapes)
-    return layout(rules, expected), tables
+    return tensor_entries(rules, expected), tables
 
 
 def _check_lengths(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:

@@ -106,7 +106,7 @@ class Entry:
     transform: Transform
 
 
-def layout(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, Entry]:
+def tensor_entries(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, Entry]:
     """Returns {torch name: entry} of every leaf of a parameter tree, in the order of the rules.
 
     Args:

@@ -27,13 +27,8 @@ from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.published import VAE_FACTOR
 from skipdit_jax.registry import NamedModel
-from skipdit_jax.runs.recipe import (
-    draws_pixels,
-    makes_clips,
-    num_classes,
-    read_diffusion,
-    read_recipe,
-)
+from skipdit_jax.runs.recipe import read_diffusion, read_recipe
+from skipdit_jax.runs.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.typing import Params
 
 

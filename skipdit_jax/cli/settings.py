@@ -15,7 +15,8 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
-from skipdit_jax.runs.recipe import Recipe, default_labels, draws_pixels
+from skipdit_jax.runs.recipe import Recipe
+from skipdit_jax.runs.samples import default_labels, draws_pixels
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
 MAX_COLUMNS = 20

@@ -8,10 +8,10 @@ With `job = runs.prepare_training(config, "runs/mine")`, which resumes what is t
 `runs.run_training(job)` trains to the end.
 """
 
-from skipdit_jax.runs.config import default_config
 from skipdit_jax.runs.config_files import load_config
 from skipdit_jax.runs.folder import RunFolder
 from skipdit_jax.runs.job import TrainingJob, prepare_training
+from skipdit_jax.runs.train_config import default_config
 from skipdit_jax.runs.training import run_training
 
 __all__ = [

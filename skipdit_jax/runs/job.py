@@ -18,9 +18,9 @@ from skipdit_jax.checkpoints import store
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
-from skipdit_jax.runs.config import TrainConfig, check_same_run, read_train_config
-from skipdit_jax.runs.recipe import num_classes
+from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.runs.starting import first_params
+from skipdit_jax.runs.train_config import TrainConfig, check_same_run, read_train_config
 from skipdit_jax.training.feed import Feed
 from skipdit_jax.training.loop import TrainStep
 from skipdit_jax.training.optimizer import make_optimizer, make_schedule, trainable_mask
@@ -64,7 +64,7 @@ def prepare_training(
     """Checks and makes everything, and restores the newest intact checkpoint of the run folder.
 
     Args:
-      config: see `config.default_config` and configs/.
+      config: see `train_config.default_config` and configs/.
       workdir: run folder.
 
     Raises:

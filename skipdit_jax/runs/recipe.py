@@ -16,35 +16,8 @@ from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.pipeline import METHODS
-from skipdit_jax.published import IMAGENET_LABELS, PIXEL_CHANNELS
 from skipdit_jax.registry import default_diffusion, published_sampling
-
-MAX_DEFAULT_LABELS = 10
-
-
-def makes_clips(model: Backbone) -> bool:
-    """Whether samples are clips [F,H,W,C], not pictures [H,W,C]."""
-    return len(model.sample_shape) == 4
-
-
-def draws_pixels(model: Backbone) -> bool:
-    """Whether samples are pictures or clips by themselves, not latents."""
-    return model.sample_shape[-1] in PIXEL_CHANNELS
-
-
-def num_classes(model: Backbone) -> int:
-    """How many classes a model is conditioned on; 0 if it knows none."""
-    conditioning = model.conditioning
-    return conditioning.num_classes if isinstance(conditioning, ClassConditioning) else 0
-
-
-def default_labels(num_classes: int) -> tuple[int, ...]:
-    """The eight of the published samples where the model knows them, else the first ten."""
-    if num_classes > max(IMAGENET_LABELS):
-        return IMAGENET_LABELS
-    return tuple(range(min(num_classes, MAX_DEFAULT_LABELS)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

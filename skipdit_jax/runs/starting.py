@@ -7,8 +7,8 @@ import jax
 from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, config_fields
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.runs.config import InitConfig
-from skipdit_jax.runs.recipe import num_classes
+from skipdit_jax.runs.samples import num_classes
+from skipdit_jax.runs.train_config import InitConfig
 from skipdit_jax.trees import matches_glob
 from skipdit_jax.typing import Params
 

@@ -11,7 +11,7 @@ import pytest
 
 from skipdit_jax import registry
 from skipdit_jax.checkpoints.layouts import recognise
-from skipdit_jax.checkpoints.rules import layout
+from skipdit_jax.checkpoints.rules import tensor_entries
 
 FOLDER = Path(__file__).parent.parent / "golden" / "layouts"
 RELEASED = {  # file -> (model, what its configuration changes)
@@ -30,7 +30,7 @@ def recorded(stem):
 def shapes_of(model):
     """{torch name: shape} of the state dict that the model is exported to."""
     family, config = registry.layout_of(model), vars(model.config)
-    entries = layout(family.rules(config), registry.abstract_params(model))
+    entries = tensor_entries(family.rules(config), registry.abstract_params(model))
     tables = {name: table.shape for name, table in family.fixed_tables(config).items()}
     return {**{name: entry.torch_shape for name, entry in entries.items()}, **tables}
 
@@ -71,10 +71,10 @@ def test_every_name_and_shape_of_an_autoencoder_belongs_to_one_parameter(stem):
     assert config == kind.config()
     params = registry.abstract_params(kind.module(config))
     table = family.rules(vars(config))
-    entries = layout(family.respell(table, wanted), params)
+    entries = tensor_entries(family.respell(table, wanted), params)
     assert {name: entry.torch_shape for name, entry in entries.items()} == wanted
     assert len({entry.path for entry in entries.values()}) == len(wanted)
-    newest = {name: entry.torch_shape for name, entry in layout(table, params).items()}
+    newest = {name: entry.torch_shape for name, entry in tensor_entries(table, params).items()}
     _, today = recorded(stem.removesuffix("-oldnames"))
     assert newest == today
     assert len(wanted) == facts.get("n_tensors", len(wanted))

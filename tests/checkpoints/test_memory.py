@@ -10,7 +10,7 @@ import pytest
 
 from skipdit_jax import registry
 from skipdit_jax.checkpoints.arrays import PIECE_BYTES
-from skipdit_jax.checkpoints.rules import layout
+from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.checkpoints.rules_dit import fixed_tables, rules
 from tests.checkpoints.subprocesses import in_subprocess
 from tests.checkpoints.torch_makers import dictionary, name, pickle, plain, tensor, write_zip
@@ -32,7 +32,7 @@ SLACK = 8 * 2**20  # of the allocator and Python objects; a second copy of the t
 
 def training_checkpoint(path):
     """{model, ema, opt, args}: every number is 1 in model, 2 in ema, 3 and 4 in the optimiser."""
-    entries = layout(rules(CONFIG), registry.abstract_params(registry.build("dit", CONFIG)))
+    entries = tensor_entries(rules(CONFIG), registry.abstract_params(registry.build("dit", CONFIG)))
     shapes = {key: entry.torch_shape for key, entry in entries.items()}
     (table,) = fixed_tables(CONFIG).values()
 
@@ -75,7 +75,7 @@ DEEP = {**WIDE, "depth": 16}  # 2.2 GB
 
 def sparse_state_dict(path, config):
     """A state dict of zeros that takes no place on the disk, apart from the position table."""
-    entries = layout(rules(config), registry.abstract_params(registry.build("dit", config)))
+    entries = tensor_entries(rules(config), registry.abstract_params(registry.build("dit", config)))
     tables = fixed_tables(config)
     shapes = {name: table.shape for name, table in tables.items()}
     shapes |= {name: entry.torch_shape for name, entry in entries.items()}

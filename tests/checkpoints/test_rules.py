@@ -5,7 +5,14 @@ import pytest
 
 from skipdit_jax import registry, trees
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, layout, linear, patch_convolution
+from skipdit_jax.checkpoints.rules import (
+    IDENTITY,
+    LINEAR,
+    Rule,
+    linear,
+    patch_convolution,
+    tensor_entries,
+)
 from skipdit_jax.checkpoints.rules_dit import fields_of_shapes, fixed_tables, rules
 
 TINY = {"input_size": 4, "patch_size": 2, "hidden_size": 8, "depth": 2, "num_heads": 2}
@@ -62,7 +69,7 @@ def test_a_rule_translates_its_own_paths_only():
 def test_parameters_without_a_rule_are_all_named():
     tree = {"a": {"kernel": np.ones((2, 2)), "bias": np.ones(2)}, "b": np.ones(1), "c": np.ones(1)}
     with pytest.raises(CheckpointError, match="b, c"):
-        layout(linear("a", "a"), tree)
+        tensor_entries(linear("a", "a"), tree)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_parameters_without_a_rule_are_all_named():
 )
 def test_every_parameter_has_one_torch_name_and_back(options):
     tree, config = tree_of(**{**TINY, **options})
-    entries = layout(rules(config), tree)
+    entries = tensor_entries(rules(config), tree)
     shapes = {path: leaf.shape for path, leaf in trees.flatten(tree).items()}
     assert {entry.path: entry.shape for entry in entries.values()} == shapes
     assert len(entries) == len(shapes)
@@ -89,7 +96,7 @@ def test_every_parameter_has_one_torch_name_and_back(options):
 
 def torch_shapes(**options):
     tree, config = tree_of(**options)
-    shapes = {key: entry.torch_shape for key, entry in layout(rules(config), tree).items()}
+    shapes = {key: entry.torch_shape for key, entry in tensor_entries(rules(config), tree).items()}
     return {**shapes, **{key: table.shape for key, table in fixed_tables(config).items()}}, config
 
 

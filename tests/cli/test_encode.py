@@ -10,7 +10,7 @@ from skipdit_jax.cli.encode_options import make_parser
 from skipdit_jax.data.digits_builder import prepare_digits
 from skipdit_jax.data.latent_files import FORMATS
 from skipdit_jax.data.open import open_data
-from skipdit_jax.runs.config import default_config, read_train_config
+from skipdit_jax.runs.train_config import default_config, read_train_config
 from tests.cli.encode_kit import (
     BATCH,
     FACTOR,

@@ -11,7 +11,8 @@ from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import Targets
 from skipdit_jax.cli.settings import choose_labels, make_settings
 from skipdit_jax.published import IMAGENET_LABELS
-from skipdit_jax.runs.recipe import Recipe, default_labels
+from skipdit_jax.runs.recipe import Recipe
+from skipdit_jax.runs.samples import default_labels
 from tests.cli import makers
 
 

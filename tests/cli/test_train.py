@@ -11,7 +11,7 @@ from configs import digits_plain, digits_skip
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import config_fields, fill
 from skipdit_jax.cli import train
-from skipdit_jax.runs.config import check_same_run, read_train_config
+from skipdit_jax.runs.train_config import check_same_run, read_train_config
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 from skipdit_jax.weights import open_known

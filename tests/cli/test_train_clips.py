@@ -7,7 +7,7 @@ import skipdit_jax as sd
 from configs import latte_digits, latte_ffs, latte_sky, latte_taichi, latte_ucf101
 from skipdit_jax import registry
 from skipdit_jax.cli import train
-from skipdit_jax.runs.config import read_train_config
+from skipdit_jax.runs.train_config import read_train_config
 from skipdit_jax.training.logs import read_log
 
 pytestmark = [

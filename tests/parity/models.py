@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints.rules import layout
+from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.registry import abstract_params, build
 from skipdit_jax.trees import unflatten
 from tests.parity.goldens import channel_last
@@ -32,7 +32,7 @@ def model_of(golden, **changes):
 def entries_of(model):
     """{torch name: entry} of the model's parameters."""
     rules = registry.layout_of(model).rules
-    return layout(rules(dataclasses.asdict(model.config)), abstract_params(model))
+    return tensor_entries(rules(dataclasses.asdict(model.config)), abstract_params(model))
 
 
 def params_of(golden, model, prefix="sd/"):

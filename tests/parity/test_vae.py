@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from skipdit_jax.checkpoints.rules import layout
+from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.encoders.autoencoder import TEMPORAL_EPSILON, SpatioTemporalBlock
 from skipdit_jax.encoders.blocks import ALONG_FRAMES, ResnetBlock, SpatialAttention
 from skipdit_jax.encoders.pixels import decode_latents, encode_pixels
@@ -40,7 +40,7 @@ def vae_of(golden):
 def params_of(golden, vae):
     """The recorded parameters as our tree; every one of them is used."""
     family = layout_of(vae)
-    entries = layout(family.rules(vars(vae.config)), abstract_params(vae))
+    entries = tensor_entries(family.rules(vars(vae.config)), abstract_params(vae))
     assert golden.under("sd/").keys() == entries.keys()
     return unflatten(
         {

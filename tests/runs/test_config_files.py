@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from skipdit_jax.runs.config import read_train_config
 from skipdit_jax.runs.config_files import find_config, load_config, shipped_configs
+from skipdit_jax.runs.train_config import read_train_config
 
 OWN = "import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({'steps': 7})\n"
 
