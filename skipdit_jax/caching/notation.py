@@ -98,6 +98,11 @@ def write(policy: CachePolicy | None) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in changed.items())})"
 
 
+def short(policy: CachePolicy) -> str:
+    """A label for people: the method's own short form if it has one, else what `write` gives."""
+    return str(policy) if hasattr(policy, "parse") else write(policy)
+
+
 def with_fields(policy: CachePolicy, **fields: Any) -> CachePolicy:
     """Returns the policy with other settings.
 

@@ -86,7 +86,8 @@ def make_variants(job: SamplingJob) -> list[Variant]:
         policy = notation.with_fields(base, every=every)
         sampler, cached = _summarised(job, job.settings._replace(cache=policy))
         ceiling = summary.flops / cached.flops
-        variants.append(Variant(f"{policy.title} {sampler.cache}", sampler, cached.steps, ceiling))
+        name = f"{policy.title} {notation.short(sampler.cache or policy)}"
+        variants.append(Variant(name, sampler, cached.steps, ceiling))
         fewer.append(str(cached.equal_flops_steps))
     for steps in dict.fromkeys(fewer):
         sampler = uncached._replace(steps=steps).sampler(job.model)

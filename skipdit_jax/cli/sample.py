@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from skipdit_jax.caching import notation
 from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import SamplingJob, prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
@@ -110,8 +111,8 @@ def describe_run(job: SamplingJob) -> str:
     shape = "x".join(map(str, job.model.sample_shape))
     method = f"ddim (eta {settings.eta:g})" if settings.method == "ddim" else settings.method
     cache = "none"
-    if sampler.plan is not None:
-        cache = f"{sampler.cache} at branch {sampler.plan.trunk.front}"
+    if sampler.cache is not None and sampler.plan is not None:
+        cache = f"{notation.short(sampler.cache)} at branch {sampler.plan.trunk.front}"
     lines = [
         f"model    {job.name}: {job.model.num_stages} stages, {job.model.num_skips} skips, "
         f"{shape}, {config.dtype}",

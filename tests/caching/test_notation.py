@@ -49,6 +49,11 @@ def test_short_forms_stay_short():
     assert notation.write(SkipCache(every=3)) == "N3"
 
 
+def test_labels_are_as_short_as_the_method_writes_itself():
+    assert notation.short(DIT_SKIP_CACHE) == "N3-1000-20"
+    assert notation.short(BlockCache(every=3)) == "block-cache(every=3)"
+
+
 def test_notation_keeps_what_it_does_not_say():
     parsed = notation.read("N2", DIT_SKIP_CACHE)
     assert parsed == SkipCache(every=2, branch=4, start=1000, stop=20)
@@ -58,11 +63,25 @@ def test_notation_keeps_what_it_does_not_say():
 @pytest.mark.parametrize(
     "text",
     [
-        *("N0", "N3-20-1000", "N3-20", "", "three", "N-3", "N3-1000-20-4"),
-        *("fora(every=3)", "block-cache", "block-cache(3)", "block-cache()", "block-cache(every=)"),
-        *("block-cache(every=3, width=1)", "block-cache(every=0)", "block-cache(every='3')"),
-        *("block-cache(**{'every': 3})", "block-cache(every=__import__('os').getpid())"),
-        *("block-cache(every=3)\nN3", "block-cache(every=3))(f(1)"),
+        "N0",
+        "N3-20-1000",
+        "N3-20",
+        "",
+        "three",
+        "N-3",
+        "N3-1000-20-4",
+        "fora(every=3)",
+        "block-cache",
+        "block-cache(3)",
+        "block-cache()",
+        "block-cache(every=)",
+        "block-cache(every=3, width=1)",
+        "block-cache(every=0)",
+        "block-cache(every='3')",
+        "block-cache(**{'every': 3})",
+        "block-cache(every=__import__('os').getpid())",
+        "block-cache(every=3)\nN3",
+        "block-cache(every=3))(f(1)",
     ],
 )
 def test_bad_notation_is_one_line(text):
