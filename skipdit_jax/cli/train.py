@@ -116,3 +116,7 @@ def parse(argv: Sequence[str]) -> Command:
     except FLAG_ERRORS as error:
         raise ValueError(one_line(error)) from error
     return Command(config.value, Path(workdir.value), cluster)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ import pytest
 
 from skipdit_jax.cli import distributed
 from skipdit_jax.cli.distributed import Cluster
+from skipdit_jax.sharding import leads
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from skipdit_jax.caching.engine import check_plan
 from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.diffusion.schedules import Diffusion
@@ -76,7 +75,7 @@ def replay(golden, prefix, method, variant, driver="scan"):
     policy = policy_of(golden, variant)
     plan = policy and policy.plan(diffusion.timesteps[::-1])
     if plan:
-        check_plan(plan, model.num_stages, model.num_skips)
+        plan.check(model.num_stages, model.num_skips)
 
     stepper = STEPPERS[method.split("_")[0]](clip=variant.endswith("_clip"))
     reuse = plan and plan.reuse
