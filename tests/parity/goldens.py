@@ -98,6 +98,7 @@ def find(patterns, folders):
     stems = [s for s in REQUIRED if any(fnmatch.fnmatchcase(s, p) for p in patterns)]
     if not stems:
         raise ValueError(f"no golden is called {', '.join(patterns)}")
+    folders = [folder.resolve() for folder in folders]  # tests may work in another directory
     pairs = []
     for stem in stems:
         hits = [p for folder in folders for p in _candidates(folder, stem) if p.exists()]
