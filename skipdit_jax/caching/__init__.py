@@ -1,1 +1,1 @@
-"""Caching: plans made on the host, an engine traced once, drivers over the sampling steps."""
+"""Caching: policies make plans on the host, an engine is traced once; one file for each method."""

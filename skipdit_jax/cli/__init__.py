@@ -1,1 +1,1 @@
-"""Command lines: the only place that reads flags, prints and exits, and where the parts meet."""
+"""Command lines: the only place that reads flags, prints, chooses and exits."""

@@ -1,1 +1,1 @@
-"""Sampling: pure steps, guidance and the loop that runs them. Sees a network only as functions."""
+"""Sampling: pure steps, guidance, the loop and its drivers. Sees a network only as functions."""
