@@ -1,12 +1,33 @@
 """Files that appear whole or not at all, and the folder for what can be made or fetched again."""
 
 import contextlib
+import errno
+import functools
 import hashlib
 import os
+import re
+import secrets
+import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there, and nothing is taken for left behind
+    fcntl = None  # type: ignore[assignment]
+
 _ENDING = ".tmp"
+_NAME_SHOWN = 100  # characters of a file's name in that of its temporary: 255 bytes are the limit
+_HOST = re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
+_TEMPORARY = re.compile(rf"\..*\.{re.escape(_HOST)}\.(?P<process>[0-9]+)\.[0-9a-f]{{8}}\{_ENDING}")
+_FOLDERS = 64  # that a process remembers to have looked through
+_KINDS = {
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+}
 
 
 @contextlib.contextmanager
@@ -14,25 +35,103 @@ def replacing_path(path: str | os.PathLike[str], durable: bool = False) -> Itera
     """Gives a name to write to; that file takes the place of `path` if the block ends well.
 
     The name is in the same folder. After an error nothing is left there, and whatever stood at
-    `path` is as it was.
+    `path` is as it was. A link is written through, as by `open`: the file that it leads to is
+    replaced, and the link stays. What killed processes of this host left in the folder goes away.
 
     Args:
       path: of the file.
       durable: wait for the disk first, so that this holds after a loss of power too.
 
     Raises:
-      OSError: the folder is missing or cannot be written, or the disk is full.
+      OSError: the folder is missing or cannot be written, the disk is full, or something stands at
+        `path` that is no file.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}{_ENDING}")
+    target = Path(os.path.realpath(path))
+    check_replaceable(target)
+    remove_stale(target.parent)
+    name = f".{target.name[:_NAME_SHOWN]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}{_ENDING}"
+    temporary = target.with_name(name)
     try:
-        yield temporary
-        if durable:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with _held(temporary):
+            yield temporary
+            if durable:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Makes sure that at most a regular file, or a link to one, stands at a path.
+
+    Renaming a file over a device or a pipe would destroy it for everybody.
+
+    Raises:
+      OSError: a folder, a device, a pipe or a socket is there, or nobody can tell.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        kind = next((text for holds, text in _KINDS.items() if holds(mode)), "no regular file")
+        reason = f"is {kind}, wanted a file or a new name"
+        raise OSError(errno.EINVAL, reason, os.fspath(path))
+
+
+@functools.lru_cache(maxsize=_FOLDERS)
+def remove_stale(folder: Path) -> None:
+    """Removes what processes of this host left in a folder that were killed while they wrote.
+
+    A process looks once: folders of many samples hold tens of thousands of files. Never touched is
+    what a living process may still write, of whatever host: its lock is held, or its number lives.
+
+    Raises:
+      OSError: the folder cannot be read.
+    """
+    if fcntl is None or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        found = [entry.name for entry in entries if entry.name.endswith(_ENDING)]
+    for name in found:
+        match = _TEMPORARY.fullmatch(name)
+        if match and not _lives(int(match["process"])) and not _is_locked(folder / name):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _held(temporary: Path) -> Iterator[None]:
+    """Makes the file and holds its lock: also a process of another container sees that we live."""
+    with temporary.open("xb") as file:
+        if fcntl is None:
+            file.close()
+        else:
+            with contextlib.suppress(OSError):  # a disk without locks: the process number stands
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock of a file, or nobody can tell."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -22,18 +22,28 @@ MALFORMED = (
 """What the parsers of the standard library raise on bytes that are not what they claim to be."""
 
 MAX_SHOWN = 120  # characters of foreign text quoted in a message
+MAX_MESSAGE = 4000  # characters of an error: two full screens; a file may claim 10^6 misfits
+MESSAGE_END = 500  # of them kept from the end, where the reason stands
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, does not fit or cannot be written; always one line."""
+    """A checkpoint that cannot be read, does not fit or be written; always one short line."""
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        super().__init__(bounded(printable(bounded(message))))
 
 
 def printable(text: str) -> str:
     """Returns foreign text in one line, without characters that would steer a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def bounded(text: str) -> str:
+    """Returns a message without its middle if it is longer than anybody reads."""
+    if len(text) <= MAX_MESSAGE:
+        return text
+    gap = f" ... ({len(text):,} characters in all) ... "
+    return text[: MAX_MESSAGE - MESSAGE_END - len(gap)] + gap + text[-MESSAGE_END:]
 
 
 def shown(text: str) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.options import SampleOptions
+from skipdit_jax.files import check_replaceable
 from skipdit_jax.visualise.grids import to_uint8
 from skipdit_jax.visualise.video import load_encoder, save_gif, save_mp4
 
@@ -82,6 +83,10 @@ def check_writable(flag: str, path: Path) -> None:
     """Raises ValueError, beginning with the flag, where no file can be written."""
     if path.is_dir():
         raise ValueError(f"{flag} {path}: is a folder, wanted a file")
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise ValueError(f"{flag} {path}: {error.strerror}") from error
     if not path.parent.is_dir():
         raise ValueError(f"{flag} {path}: there is no folder {path.parent}")
     try:
