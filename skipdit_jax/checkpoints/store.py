@@ -18,6 +18,7 @@ import jax
 from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
+from skipdit_jax import sharding
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.sealing import Metadata, read_sealed, seal
@@ -191,7 +192,7 @@ def read_metadata(root: Path, step: int) -> Metadata:
 
 def _set_aside_damage(root: Path) -> None:
     """Gives steps without readable metadata another name: orbax counts or stumbles over them."""
-    for step in steps_in(root) if jax.process_index() == 0 else ():
+    for step in steps_in(root) if sharding.leads() else ():
         try:
             read_metadata(root, step)
         except CheckpointError:
