@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, TypeVar
 
 Made = TypeVar("Made")
+MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
 
 
 def field_names(kind: type) -> list[str]:
@@ -35,6 +37,22 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
             f"{place}: unknown option {', '.join(unknown)}; it takes {', '.join(known)}"
         )
     return kind(**{name: hashable(value) for name, value in values.items()})
+
+
+def check_seed(seed: Any, place: str) -> int:
+    """Returns a seed that nothing wraps around.
+
+    Args:
+      seed: any value.
+      place: what an error begins with.
+
+    Raises:
+      ValueError: no whole number, or one of more than 32 bits.
+    """
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if not whole or not 0 <= int(seed) <= MAX_SEED:
+        raise ValueError(f"{place}: found {seed!r}, wanted a whole number from 0 to {MAX_SEED}")
+    return int(seed)
 
 
 def hashable(value: Any) -> Any:

@@ -1,28 +1,32 @@
 """Training checkpoints through orbax: a folder of steps, each written whole or not at all.
 
-Each carries the digests of its items, which are compared with what is read.
+Each carries the digests of its items and of what is saved beside them (see `sealing`), which are
+compared with what is read.
 
 Opening an orbax root creates it, and its errors tell the cause only in `__cause__`; so the folder
 is looked at first, and errors are told with their chain.
 """
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
+from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
+from skipdit_jax import sharding
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.sealing import Metadata, read_sealed, seal
 
 Items = dict[str, Any]
-Metadata = dict[str, Any]
 KEEP_LAST = 2
-DIGESTS = "digests"
-"""Where the metadata of a checkpoint has the digest of each item."""
+DAMAGED = ".damaged"
+"""Ending of the folder of a step that is no checkpoint any more."""
 READ_ERRORS = (OSError, ValueError, KeyError, ocp.training.errors.StepNotFoundError)
 
 
@@ -56,7 +60,10 @@ class Store:
           root: the folder.
           keep: how many of the newest checkpoints stay.
           keep_every: those of steps divisible by this stay too; 0 for none.
+
+        A step whose metadata is damaged is set aside as STEP.damaged.
         """
+        _set_aside_damage(root)
         policies = ocp.training.preservation_policies
         newest, spaced = policies.LatestN(keep), policies.EveryNSteps(keep_every or 1)
         self._checkpointer = ocp.training.Checkpointer(
@@ -89,9 +96,9 @@ class Store:
           metadata: anything JSON can hold.
         """
         self.wait()
-        labelled = {**metadata, DIGESTS: {name: digest(tree) for name, tree in items.items()}}
+        sealed = seal(metadata, {name: digest(tree) for name, tree in items.items()})
         self._pending = self._checkpointer.save_checkpointables_async(
-            step, items, custom_metadata=labelled, force=True, overwrite=True
+            step, items, custom_metadata=sealed, force=True, overwrite=True
         )
 
     def wait(self) -> None:
@@ -155,21 +162,19 @@ def restore(root: Path, abstract: Items, step: int | None = None) -> Restored:
       step: which checkpoint; the newest if not given.
 
     Raises:
-      CheckpointError: no such checkpoint, it does not fit (with orbax's own reasons), or it has
-        another digest than when it was saved.
+      CheckpointError: no such checkpoint, it does not fit (with orbax's own reasons), or it is not
+        what was saved.
     """
     found = latest_step(root) if step is None else step
     if found is None or not (root / str(found)).is_dir():
         wanted = "checkpoint" if step is None else f"step {step}"
         raise CheckpointError(f"{root}: no {wanted}, newest is {latest_step(root)}")
+    metadata, digests = read_sealed(root / str(found))
     shapes = {name: None if tree is None else _shapes(tree) for name, tree in abstract.items()}
-    with ocp.training.Checkpointer(root.absolute()) as checkpointer:
-        try:
-            items = checkpointer.load_checkpointables(found, shapes)
-            metadata = checkpointer.checkpointables_metadata(found).custom_metadata or {}
-        except READ_ERRORS as error:
-            raise CheckpointError(f"{root}/{found}: {explain(error)}") from error
-    digests = metadata.pop(DIGESTS, {})
+    try:  # not through a Checkpointer: it reads all steps, and some damage of others ends it
+        items = ocp.load_checkpointables(root.absolute() / str(found), shapes)
+    except READ_ERRORS as error:
+        raise CheckpointError(f"{root}/{found}: {explain(error)}") from error
     for name, tree in items.items():
         if digests.get(name) != digest(tree):
             raise CheckpointError(f"{root}/{found}: {name} is not what was saved: other digest")
@@ -180,14 +185,21 @@ def read_metadata(root: Path, step: int) -> Metadata:
     """Returns the dict saved with a checkpoint, without reading any array.
 
     Raises:
-      CheckpointError: the checkpoint cannot be read.
+      CheckpointError: it is missing, or not what was saved.
     """
-    with ocp.training.Checkpointer(root.absolute()) as checkpointer:
+    return read_sealed(root / str(step))[0]
+
+
+def _set_aside_damage(root: Path) -> None:
+    """Gives steps without readable metadata another name: orbax counts or stumbles over them."""
+    for step in steps_in(root) if sharding.leads() else ():
         try:
-            metadata = checkpointer.checkpointables_metadata(step).custom_metadata or {}
-        except READ_ERRORS as error:
-            raise CheckpointError(f"{root}/{step}: {explain(error)}") from error
-    return {name: value for name, value in metadata.items() if name != DIGESTS}
+            read_metadata(root, step)
+        except CheckpointError:
+            aside = root / f"{step}{DAMAGED}"
+            shutil.rmtree(aside, ignore_errors=True)
+            (root / str(step)).rename(aside)
+    multihost.sync_global_processes(f"{root} is looked through")
 
 
 def explain(error: BaseException) -> str:

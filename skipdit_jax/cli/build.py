@@ -117,7 +117,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
             f"or sample --model {' or '.join(registry.BUNDLED)}"
         )
-    decoder = None if vae is None else open_decoder(vae, options, model)
+    decoder = None if vae is None else open_decoder(vae, options, model, recipe.latent_scale)
     return SamplingJob(
         name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
         model=model,

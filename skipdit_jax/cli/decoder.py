@@ -22,6 +22,7 @@ from skipdit_jax.weights import fetch_vae, load_vae
 
 NO_VAE = "none"
 CPU_SLICE = 1  # more at a time is slower on two cores (docs/weights.md)
+CPU_LATENTS = 32 * 32  # of such a slice, a picture of 256x256 pixels: smaller ones go together
 DEVICE_SLICE = 16
 
 
@@ -66,13 +67,16 @@ def _released_with(checkpoint: Checkpoint | None) -> str:
     return row.sampling.vae if row and row.sampling else ""
 
 
-def open_decoder(name: str, options: SampleOptions, model: Backbone) -> "Decoder":
+def open_decoder(
+    name: str, options: SampleOptions, model: Backbone, latent_scale: float | None = None
+) -> "Decoder":
     """Reads an autoencoder, fetching it if it is elsewhere.
 
     Args:
       name: of `choose_vae`.
       options: what was typed.
       model: whose latents it is to decode.
+      latent_scale: what they were multiplied by in training; None is what the autoencoder says.
 
     Raises:
       CheckpointError: it cannot be had or read, or does not fit the model.
@@ -83,8 +87,13 @@ def open_decoder(name: str, options: SampleOptions, model: Backbone) -> "Decoder
         if options.vae is not None:
             raise
         raise CheckpointError(f"{error}; or give --vae FILE, or --vae none for latents") from error
-    vae, params = load_vae(path, model, dtype=options.dtype)
-    return Decoder(vae, params, path, options.vae_slice, options.vae_tile)
+    scale = {} if latent_scale is None else {"scaling_factor": latent_scale}
+    vae, params = load_vae(path, model, dtype=options.dtype, **scale)
+    *_, height, width, _ = model.sample_shape
+    at_once = options.vae_slice
+    if at_once is None and jax.default_backend() == "cpu" and not vae.config.CLIPS:
+        at_once = max(CPU_SLICE, CPU_LATENTS // (height * width))
+    return Decoder(vae, params, path, at_once, options.vae_tile)
 
 
 class Decoder:
@@ -132,12 +141,13 @@ class Decoder:
         """Decodes scaled latents to float32 pixels in [-1, 1]; what goes beyond is clipped.
 
         Rows are decoded so many at a time, the last ones filled up, so that one program serves
-        any number of them.
+        any larger number of them.
         """
         frames = not self.vae.config.CLIPS and latents.ndim == 5
         rows = latents.reshape(-1, *latents.shape[2:]) if frames else latents
-        count = len(rows)
-        padded = np.concatenate([rows, rows[-1:].repeat(-count % self._rows, axis=0)])
+        count, devices = len(rows), self._mesh.size
+        at_once = min(self._rows, -(-count // devices) * devices)
+        padded = np.concatenate([rows, rows[-1:].repeat(-count % at_once, axis=0)])
         parts = [
             decode_latents(
                 self.vae,
@@ -145,7 +155,7 @@ class Decoder:
                 jax.device_put(part, sharding.batch_sharding(self._mesh)),
                 self._options,
             )
-            for part in padded.reshape(-1, self._rows, *rows.shape[1:])
+            for part in padded.reshape(-1, at_once, *rows.shape[1:])
         ]
         pixels = np.concatenate([np.asarray(part) for part in parts])[:count]
         pixels = np.clip(pixels, -1, 1)

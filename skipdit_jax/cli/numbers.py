@@ -2,7 +2,7 @@
 
 import argparse
 
-MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
+from skipdit_jax.config import MAX_SEED
 
 
 def natural(text: str) -> int:

@@ -176,7 +176,7 @@ def _add_autoencoder(group: Any) -> None:
         type=positive,
         metavar="N",
         help="pictures, frames or (temporal decoder) clips that a device decodes at a time; "
-        "default: 1 on CPU, else 16",
+        "default: 1 on CPU (small ones together), else 16",
     )
     add(
         "--vae-tile",

@@ -15,7 +15,7 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
-from skipdit_jax.runs.recipe import Recipe
+from skipdit_jax.runs.recipe import Recipe, check_steps
 from skipdit_jax.runs.samples import default_labels, draws_pixels
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
@@ -56,7 +56,7 @@ def make_settings(
         raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
     recommended = (entry.cache if entry else None) or recipe.policy()
     return Settings(
-        steps=_steps(options.num_sampling_steps or recipe.steps, diffusion.num_timesteps),
+        steps=_steps(options.num_sampling_steps or recipe.steps, diffusion),
         method=method,
         guidance=recipe.guidance if options.cfg_scale is None else options.cfg_scale,
         cache=make_cache(options, recommended, published_sampling(model).cache),
@@ -67,12 +67,14 @@ def make_settings(
     )
 
 
-def _steps(text: str, most: int) -> str:
-    plain = text.strip()
+def _steps(text: str, diffusion: Diffusion) -> str:
+    plain, most = text.strip(), diffusion.num_timesteps
     if not plain or (plain.isdecimal() and not 1 <= int(plain) <= most):
         raise ValueError(
             f"--num-sampling-steps {text!r}: wanted 1..{most}, or a spacing such as ddim50"
         )
+    if diffusion.spacing:
+        check_steps(plain, diffusion)
     return plain
 
 

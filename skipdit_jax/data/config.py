@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from skipdit_jax.published import LATENT_SCALE
 
-NAMES = ("digits", "moving_digits", "folder", "videos", "latents")
+LATENTS = "latents"
+NAMES = ("digits", "moving_digits", "folder", "videos", LATENTS)
 LEAST = {
     "workers": 0,
     "threads": 1,

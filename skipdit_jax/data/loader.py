@@ -15,6 +15,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from skipdit_jax.config import check_seed
 from skipdit_jax.data.sources import BROKEN, ArraySource, Example, Source
 
 __all__ = ["ArraySource", "BatchIterator", "Reading", "Source", "make_batches"]
@@ -157,10 +158,12 @@ def make_batches(
       reading: threads, workers and batches ahead.
 
     Raises:
-      ValueError: an empty source, a batch size below 1, or a process outside the count.
+      ValueError: an empty source, a seed beyond 32 bits, a batch size below 1, or a process outside
+        the count.
     """
     if not len(source):
         raise ValueError("data: the set is empty, wanted at least one example")
+    check_seed(seed, "seed")
     if batch_size < 1:
         raise ValueError(f"batch_size: found {batch_size}, wanted 1 or more")
     if not 0 <= process_index < process_count:

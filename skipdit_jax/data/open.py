@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from skipdit_jax.config import check_seed
 from skipdit_jax.data.clips import (
     ClipSource,
     DrawClip,
@@ -92,6 +93,7 @@ def open_once(
     Raises:
       ValueError: see `open_data`.
     """
+    check_seed(seed, "seed")
     _check_size(config, sample_shape)
     if len(sample_shape) == 3:
         return _checked_images(config, sample_shape, num_classes)

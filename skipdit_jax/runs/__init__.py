@@ -11,6 +11,7 @@ With `job = runs.prepare_training(config, "runs/mine")`, which resumes what is t
 from skipdit_jax.runs.config_files import load_config
 from skipdit_jax.runs.folder import RunFolder
 from skipdit_jax.runs.job import TrainingJob, prepare_training
+from skipdit_jax.runs.sampling import load_sampler
 from skipdit_jax.runs.train_config import default_config
 from skipdit_jax.runs.training import run_training
 
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingJob",
     "default_config",
     "load_config",
+    "load_sampler",
     "prepare_training",
     "run_training",
 ]

@@ -88,7 +88,7 @@ class RunFolder:
             ema,
             job.model.clone(config=dataclasses.replace(job.model.config, remat="none")),
             layout="native",
-            diffusion=config.resolved["diffusion"],
+            diffusion=dataclasses.asdict(config.diffusion),
             sampling=config.sampling,
             training={"step": int(state.step), "config": config.resolved},
         )

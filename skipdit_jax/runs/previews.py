@@ -29,20 +29,14 @@ class Preview:
         """
         config, model = job.config, job.model
         try:
-            recipe = make_recipe(config.sampling, model)
+            recipe = make_recipe(config.sampling, model, config.diffusion)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"sampling: {error}") from error
         self._ema = ema_name(config.ema_decays[0])
         self._pixels = draws_pixels(model)
+        options = recipe.options(model, config.diffusion)
         self._sampler = Sampler(
-            model,
-            steps=recipe.steps,
-            method=recipe.method,
-            guidance=recipe.guidance,
-            cache=recipe.policy() if model.num_skips else None,
-            diffusion=config.diffusion,
-            eta=recipe.eta,
-            clip=self._pixels if recipe.clip is None else recipe.clip,
+            model, **{**options, "cache": options["cache"] if model.num_skips else None}
         )
         classes = num_classes(model)
         labels = np.array(default_labels(classes)) if classes else None

@@ -7,17 +7,22 @@ Other checkpoints say nothing: then the published settings hold.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
+from skipdit_jax.data.config import LATENTS
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import default_diffusion, published_sampling
+from skipdit_jax.runs.samples import draws_pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class Recipe:
       branch: its shallow width, of methods that have one; None is the published one.
       num_samples: how many of each label to show.
       vae: what decodes latents, as --vae takes it; "" for none.
+      latent_scale: what latents were multiplied by in training; None is what the autoencoder says.
     """
 
     steps: str = "250"
@@ -45,6 +51,7 @@ class Recipe:
     branch: int | None = None
     num_samples: int = 1
     vae: str = ""
+    latent_scale: float | None = None
 
     def __post_init__(self):
         """Raises ValueError for what only this class could find."""
@@ -52,6 +59,8 @@ class Recipe:
             raise ValueError(f"num_samples is {self.num_samples}, wanted 1 or more")
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, wanted one of {', '.join(METHODS)}")
+        if self.latent_scale is not None and not 0 < self.latent_scale < math.inf:
+            raise ValueError(f"latent_scale is {self.latent_scale}, wanted a number above 0")
 
     def policy(self) -> CachePolicy | None:
         """The recommended caching policy."""
@@ -59,6 +68,18 @@ class Recipe:
         if policy is None or self.branch is None:
             return policy
         return notation.with_fields(policy, branch=self.branch)
+
+    def options(self, model: Backbone, diffusion: Diffusion) -> dict[str, Any]:
+        """The arguments of a `Sampler` that does all of this."""
+        return {
+            "steps": self.steps,
+            "method": self.method,
+            "guidance": self.guidance,
+            "cache": self.policy(),
+            "diffusion": diffusion,
+            "eta": self.eta,
+            "clip": draws_pixels(model) if self.clip is None else self.clip,
+        }
 
 
 def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: Backbone) -> Recipe:
@@ -74,27 +95,31 @@ def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: Back
     """
     stated = _stated(checkpoint, "sampling", Recipe)
     try:
-        recipe = make_recipe(stated, model)
         if checkpoint is not None:
-            diffusion.respace(recipe.steps)
+            stated = {**trained_with(checkpoint.metadata.get("training")), **stated}
+        recipe = make_recipe(stated, model, diffusion)
+        if checkpoint is not None:
+            check_steps(recipe.steps, diffusion)
     except (TypeError, ValueError, AttributeError) as error:
         raise _misfit(checkpoint, "sampling", error) from error
     return recipe
 
 
-def make_recipe(stated: Mapping[str, Any], model: Backbone) -> Recipe:
+def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion) -> Recipe:
     """Makes a recipe of what a file or config states, in whatever types it does.
 
-    A model that never trained without labels is not guided.
+    A model that never trained without labels is not guided, and one that was trained on some
+    timesteps alone, or on fewer than are published, is sampled on those.
 
     Raises:
       TypeError, ValueError, AttributeError: it means nothing.
     """
+    steps = diffusion.spacing or min(int(Recipe.steps), diffusion.num_timesteps)
     guidance = float(stated.get("guidance", published_sampling(model).guidance))
     recipe = Recipe(
         **{
             **stated,
-            "steps": str(stated.get("steps", Recipe.steps)),
+            "steps": str(stated.get("steps", steps)),
             "guidance": guidance if model.conditioning.has_null else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",
@@ -103,6 +128,31 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone) -> Recipe:
     )
     recipe.policy()
     return recipe
+
+
+def check_steps(steps: str, diffusion: Diffusion) -> None:
+    """Makes sure that a model is sampled on timesteps that it was trained on.
+
+    Raises:
+      ValueError: they are others, or the spacing means nothing.
+    """
+    wanted = diffusion.respace(steps).timesteps
+    if not np.isin(wanted, diffusion.timesteps).all():
+        raise ValueError(
+            f"steps {steps!r} are not among the timesteps of its training, wanted "
+            f"{diffusion.spacing!r} or some of those"
+        )
+
+
+def trained_with(training: Any) -> dict[str, Any]:
+    """What a run's record of its training, {"config": ...}, says of sampling, as a recipe has it.
+
+    Raises:
+      TypeError, AttributeError: it is no such record.
+    """
+    data = (training or {}).get("config", {}).get("data", {})
+    found = data.get("latent_scale") if data.get("name") == LATENTS else None
+    return {} if found is None else {"latent_scale": float(found)}
 
 
 def read_diffusion(checkpoint: Checkpoint | None, model: Backbone) -> Diffusion:

@@ -180,6 +180,7 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         raise ValueError(
             f"timesteps: found {full['timesteps']!r}, wanted one of {[*TIMESTEP_SAMPLERS]}"
         )
+    plain.check_seed(full["seed"], "seed")
     if full["batch_size"] < 1 or full["accumulate"] < 1:
         found = f"{full['batch_size']} and {full['accumulate']}"
         raise ValueError(f"batch_size and accumulate: found {found}, wanted 1 or more")

@@ -17,6 +17,7 @@ TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 # Steps handed to the devices before the host waits: enough to keep them busy, few enough that
 # batches do not pile up in their memory.
 IN_FLIGHT = 2
+MAX_STEPS = 2**31 - 1  # what the int32 of a state counts
 
 
 class DivergedError(RuntimeError):
@@ -44,6 +45,8 @@ class LoopConfig:
             value, least = getattr(self, field.name), int(field.name != "sample_every")
             if value < least:
                 raise ValueError(f"{field.name}: found {value}, wanted {least} or more")
+        if self.steps > MAX_STEPS:
+            raise ValueError(f"steps: found {self.steps}, wanted at most {MAX_STEPS}")
 
     def due(self, done: int, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.checkpoints.digests import digest
+from skipdit_jax.checkpoints.sealing import METADATA_FILE, SEAL, read_sealed, seal
 from skipdit_jax.checkpoints.store import Store, latest_step, restore, restore_newest
 
 ITEMS = {"params": {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}}, "ema": {"b": jnp.ones(2)}}
@@ -149,3 +151,77 @@ def test_a_refusal_is_no_damage(tmp_path):
     with pytest.raises(ValueError, match=r"not .*step"):
         restore_newest(saved(tmp_path / "root"), ITEMS, accept=refuse)
     assert restore_newest(tmp_path / "none", ITEMS, accept=refuse) is None
+
+
+def damaged(root, step, change):
+    """Changes the metadata file of a step: `change` takes its bytes, None removes it."""
+    file = root / str(step) / METADATA_FILE
+    file.unlink() if change is None else file.write_bytes(change(file.read_bytes()))
+
+
+EMPTY_FOLDER = "an empty step folder"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        lambda whole: b"",
+        lambda whole: whole[:-1],
+        lambda whole: b"null",
+        lambda whole: b"[]",
+        lambda whole: b"[" * 100_000,
+        lambda whole: whole.replace(b'"step"', b'"stop"'),
+        lambda whole: whole.replace(b"custom_metadata", b"custom_metadat_"),
+        EMPTY_FOLDER,
+    ],
+    ids=["missing", "empty", "cut", "null", "list", "deep", "renamed", "unknown", "folder"],
+)
+def test_damaged_metadata_is_named_and_the_one_before_is_used(tmp_path, change):
+    root = saved(tmp_path / "root", steps=(1, 2))
+    if change == EMPTY_FOLDER:
+        shutil.rmtree(root / "2")
+        (root / "2").mkdir()
+    else:
+        damaged(root, 2, change)
+    restored = restore_newest(root, ITEMS, accept=lambda metadata: None)
+    assert (restored.step, restored.metadata) == (1, {"step": 1})
+    (line,) = restored.skipped
+    assert line.startswith(f"{root}/2/{METADATA_FILE}: ")
+    # The run goes on: what is damaged is written again.
+    with Store(root) as store:
+        store.save(2, ITEMS, {"step": 2})
+    assert restore_newest(root, ITEMS, accept=lambda metadata: None).step == 2
+
+
+def test_every_flipped_bit_of_the_metadata_is_seen_or_changes_nothing(tmp_path):
+    metadata = {"config": {"seed": 3, "lr": 1e-4}, "data": {"next_index": 12}}
+    digests = {"params": "ab12", "ema": "cd34"}
+    folder, seen = tmp_path / "1", 0
+    for name in digests:
+        (folder / name).mkdir(parents=True)
+    whole = json.dumps({"metrics": {}, "custom_metadata": seal(metadata, digests)}).encode()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (folder / METADATA_FILE).write_bytes(flipped)
+        try:
+            assert read_sealed(folder) == (metadata, digests)
+        except CheckpointError:
+            seen += 1
+    of_metrics = 8 * len("metrics")
+    assert 8 * len(whole) - seen <= of_metrics
+
+
+def test_checkpoints_without_a_seal_are_read_as_before(tmp_path):
+    root = saved(tmp_path / "root")
+    file = root / "1" / METADATA_FILE
+    content = json.loads(file.read_text())
+    del content["custom_metadata"]["digests"][SEAL]
+    file.write_text(json.dumps(content))
+    assert restore(root, ITEMS).metadata == {"step": 1}
+
+
+def test_no_item_takes_the_name_of_the_seal(tmp_path):
+    with pytest.raises(ValueError, match="wanted another name"), Store(tmp_path / "root") as store:
+        store.save(1, {SEAL: ITEMS["ema"]}, {})

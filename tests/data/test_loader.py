@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from skipdit_jax.config import check_seed
 from skipdit_jax.data.loader import ArraySource, make_batches
 
 COUNT, BATCH = 10, 4
@@ -27,6 +28,20 @@ def test_every_epoch_has_every_example_once_in_a_new_order():
 
 def test_order_comes_from_the_seed():
     assert order(0, 3) == order(0, 3) != order(1, 3)
+
+
+@pytest.mark.parametrize("seed", [2**32, -1])
+def test_a_seed_that_would_wrap_is_refused(seed):
+    with pytest.raises(ValueError, match=r"seed: found .*, wanted a whole number from 0 to 429"):
+        make_batches(numbered(), batch_size=BATCH, seed=seed)
+    make_batches(numbered(), batch_size=BATCH, seed=2**32 - 1)
+
+
+@pytest.mark.parametrize("seed", [2**32, -1, 1.0, True, "1", None])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match=r"^place: found "):
+        check_seed(seed, "place")
+    assert check_seed(np.uint32(7), "place") == 7
 
 
 def test_batches_have_shapes_and_types_of_the_source():
