@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from skipdit_jax.data.shown import ORIENTATIONS
 from skipdit_jax.published import LATENT_SCALE
 
 LATENTS = "latents"
@@ -36,6 +37,8 @@ class DataConfig:
       use_image_num: independent images behind the frames of a clip, for joint training.
       num_digits: of moving_digits: 1, or 2 of a class.
       shuffle: a new order in every epoch; False: the stored one.
+      orientation: of pictures and videos, "upright" as their files ask (EXIF, display matrix, pixel
+        aspect) or "stored" as the pixels lie, which is how ADM prepared ImageNet.
       flip: mirror left and right at random, all frames of a clip alike.
       skip_broken: put the next example in the place of one that cannot be read, and count it; a
         video that is too short too.
@@ -54,6 +57,7 @@ class DataConfig:
     use_image_num: int = 0
     num_digits: int = 1
     shuffle: bool = True
+    orientation: str = "upright"
     flip: bool = False
     skip_broken: bool = False
     latent_scale: float | int = LATENT_SCALE
@@ -70,6 +74,10 @@ class DataConfig:
             value = getattr(self, field)
             if value is not None and value < least:
                 raise ValueError(f"data.{field}: found {value}, wanted {least} or more")
+        if self.orientation not in ORIENTATIONS:
+            raise ValueError(
+                f"data.orientation: found {self.orientation!r}, wanted one of {ORIENTATIONS}"
+            )
         if not self.latent_scale > 0:
             raise ValueError(f"data.latent_scale: found {self.latent_scale}, wanted more than 0")
         if self.name == "latents" and self.flip:

@@ -13,10 +13,18 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from skipdit_jax.data.sources import BrokenExampleError
+from skipdit_jax.data.shown import as_shown, on_white
+from skipdit_jax.data.sources import unreadable
 
 MODES = {1: "L", 3: "RGB"}
 """Number of channels -> mode of Pillow."""
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+    | {".jpe", ".jfif", ".jp2", ".j2k", ".jpx", ".apng", ".avif", ".gif", ".pbm", ".pnm", ".pfm"}
+    | {".dib", ".tga"}
+)
+"""File names that count as pictures: those of torchvision's ImageFolder, and what else Pillow reads
+that people keep pictures in."""
 
 # What Pillow's decoders raise on damaged files; Pillow documents OSError, its PNG reader also
 # raises SyntaxError, other readers ValueError, IndexError or EOFError.
@@ -38,32 +46,40 @@ def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def to_pixels(
     image: Image.Image, *, size: tuple[int, int], channels: int
 ) -> UInt8[np.ndarray, "H W C"]:
-    """Returns the centre of a picture, whatever its colours, as `size` (H, W) pixels."""
-    if image.mode != MODES[channels]:
-        image = image.convert(MODES[channels])
+    """Returns the centre of a picture of 8 bits, whatever its colours, as `size` (H, W) pixels."""
+    image = on_white(image, MODES[channels])
     return np.asarray(centre_crop(image, size)).reshape(*size, channels)
 
 
 def read_image(
-    file: Path | bytes, *, name: str, size: tuple[int, int], channels: int
+    file: Path | bytes,
+    *,
+    name: str,
+    size: tuple[int, int],
+    channels: int,
+    orientation: str = "upright",
 ) -> UInt8[np.ndarray, "H W C"]:
-    """Decodes a picture, whatever its colours, to its centre of `size` pixels.
+    """Decodes a picture, whatever its colours and depth, to its centre of `size` pixels.
+
+    Of several pictures in a file the first is taken.
 
     Args:
       file: path, or the encoded bytes.
       name: of the picture, for the error.
       size: (H, W).
       channels: 1 (grey) or 3 (RGB).
+      orientation: "upright", as its file asks, or "stored"; see `shown.as_shown`.
 
     Raises:
-      BrokenExampleError: it cannot be read or decoded.
+      BrokenExampleError: it cannot be decoded, is not there, or its range is not known.
+      DataError: the machine failed to read it.
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            # The conversion decodes: what follows can no longer fail.
-            pixels = image.convert(MODES[channels])
+            # This decodes: what follows can no longer fail.
+            pixels = as_shown(image, MODES[channels], orientation=orientation)
     except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
-        raise BrokenExampleError(name, _reason(error)) from error
+        raise unreadable(name, error, _reason(error)) from error
     return to_pixels(pixels, size=size, channels=channels)
 
 

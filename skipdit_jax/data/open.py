@@ -1,6 +1,5 @@
 """From a configuration to batches: the only place that knows all kinds of sources."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from skipdit_jax.config import check_seed
@@ -26,6 +25,8 @@ from skipdit_jax.data.videos import VideoSource
 
 # Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
 FIXED_SEED = 0
+WITHOUT_FILES = ("latents", "digits", "moving_digits")
+"""Names of sets that hold no encoded pictures or videos."""
 
 
 def open_data(
@@ -127,7 +128,7 @@ def _check_size(config: DataConfig, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"data.num_frames: found {config.num_frames}, wanted the model's {frames[0]}"
         )
-    if config.name not in ("latents", "digits", "moving_digits") and channels not in MODES:
+    if config.name not in WITHOUT_FILES and channels not in MODES:
         raise ValueError(
             f"data.name: {config.name!r} gives {' or '.join(map(str, MODES))} channels, "
             f"wanted the model's {channels}; latents are of data.name 'latents'"
@@ -135,7 +136,6 @@ def _check_size(config: DataConfig, shape: tuple[int, ...]) -> None:
 
 
 def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> Source:
-    height, width, channels = shape
     if config.name in ("videos", "moving_digits"):
         raise ValueError(
             f"data.name: {config.name!r} gives clips, wanted images {shape} for the model"
@@ -148,7 +148,7 @@ def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -
         digits = load_digits(config.split)
         check_labels(digits.labels, num_classes, "data.name 'digits'")
         return ArraySource(digits.images, digits.labels)
-    pixels: Mapping[str, Any] = {"size": (height, width), "channels": channels}
+    pixels = _pixels(config, shape)
     if config.name == "folder":
         return FolderSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)
@@ -156,7 +156,6 @@ def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -
 
 
 def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> ClipSource:
-    _, height, width, channels = shape
     if config.name in ("folder", "digits"):
         raise ValueError(
             f"data.name: {config.name!r} gives images, wanted clips {shape} for the model"
@@ -170,11 +169,17 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
         moving = MovingDigitsSource(config.split, num_digits=config.num_digits, seed=seed)
         check_labels(moving.labels, num_classes, "data.name 'moving_digits'")
         return moving
-    pixels: Mapping[str, Any] = {"size": (height, width), "channels": channels}
+    pixels = _pixels(config, shape)
     if config.name == "videos":
         return VideoSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)
     return open_tfds(*set_name, feature="video", **pixels, num_classes=num_classes)
+
+
+def _pixels(config: DataConfig, shape: tuple[int, ...]) -> dict[str, Any]:
+    """How every reader of encoded pictures and videos makes its pixels."""
+    *_, height, width, channels = shape
+    return {"size": (height, width), "channels": channels, "orientation": config.orientation}
 
 
 def _draw_clip(
@@ -205,6 +210,8 @@ def _identity(config: DataConfig, shape: tuple[int, ...]) -> dict[str, Any]:
             "frame_stride": config.frame_stride,
             "use_image_num": config.use_image_num,
         }
+    if config.name not in WITHOUT_FILES:
+        identity["orientation"] = config.orientation
     if config.name == "moving_digits":
         identity["num_digits"] = config.num_digits
     return identity

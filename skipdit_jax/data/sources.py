@@ -3,6 +3,7 @@
 An example is {"image" [H,W,C], "label"}; sources of moments give {"mean", "logvar", "label"}.
 """
 
+import errno
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +17,11 @@ BROKEN = "broken"
 
 IMAGE_LABELS = "image_labels"
 """Key of the labels of independent images that stand behind the frames of a clip."""
+
+MACHINE_ERRORS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
+)
+"""What tells of open files, disks and networks, not of the file that was read."""
 
 ANY_CLASS = 2**31 - 1
 """num_classes of a model that takes no labels: any number of classes is right, none too."""
@@ -34,6 +40,17 @@ class BrokenExampleError(DataError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
+
+
+def unreadable(name: str, error: BaseException, reason: str) -> DataError:
+    """The error for an example that cannot be read.
+
+    Not a broken example where the machine failed: the next attempt may read it, so that skipping it
+    would make the examples depend on chance.
+    """
+    if getattr(error, "errno", None) in MACHINE_ERRORS:
+        return DataError(f"{name}: {reason}")
+    return BrokenExampleError(name, reason)
 
 
 @runtime_checkable

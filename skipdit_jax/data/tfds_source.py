@@ -26,6 +26,8 @@ class TfdsSource:
       encoded: whether it holds encoded pictures.
       size: (H, W) of pictures once decoded.
       channels: C of them.
+      orientation: of pictures, see `images.read_image`.
+      classes: their names, where the set tells them.
     """
 
     records: Any
@@ -34,6 +36,8 @@ class TfdsSource:
     encoded: bool
     size: tuple[int, int]
     channels: int
+    orientation: str
+    classes: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -57,7 +61,13 @@ class TfdsSource:
         return {"image": clip, "label": stored["label"]}
 
     def _decode(self, picture: bytes, name: str) -> np.ndarray:
-        return read_image(picture, name=name, size=self.size, channels=self.channels)
+        return read_image(
+            picture,
+            name=name,
+            size=self.size,
+            channels=self.channels,
+            orientation=self.orientation,
+        )
 
 
 class KeepEncoded:
@@ -84,6 +94,7 @@ def open_tfds(
     size: tuple[int, int],
     channels: int,
     num_classes: int,
+    orientation: str = "upright",
 ) -> TfdsSource:
     """Opens a prepared set from its files; the code that prepared it is not needed.
 
@@ -95,6 +106,7 @@ def open_tfds(
       size: (H, W) of encoded pictures.
       channels: C of encoded pictures.
       num_classes: labels must be below it.
+      orientation: of encoded pictures.
 
     Raises:
       ValueError: TFDS is missing, the set is not prepared as array_record, has no such split, lacks
@@ -138,6 +150,8 @@ def open_tfds(
         encoded=encoded,
         size=size,
         channels=channels,
+        orientation=orientation,
+        classes=tuple(getattr(builder.info.features["label"], "names", None) or ()),
     )
 
 

@@ -7,10 +7,11 @@ the endless row of epochs: neither threads, workers nor a restart change a draw.
 import grain
 import numpy as np
 
-from skipdit_jax.data.sources import IMAGE_LABELS, Example
+from skipdit_jax.data.sources import IMAGE_LABELS, DataError, Example
 
 # uint8 0..255 to [-1, 1].
 HALF_RANGE = 127.5
+ROUNDING = 1e-3  # by which floats may leave [-1, 1]: half a level of 8 bits is more
 
 
 class ScalePixels(grain.transforms.Map):
@@ -23,6 +24,11 @@ class ScalePixels(grain.transforms.Map):
             image = image.astype(np.float32) / np.float32(HALF_RANGE) - np.float32(1)
         elif not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"data: images are {image.dtype}, wanted uint8 or float in [-1, 1]")
+        elif not np.abs(image).max() <= 1 + ROUNDING:
+            raise DataError(
+                f"data: images are floats from {image.min():g} to {image.max():g}, wanted uint8 or "
+                "float in [-1, 1]"
+            )
         return element | {"image": image.astype(np.float32, copy=False)}
 
 

@@ -10,6 +10,7 @@ start. Nothing is remembered but facts about files: what is read does not depend
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from skipdit_jax.data.clips import Choose
-from skipdit_jax.data.sources import BrokenExampleError
+from skipdit_jax.data.sources import BrokenExampleError, unreadable
+from skipdit_jax.data.video_geometry import frame_picture
 
 # One packet of these is one shown frame. Not so in VP8 (packets that are never shown) and MPEG-4
 # part 2 (two frames packed into one, as by old versions of DivX and XviD).
@@ -29,6 +31,7 @@ KNOWN_COUNTS = 65_536
 
 Pixels = UInt8[np.ndarray, "H W C"]
 Take = Callable[[Image.Image], Pixels]
+Show = Callable[[Any, Any], Image.Image]
 
 
 def import_av(name: str) -> Any:
@@ -44,14 +47,17 @@ def import_av(name: str) -> Any:
     return av
 
 
-def read_frames(path: Path, choose: Choose, take: Take) -> list[Pixels]:
-    """Decodes some frames of a video file.
+def read_frames(
+    path: Path, choose: Choose, take: Take, *, orientation: str = "upright"
+) -> list[Pixels]:
+    """Decodes some frames of a video file, as a player shows them.
 
     Args:
       path: the file.
       choose: number of frames of the file -> numbers of the wanted ones, ascending. May be called
         again with another number.
       take: picture of a frame -> what is kept of it.
+      orientation: "upright", as its file asks, or "stored"; see `video_geometry`.
 
     Raises:
       BrokenExampleError: the file cannot be decoded, or whatever `choose` raises.
@@ -60,11 +66,12 @@ def read_frames(path: Path, choose: Choose, take: Take) -> list[Pixels]:
     av = import_av(str(path))
     try:
         index = _index(path)
-        frames = index and _from_keyframe(path, index, choose(len(index.times)), take)
-        return frames or _from_start(path, choose(_count(path)), take)
+        show = partial(frame_picture, name=str(path), orientation=orientation)
+        frames = index and _from_keyframe(path, index, choose(len(index.times)), take, show)
+        return frames or _from_start(path, choose(_count(path)), take, show)
     except (av.error.FFmpegError, OSError) as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise BrokenExampleError(str(path), " ".join(reason.split())) from error
+        raise unreadable(str(path), error, " ".join(reason.split())) from error
 
 
 class _Index(NamedTuple):
@@ -115,7 +122,7 @@ def _count(path: Path) -> int:
         return sum(1 for _ in container.decode(stream))
 
 
-def _from_start(path: Path, wanted: Int[np.ndarray, "F"], take: Take) -> list[Pixels]:
+def _from_start(path: Path, wanted: Int[np.ndarray, "F"], take: Take, show: Show) -> list[Pixels]:
     """Decodes everything up to the last wanted frame."""
     numbers = set(wanted.tolist())
     frames: list[Pixels] = []
@@ -124,14 +131,14 @@ def _from_start(path: Path, wanted: Int[np.ndarray, "F"], take: Take) -> list[Pi
             if number in numbers:
                 if frame.is_corrupt:
                     raise BrokenExampleError(str(path), f"frame {number} is damaged")
-                frames.append(take(frame.to_image()))
+                frames.append(take(show(frame, stream)))
             if number == wanted[-1]:
                 return frames
     raise BrokenExampleError(str(path), f"frame {wanted[len(frames)]} cannot be decoded")
 
 
 def _from_keyframe(
-    path: Path, index: _Index, wanted: Int[np.ndarray, "F"], take: Take
+    path: Path, index: _Index, wanted: Int[np.ndarray, "F"], take: Take, show: Show
 ) -> list[Pixels] | None:
     """Decodes from the keyframe before the wanted frames; None where the file is not as indexed."""
     times, numbers = index.times, set(wanted.tolist())
@@ -152,7 +159,7 @@ def _from_keyframe(
             if frame.pts != times[number]:
                 return None
             if number in numbers:
-                frames.append(take(frame.to_image()))
+                frames.append(take(show(frame, stream)))
             if number == wanted[-1]:
                 return frames
             number += 1

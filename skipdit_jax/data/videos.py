@@ -11,7 +11,7 @@ A list is a text file of lines `VIDEO LABEL`, or `VIDEO` without classes, relati
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skipdit_jax.data.clips import Choose, Window
-from skipdit_jax.data.folder import SUFFIXES as PICTURES
-from skipdit_jax.data.images import read_image, to_pixels
-from skipdit_jax.data.sources import ANY_CLASS, BrokenExampleError, Example, check_labels
+from skipdit_jax.data.images import ENDINGS, read_image, to_pixels
+from skipdit_jax.data.listing import Contents, contents, ending, read_text, tell_passed_over, walk
+from skipdit_jax.data.sources import ANY_CLASS, Example, check_labels, unreadable
 from skipdit_jax.data.video_frames import Pixels, import_av, read_frames
 
 SUFFIXES = frozenset(
@@ -29,6 +29,8 @@ SUFFIXES = frozenset(
     | {".3gp", ".ogv", ".gif"}
 )
 """File names that count as videos in a folder; a list may name others."""
+PICTURES = ENDINGS - SUFFIXES
+"""File names that count as frames."""
 
 _LABEL = re.compile(r"(?P<name>.*\S)\s+(?P<label>[+-]?[0-9]+)")
 
@@ -39,20 +41,32 @@ class VideoSource:
     Labels count the class folders in the order of their names; without classes they are 0. Only the
     names are held in memory, and only the frames of a clip are read.
 
+    Attributes:
+      classes: names of the class folders; none of a list.
+
     Raises:
       ValueError: nothing there, no videos, an empty folder, files where they mean nothing, labels
         outside `num_classes`, no classes for a model that wants some, or PyAV is missing.
     """
 
-    def __init__(self, path: str | Path, *, size: tuple[int, int], channels: int, num_classes: int):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        size: tuple[int, int],
+        channels: int,
+        num_classes: int,
+        orientation: str = "upright",
+    ):
         path = Path(path)
-        self._size, self._channels = size, channels
+        self._size, self._channels, self._orientation = size, channels, orientation
         self._root = path.parent if path.is_file() else path
         found = _read_list(path) if path.is_file() else _scan(path)
         if found.labels is None and num_classes not in (1, ANY_CLASS):
             raise ValueError(
                 f"data.path: {path} has no classes, wanted one of {num_classes} for each video"
             )
+        self.classes = tuple(found.classes)
         # Bytes: numpy's text takes four bytes for each letter.
         self._names = np.array([os.fsencode(name) for name in found.names])
         labels = found.labels or [0] * len(found.names)
@@ -76,25 +90,31 @@ class VideoSource:
         try:
             found = _contents(path)
         except OSError as error:
-            raise BrokenExampleError(str(path), error.strerror or str(error)) from error
+            raise unreadable(str(path), error, error.strerror or str(error)) from error
         names = sorted(found.pictures, key=_by_number)
         files = [path / names[number] for number in choose(len(names))]
         return [
-            read_image(file, name=str(file), size=self._size, channels=self._channels)
+            read_image(
+                file,
+                name=str(file),
+                size=self._size,
+                channels=self._channels,
+                orientation=self._orientation,
+            )
             for file in files
         ]
 
     def _read_file(self, path: Path, choose: Choose) -> list[Pixels]:
-        return read_frames(
-            path, choose, partial(to_pixels, size=self._size, channels=self._channels)
-        )
+        take = partial(to_pixels, size=self._size, channels=self._channels)
+        return read_frames(path, choose, take, orientation=self._orientation)
 
 
 class _Listing(NamedTuple):
-    """Names of the videos, relative, and their labels or None."""
+    """Names of the videos, relative, their labels or None, and the names of the classes if told."""
 
     names: list[str]
     labels: list[int] | None
+    classes: Sequence[str] = ()
 
 
 class _Contents(NamedTuple):
@@ -102,6 +122,7 @@ class _Contents(NamedTuple):
 
     pictures: list[str]
     videos: list[str]
+    others: list[str]
     folders: list[str]
 
 
@@ -115,7 +136,8 @@ def _scan(root: Path) -> _Listing:
             f"data.path: {root} holds pictures ({top.pictures[0]}), "
             "wanted videos, or a folder of frames for each"
         )
-    below = {folder: sorted(_videos(root, folder)) for folder in top.folders}
+    passed_over = top.others
+    below = {folder: sorted(_videos(root, folder, passed_over)) for folder in top.folders}
     empty = [folder for folder, names in below.items() if not names]
     if empty:
         raise ValueError(f"data.path: folder {root / empty[0]} has no videos, wanted at least one")
@@ -128,48 +150,46 @@ def _scan(root: Path) -> _Listing:
         )
     if not classes and not loose:
         raise ValueError(f"data.path: {root} has no videos, wanted at least one")
+    tell_passed_over(root, passed_over, "that are no videos or frames known here")
     if not classes:
         return _Listing(loose, None)
     names = [name for folder in classes for name in below[folder]]
-    return _Listing(names, [label for label, c in enumerate(classes) for _ in below[c]])
+    labels = [label for label, name in enumerate(classes) for _ in below[name]]
+    return _Listing(names, labels, classes)
 
 
-def _videos(root: Path, folder: str) -> Iterator[str]:
+def _videos(root: Path, folder: str, passed_over: list[str]) -> Iterator[str]:
     """Names of all videos in a folder and below, relative to root; a folder of frames is one."""
-    found = _contents(root / folder)
-    if not found.pictures:
-        yield from (os.path.join(folder, name) for name in found.videos)
-        for name in found.folders:
-            yield from _videos(root, os.path.join(folder, name))
-        return
-    others = [*found.videos, *found.folders]
-    if others:
-        raise ValueError(
-            f"data.path: {root / folder} has pictures ({found.pictures[0]}) beside {others[0]}, "
-            "wanted the frames of a video alone in a folder"
-        )
-    yield folder
+    for place, standing in walk(root, folder):
+        found = _by_kind(standing)
+        passed_over += found.others
+        if not found.pictures:
+            yield from (os.path.join(place, name) for name in found.videos)
+            continue
+        others = [*found.videos, *found.folders]
+        if others:
+            raise ValueError(
+                f"data.path: {root / place} has pictures ({found.pictures[0]}) beside {others[0]}, "
+                "wanted the frames of a video alone in a folder"
+            )
+        yield place
 
 
 def _contents(folder: Path) -> _Contents:
-    """What stands in a folder, without names that begin with a dot."""
-    found = _Contents([], [], [])
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                found.folders.append(entry.name)
-            elif suffix in PICTURES:
-                found.pictures.append(entry.name)
-            elif suffix in SUFFIXES:
-                found.videos.append(entry.name)
+    return _by_kind(contents(folder))
+
+
+def _by_kind(standing: Contents) -> _Contents:
+    found = _Contents([], [], [*standing.others], standing.folders)
+    for name in standing.files:
+        kind = ending(name)
+        known = found.pictures if kind in PICTURES else found.videos if kind in SUFFIXES else None
+        (found.others if known is None else known).append(name)
     return found
 
 
 def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return ending(name) in SUFFIXES
 
 
 def _by_number(name: str) -> tuple[list[int | str], str]:
@@ -181,7 +201,7 @@ def _by_number(name: str) -> tuple[list[int | str], str]:
 def _read_list(path: Path) -> _Listing:
     """Reads `VIDEO LABEL` or `VIDEO` lines; a name may hold blanks."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"data.path: {path} is no text, wanted a folder or a list") from error
     lines = {n: line.strip() for n, line in enumerate(text.splitlines(), 1) if line.strip()}
