@@ -19,6 +19,7 @@ from PIL import Image
 
 from skipdit_jax.data.clips import Choose
 from skipdit_jax.data.sources import BrokenExampleError
+from skipdit_jax.optional import load
 
 # One packet of these is one shown frame. Not so in VP8 (packets that are never shown) and MPEG-4
 # part 2 (two frames packed into one, as by old versions of DivX and XviD).
@@ -29,19 +30,6 @@ KNOWN_COUNTS = 65_536
 
 Pixels = UInt8[np.ndarray, "H W C"]
 Take = Callable[[Image.Image], Pixels]
-
-
-def import_av(name: str) -> Any:
-    """Returns PyAV.
-
-    Raises:
-      ValueError: it is not installed; says that the video `name` needs it.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError(f"{name}: video files need PyAV: pip install av") from error
-    return av
 
 
 def read_frames(path: Path, choose: Choose, take: Take) -> list[Pixels]:
@@ -55,9 +43,9 @@ def read_frames(path: Path, choose: Choose, take: Take) -> list[Pixels]:
 
     Raises:
       BrokenExampleError: the file cannot be decoded, or whatever `choose` raises.
-      ValueError: PyAV is not installed.
+      MissingExtraError: PyAV is not installed, or too old.
     """
-    av = import_av(str(path))
+    av = load("av", str(path))
     try:
         index = _index(path)
         frames = index and _from_keyframe(path, index, choose(len(index.times)), take)
@@ -77,9 +65,11 @@ class _Index(NamedTuple):
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file and its first video stream."""
-    av = import_av(str(path))
+    av = load("av", str(path))
+    # Titles in no UTF-8 are no reason to refuse a file: PyAV 19 passes them on, older ones raise.
+    lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
     # Without "file:", a colon in the name makes FFmpeg take what is before it for a protocol.
-    with av.open(f"file:{path}", metadata_errors="ignore") as container:
+    with av.open(f"file:{path}", **lenient) as container:
         if not container.streams.video:
             raise BrokenExampleError(str(path), "no video in it")
         stream = container.streams.video[0]

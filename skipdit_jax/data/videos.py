@@ -22,7 +22,8 @@ from skipdit_jax.data.clips import Choose, Window
 from skipdit_jax.data.folder import SUFFIXES as PICTURES
 from skipdit_jax.data.images import read_image, to_pixels
 from skipdit_jax.data.sources import ANY_CLASS, BrokenExampleError, Example, check_labels
-from skipdit_jax.data.video_frames import Pixels, import_av, read_frames
+from skipdit_jax.data.video_frames import Pixels, read_frames
+from skipdit_jax.optional import load
 
 SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
@@ -60,7 +61,7 @@ class VideoSource:
         self._labels = np.array(labels, np.int32)
         file = next((name for name in found.names if _is_video(name)), None)
         if file is not None:
-            import_av(str(self._root / file))
+            load("av", str(self._root / file))
 
     def __len__(self) -> int:
         return len(self._labels)
