@@ -13,6 +13,7 @@ LAYERS = {
     "files": 0,
     "config": 0,
     "compiler": 0,
+    "optional": 0,
     "sharding": 0,
     "published": 0,
     "contracts": 1,

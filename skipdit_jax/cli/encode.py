@@ -15,6 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.optional import require
+
+with told_in_one_line("python -m skipdit_jax.cli.encode"):
+    require("train", "reading data")  # the imports below need it
+
 import grain
 import jax
 import numpy as np
@@ -25,7 +31,6 @@ from skipdit_jax import sharding
 from skipdit_jax.cli.distributed import initialize, say, wait_for_all
 from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_encoding
 from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
-from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (

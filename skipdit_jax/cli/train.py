@@ -17,12 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_one_line
+from skipdit_jax.optional import require
+
+with told_in_one_line("train.py"):
+    require("train", "training")  # the imports below need it
+
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from skipdit_jax.cli import distributed
-from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_one_line
 from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.cli.terminal import Terminal
 from skipdit_jax.data.sources import DataError

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from skipdit_jax.optional import load
+
 NUM_CLASSES = 10
 IMAGE_SIZE = 8
 MAX_INK = 16
@@ -44,12 +46,6 @@ def load_digits(split: str) -> Digits:
 
 @functools.cache
 def _read() -> Digits:
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise ValueError(
-            "data.name 'digits' needs scikit-learn: pip install scikit-learn"
-        ) from error
-    raw = datasets.load_digits()
+    raw = load("sklearn.datasets", "data.name 'digits'").load_digits()
     images = raw.images.astype(np.float32)[..., None] * np.float32(2 / MAX_INK) - np.float32(1)
     return Digits(images, raw.target.astype(np.int32))

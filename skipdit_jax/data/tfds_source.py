@@ -8,6 +8,7 @@ import numpy as np
 from skipdit_jax.data.clips import Window
 from skipdit_jax.data.images import read_image
 from skipdit_jax.data.sources import Example
+from skipdit_jax.optional import load
 
 FILE_FORMAT = "array_record"
 
@@ -112,12 +113,7 @@ def open_tfds(
       ValueError: TFDS is missing, the set is not prepared as array_record, has no such split, lacks
         the features, or has some that need TensorFlow where there is none.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ValueError(
-            f"data.name {name!r} needs TFDS: pip install tensorflow-datasets"
-        ) from error
+    tfds = load("tensorflow_datasets", f"data.name {name!r}")
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir or None)
     except tfds.core.registered.DatasetNotFoundError as error:

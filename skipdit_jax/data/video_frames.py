@@ -21,6 +21,7 @@ from PIL import Image
 from skipdit_jax.data.clips import Choose
 from skipdit_jax.data.sources import BrokenExampleError, unreadable
 from skipdit_jax.data.video_geometry import frame_picture
+from skipdit_jax.optional import load
 
 # One packet of these is one shown frame. Not so in VP8 (packets that are never shown) and MPEG-4
 # part 2 (two frames packed into one, as by old versions of DivX and XviD).
@@ -32,19 +33,6 @@ KNOWN_COUNTS = 65_536
 Pixels = UInt8[np.ndarray, "H W C"]
 Take = Callable[[Image.Image], Pixels]
 Show = Callable[[Any, Any], Image.Image]
-
-
-def import_av(name: str) -> Any:
-    """Returns PyAV.
-
-    Raises:
-      ValueError: it is not installed; says that the video `name` needs it.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError(f"{name}: video files need PyAV: pip install av") from error
-    return av
 
 
 def read_frames(
@@ -61,9 +49,9 @@ def read_frames(
 
     Raises:
       BrokenExampleError: the file cannot be decoded, or whatever `choose` raises.
-      ValueError: PyAV is not installed.
+      MissingExtraError: PyAV is not installed, or too old.
     """
-    av = import_av(str(path))
+    av = load("av", str(path))
     try:
         index = _index(path)
         show = partial(frame_picture, name=str(path), orientation=orientation)
@@ -84,9 +72,11 @@ class _Index(NamedTuple):
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file and its first video stream."""
-    av = import_av(str(path))
+    av = load("av", str(path))
+    # Titles in no UTF-8 are no reason to refuse a file: PyAV 19 passes them on, older ones raise.
+    lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
     # Without "file:", a colon in the name makes FFmpeg take what is before it for a protocol.
-    with av.open(f"file:{path}", metadata_errors="ignore") as container:
+    with av.open(f"file:{path}", **lenient) as container:
         if not container.streams.video:
             raise BrokenExampleError(str(path), "no video in it")
         stream = container.streams.video[0]

@@ -22,7 +22,8 @@ from skipdit_jax.data.clips import Choose, Window
 from skipdit_jax.data.images import ENDINGS, read_image, to_pixels
 from skipdit_jax.data.listing import Contents, contents, ending, read_text, tell_passed_over, walk
 from skipdit_jax.data.sources import ANY_CLASS, Example, check_labels, unreadable
-from skipdit_jax.data.video_frames import Pixels, import_av, read_frames
+from skipdit_jax.data.video_frames import Pixels, read_frames
+from skipdit_jax.optional import load
 
 SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
@@ -74,7 +75,7 @@ class VideoSource:
         self._labels = np.array(labels, np.int32)
         file = next((name for name in found.names if _is_video(name)), None)
         if file is not None:
-            import_av(str(self._root / file))
+            load("av", str(self._root / file))
 
     def __len__(self) -> int:
         return len(self._labels)

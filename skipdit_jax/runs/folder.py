@@ -1,13 +1,12 @@
 """The files of a training run beside its checkpoints: config, curves, pictures, weights."""
 
 import dataclasses
-import importlib
 import json
 from types import TracebackType
-from typing import Any
 
 from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.atomic import replacing_file
+from skipdit_jax.optional import load
 from skipdit_jax.runs.job import TrainingJob
 from skipdit_jax.runs.previews import Preview
 from skipdit_jax.training.logs import BoardLog, JsonLog, Record
@@ -35,7 +34,7 @@ class RunFolder:
         self._preview = Preview(job) if job.config.loop.sample_every else None
         self._leads = sharding.leads()
         if self._leads:
-            wandb = _import_wandb() if job.config.wandb else None
+            wandb = load("wandb", "wandb") if job.config.wandb else None
             _make_folder(job)
             self._wandb = wandb and wandb.init(
                 project=job.config.wandb, dir=job.workdir, config=job.config.resolved
@@ -98,10 +97,3 @@ def _make_folder(job: TrainingJob) -> None:
     job.workdir.mkdir(parents=True, exist_ok=True)
     with replacing_file(job.workdir / CONFIG_FILE) as file:
         file.write(json.dumps(job.config.resolved, indent=2).encode() + b"\n")
-
-
-def _import_wandb() -> Any:
-    try:
-        return importlib.import_module("wandb")
-    except ImportError as error:
-        raise ValueError("wandb: not installed, wanted: pip install wandb") from error

@@ -1,6 +1,5 @@
 """Clips of bytes [B,F,H,W,C] to grids that move, to strips of frames, and to MP4 and GIF files."""
 
-import importlib
 import itertools
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from skipdit_jax.files import replacing_path
+from skipdit_jax.optional import load
 from skipdit_jax.visualise.grids import Canvas, make_grid, to_image
 
 FRAMES_PER_SECOND = 8  # of the published samples
@@ -108,20 +108,15 @@ def load_encoder() -> Any:
     """Returns the module `av` after making sure that it can write H.264.
 
     Raises:
-      ValueError: PyAV is missing, or has no such encoder.
+      ValueError: PyAV is missing (MissingExtraError) or too old, or has no such encoder.
     """
-    try:
-        av = importlib.import_module("av")
-    except ImportError as error:
-        raise ValueError(
-            f"MP4: PyAV cannot be imported ({error}), wanted: pip install av"
-        ) from error
+    av = load("av", "MP4")
     try:
         av.codec.Codec(ENCODER, "w")
     except ValueError as error:
         raise ValueError(
             f"MP4: the FFmpeg of PyAV {av.__version__} has no H.264 encoder {ENCODER}, "
-            "wanted: pip install av"
+            "wanted that of the wheels: pip install av"
         ) from error
     return av
 

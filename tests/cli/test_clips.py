@@ -232,7 +232,7 @@ def test_no_file_of_the_three_may_be_a_folder(refused, own_folder):
 @pytest.mark.parametrize("flags", [[], ["--compare"]])
 def test_without_ffmpeg_one_line_says_what_to_install(refused, monkeypatch, flags):
     monkeypatch.setitem(sys.modules, "av", None)
-    assert "pip install av" in refused(*flags)
+    assert 'pip install "skipdit_jax[video]"' in refused(*flags)
 
 
 def test_without_an_encoder_one_line_says_so(refused, monkeypatch):

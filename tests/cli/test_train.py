@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
         ({"init__allow_missing": "('skip_*',)"}, "without init.ckpt"),
         ({"model__num_classes": 5}, "label"),
         ({"model__in_channels": 3}, "wanted (8, 8, 3)"),
-        ({"wandb": "project"}, "pip install wandb"),
+        ({"wandb": "project"}, 'pip install "skipdit_jax[wandb]"'),
         ({"warmup_steps": -1}, "warmup_steps: found -1"),
         ({"ema_decay": 1.5}, "ema_decay: found [1.5]"),
         ({"trainable": "('blocks_9',)"}, "'blocks_9' matches no parameter"),

@@ -100,6 +100,23 @@ def test_names_may_hold_anything_a_file_system_takes(folder):
     assert len(read(path, starting(0))) == 4
 
 
+def test_titles_that_are_no_utf8_are_no_damage(folder):
+    path = folder / "titled.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "cafe"
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = 16, 16
+        frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 99, np.uint8), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    latin = "caf\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1")
+    data = path.read_bytes()
+    assert data.count(b"cafe") == 1
+    path.write_bytes(data.replace(b"cafe", latin))
+    [got] = read(path, lambda count: np.arange(1))
+    assert abs(got.astype(int) - 99).max() <= 2
+
+
 def damaged(path, name, at=0.5, length=4000):
     """A copy with its middle overwritten."""
     data = bytearray(path.read_bytes())
@@ -147,6 +164,6 @@ def test_sound_without_pictures_is_named(folder):
 def test_a_missing_library_is_named(folder, monkeypatch):
     path = written(folder, "several_gops.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ValueError, match=r"gops\.mp4: video files need PyAV: pip install av") as e:
+    with pytest.raises(ValueError, match=r"gops\.mp4: found no av, wanted: pip install") as e:
         read(path, starting(0))
     assert not isinstance(e.value, BrokenExampleError)
