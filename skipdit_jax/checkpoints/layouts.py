@@ -6,11 +6,12 @@ in the records of the families (`registry`), beside everything else that is know
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skipdit_jax.checkpoints.dialects import Dialect
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.trees import Shape
@@ -25,6 +26,11 @@ def as_it_is(table: tuple[Rule, ...], shapes: Mapping[str, Shape]) -> tuple[Rule
 
 def no_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns nothing, for a family every tensor of which is trained."""
+    return {}
+
+
+def nothing_described(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns no field, for a family of which no other program writes a config.json."""
     return {}
 
 
@@ -43,6 +49,9 @@ class WeightLayout:
       growing: those of them [1, n, D] that a file may hold more rows of than the model uses, with
         the field of the config that counts the rows.
       respell: (weight table, {torch name: shape}) -> the table as that state dict spells it.
+      dialects: other names that people have the same weights under.
+      described: a config.json of diffusers -> the fields of the config that it states and that
+        names and shapes do not show.
     """
 
     name: str
@@ -53,10 +62,16 @@ class WeightLayout:
     fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]] = no_tables
     growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     respell: Callable[[tuple[Rule, ...], Mapping[str, Shape]], tuple[Rule, ...]] = as_it_is
+    dialects: tuple[Dialect, ...] = ()
+    described: Callable[[Mapping[str, Any]], dict[str, Any]] = nothing_described
 
-    def knows(self, names: Iterable[str]) -> bool:
-        """Whether one of these torch names is the family's sign."""
-        return _any_matches(self.sign, names)
+    def knows(self, names: Collection[str]) -> bool:
+        """Whether one of these names is the family's sign, in its own names or a dialect."""
+        return _any_matches(self.sign, names) or self.dialect(names) is not None
+
+    def dialect(self, names: Collection[str]) -> Dialect | None:
+        """The dialect that a state dict is in; None if it has the family's own names."""
+        return next((one for one in self.dialects if _any_matches(one.sign, names)), None)
 
 
 class Unread(NamedTuple):

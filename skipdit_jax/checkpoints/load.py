@@ -5,12 +5,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from skipdit_jax.checkpoints.dialects import to_own
 from skipdit_jax.checkpoints.errors import CheckpointError, naming, parsing
 from skipdit_jax.checkpoints.handles import TensorHandle
 from skipdit_jax.checkpoints.layouts import Layouts, WeightLayout, named, recognise
 from skipdit_jax.checkpoints.native import read_metadata
 from skipdit_jax.checkpoints.safetensors_files import read_safetensors_file
-from skipdit_jax.checkpoints.state_dicts import BARE, WRAPPED, beside, choose, stripped
+from skipdit_jax.checkpoints.sources import described, is_index, read_shards, weights_file
+from skipdit_jax.checkpoints.state_dicts import (
+    BARE,
+    WRAPPED,
+    Ask,
+    Chosen,
+    choose,
+    describe_names,
+)
 from skipdit_jax.checkpoints.torch_files import read_torch_file
 
 NATIVE = "native"
@@ -25,11 +34,13 @@ class Checkpoint:
     Attributes:
       path: the file.
       family: what kind of model it belongs to.
-      which: the weights chosen: "ema", "model", "bare" (a state dict with nothing around it) or
-        "native" (our own format).
+      which: the weights chosen: the key that they stood under ("ema", "model", "state_dict", ...),
+        "bare" (a state dict with nothing around it) or "native" (our own format).
       handles: the tensors, by torch name, or by our path if native.
       metadata: what a native file says of itself; empty for others.
       others: what else a training checkpoint holds and nothing is read of, such as "opt".
+      notes: what a user should know of how the file was taken, a line each.
+      stated: fields of the config that a config.json beside the file states.
     """
 
     path: Path
@@ -38,18 +49,26 @@ class Checkpoint:
     handles: dict[str, TensorHandle]
     metadata: dict[str, Any]
     others: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    stated: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def open_checkpoint(
-    source: str | os.PathLike[str], layouts: Layouts, weights: str | None = None
+    source: str | os.PathLike[str],
+    layouts: Layouts,
+    weights: str | None = None,
+    key: str | None = None,
+    prefix: str | None = None,
 ) -> Checkpoint:
     """Opens a native file, a file of `torch.save` or a .safetensors state dict, told by content.
 
     Args:
-      source: path of the file.
+      source: path of the file, of the index of one that is split, or of a folder that holds one.
       layouts: of the families that it may belong to, see `registry.weight_layouts`.
       weights: "ema" or "model" where a file of torch holds both; None prefers ema and takes model
         if that is all there is.
+      key: of the dict in a file of torch that holds the weights; None finds it.
+      prefix: what the names of the weights begin with; None finds it.
 
     Raises:
       CheckpointError: missing, truncated, no checkpoint, of a family that this version does not
@@ -58,35 +77,60 @@ def open_checkpoint(
     """
     if weights not in (None, *WRAPPED):
         raise ValueError(f"weights is {weights!r}, wanted one of {WRAPPED}")
-    path = Path(source)
+    path, ask = Path(source), Ask(weights, key, prefix)
     with parsing(path):
+        if path.is_dir():
+            path = weights_file(path)
         if path.exists() and not path.is_file():
             raise CheckpointError("is no file")
+    with parsing(path):
+        if is_index(path):
+            return _understood(path, _of_names(read_shards(path), ask, layouts), layouts)
         with path.open("rb") as file:
             lead = file.read(JSON_START + 1)
         if lead[JSON_START:] == b"{" or path.suffix == SAFETENSORS_SUFFIX:
-            return _open_safetensors(path, layouts)
-        content = read_torch_file(path)
-        which, handles = choose(content, weights)
-        others = () if which == BARE else beside(content, which)
-        return Checkpoint(path, recognise(handles, layouts), which, handles, {}, others)
+            return _open_safetensors(path, ask, layouts)
+        return _understood(path, choose(read_torch_file(path), ask, layouts), layouts)
 
 
-def _open_safetensors(path: Path, layouts: Layouts) -> Checkpoint:
+def _open_safetensors(path: Path, ask: Ask, layouts: Layouts) -> Checkpoint:
     file = read_safetensors_file(path)
     metadata = read_metadata(file)
-    if metadata is not None:
-        family = named(metadata["family"], layouts)
-        return Checkpoint(path, family, NATIVE, file.handles, metadata)
-    handles = stripped(file.handles)
-    return Checkpoint(path, recognise(handles, layouts), BARE, handles, {})
+    if metadata is None:
+        return _understood(path, _of_names(file.handles, ask, layouts), layouts)
+    if ask.key is not None or ask.prefix is not None:
+        raise CheckpointError("is a native file of one network: wanted no --key, --prefix")
+    family = named(metadata["family"], layouts)
+    return Checkpoint(path, family, NATIVE, file.handles, metadata)
+
+
+def _of_names(handles: dict[str, TensorHandle], ask: Ask, layouts: Layouts) -> Chosen:
+    """The weights of a file that has names and nothing around them."""
+    if ask.key is not None:
+        raise CheckpointError("has no keys around its names, wanted no --key")
+    notes: list[str] = []
+    found = describe_names(handles, ask, layouts, notes)
+    return Chosen(BARE, found, (), tuple(notes))
+
+
+def _understood(path: Path, chosen: Chosen, layouts: Layouts) -> Checkpoint:
+    """Says which family the weights are of, and sees them by its names."""
+    family = recognise(chosen.handles, layouts)
+    dialect = family.dialect(chosen.handles)
+    handles, notes = chosen.handles, chosen.notes
+    if dialect is not None:
+        handles = to_own(dialect, handles)
+        notes = (*notes, f"names of {dialect.name}")
+    stated = family.described(described(path))
+    return Checkpoint(path, family, chosen.which, handles, {}, chosen.others, notes, stated)
 
 
 def config_fields(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[str, Any]:
     """Returns the fields of the family's config, such as `DiTConfig`, for a checkpoint.
 
     A native file has them in its metadata. A state dict shows them in its names and shapes, all but
-    the number of heads, which is known for the published sizes.
+    the number of heads, which is known for the published sizes or from a config.json beside it; a
+    field that it does not show is None.
 
     Args:
       checkpoint: see `open_checkpoint`.
@@ -99,4 +143,8 @@ def config_fields(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[
         return dict(checkpoint.metadata["model"])
     shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
     with naming(checkpoint.path):
-        return checkpoint.family.fields_of_shapes(shapes, num_heads)
+        stated = {**checkpoint.stated, **({"num_heads": num_heads} if num_heads else {})}
+        return {
+            **checkpoint.family.fields_of_shapes(shapes, stated.get("num_heads")),
+            **stated,
+        }

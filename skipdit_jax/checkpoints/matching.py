@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from skipdit_jax.trees import Misfits, compare, flatten, matches_glob
 from skipdit_jax.typing import Params
 
 TABLE_RANK = 3  # fixed tables are [1, n, D]
+MAX_TABLE = 2**24  # numbers of a table of another size that is looked at: 64 MB
 TABLE_TOLERANCE = 1e-5  # between fixed float32 tables, for the sin and cos of two libraries
 
 
@@ -30,15 +32,17 @@ class Matching:
       entries: the weights of the model, by their names in the file.
       absent: the names among them that the file lacks with permission.
       tables: the fixed tables in the file, by name; all are those that the model computes.
-      rounded: the names among them of tables that the file holds in rounded form. Weights stored in
-        half precision carry such tables, and the originals compute with them; they become leaves of
-        the parameters under their own names, which the model then prefers to its own.
+      computed: the fixed tables of the model that the file lacks, or holds for another size.
+      rounded: the names among `tables` of those that the file holds in rounded form. Weights stored
+        in half precision carry such tables, and the originals compute with them; they become leaves
+        of the parameters under their own names, which the model then prefers to its own.
     """
 
     entries: dict[str, Entry]
     absent: frozenset[str]
     tables: dict[str, TensorHandle]
     rounded: tuple[str, ...]
+    computed: tuple[str, ...] = ()
 
 
 def match_weights(
@@ -60,11 +64,62 @@ def match_weights(
         table that is not the one the model computes.
     """
     entries, tables = _wanted(checkpoint, expected, config)
-    absent = _check(checkpoint.handles, entries, tables, tuple(allow_missing))
-    held = {name: checkpoint.handles[name] for name in tables if name in checkpoint.handles}
+    other = other_tables(checkpoint, config, tables)
+    kept = {name: table for name, table in tables.items() if name not in other}
+    handles = {name: h for name, h in checkpoint.handles.items() if name not in other}
+    absent = _check(handles, entries, kept, tuple(allow_missing))
+    held = {name: handles[name] for name in kept if name in handles}
     deviations = {name: _check_table(name, held[name], tables[name]) for name in held}
     rounded = tuple(name for name in held if deviations[name] > TABLE_TOLERANCE)
-    return Matching(entries, frozenset(absent), held, rounded)
+    computed = tuple(name for name in tables if name not in held)
+    return Matching(entries, frozenset(absent), held, rounded, computed)
+
+
+def other_tables(
+    checkpoint: Checkpoint, config: Mapping[str, Any], tables: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    """Returns the names of the fixed tables that a file holds for a grid of another size.
+
+    A model computes its own. That of the file has to be what its family computes for its size: a
+    table that was trained cannot be replaced.
+
+    Args:
+      checkpoint: see `load.open_checkpoint`.
+      config: fields of the model's config.
+      tables: that the model computes, by name.
+
+    Raises:
+      CheckpointError: such a table is another one, or its size cannot be told.
+    """
+    other = {
+        name: checkpoint.handles[name]
+        for name, table in tables.items()
+        if name in checkpoint.handles
+        and name not in checkpoint.family.growing
+        and _of_other_size(checkpoint.handles[name], table)
+    }
+    if not other:
+        return ()
+    if checkpoint.which == NATIVE:
+        own = checkpoint.metadata["model"]
+    else:
+        shapes = {name: handle.shape for name, handle in checkpoint.handles.items()}
+        own = checkpoint.family.fields_of_shapes(shapes, config.get("num_heads"))
+    made = checkpoint.family.fixed_tables({**config, "input_size": own["input_size"]})
+    for name, handle in other.items():
+        if made[name].shape != handle.shape:
+            raise CheckpointError(f"{name} has shape {handle.shape}, wanted {made[name].shape}")
+        _check_table(name, handle, made[name])
+    return tuple(other)
+
+
+def _of_other_size(handle: TensorHandle, table: np.ndarray) -> bool:
+    """Whether a table [1, n, D] has another n, one that the file has the numbers of."""
+    found, wanted = handle.shape, table.shape
+    size = math.prod(found)
+    backed = size and size <= MAX_TABLE and 0 not in handle.strides[1:]
+    ends = len(found) == TABLE_RANK and (found[0], found[2]) == (wanted[0], wanted[2])
+    return bool(backed and ends and found != wanted)
 
 
 def read_weights(
@@ -143,7 +198,7 @@ def _check(
     allow_missing: tuple[str, ...],
 ) -> set[str]:
     """Returns the names missing with permission; raises CheckpointError for any other misfit."""
-    wanted = {name: table.shape for name, table in tables.items()}
+    wanted = {name: table.shape for name, table in tables.items() if name in handles}
     wanted |= {name: entry.torch_shape for name, entry in entries.items()}
     found = {name: handle.shape for name, handle in handles.items()}
     paths = {name: entry.path for name, entry in entries.items()}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.placeholders import find
 from skipdit_jax.checkpoints.records import (
-    ALLOWED,
     Record,
     StorageRef,
     Symbol,
@@ -23,6 +23,7 @@ from skipdit_jax.checkpoints.records import (
 MAX_PICKLE_BYTES = 16 * 2**20  # DiT-XL with its optimiser needs 0.3 MB
 MAX_LINE = 1024  # of a module or class name
 NEWEST_PROTOCOL = 5
+HELD, STATE = "(items)", "(state)"  # fields of a record: no attribute has such a name
 
 
 class Instructions:
@@ -72,6 +73,10 @@ class Instructions:
         return int.from_bytes(self.prefixed(code), "little", signed=True)
 
 
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")  # names of files that are no UTF-8
+
+
 _DATA: dict[bytes, Callable[[Instructions], Any]] = {
     pickle.NONE: lambda _: None,
     pickle.NEWTRUE: lambda _: True,
@@ -85,14 +90,17 @@ _DATA: dict[bytes, Callable[[Instructions], Any]] = {
     pickle.LONG1: lambda code: code.long("<B"),
     pickle.LONG4: lambda code: code.long("<i"),
     pickle.BINFLOAT: lambda code: code.number(">d"),
-    pickle.BINUNICODE: lambda code: code.prefixed("<I").decode(),
-    pickle.SHORT_BINUNICODE: lambda code: code.prefixed("<B").decode(),
-    pickle.BINUNICODE8: lambda code: code.prefixed("<Q").decode(),
+    pickle.BINUNICODE: lambda code: _text(code.prefixed("<I")),
+    pickle.SHORT_BINUNICODE: lambda code: _text(code.prefixed("<B")),
+    pickle.BINUNICODE8: lambda code: _text(code.prefixed("<Q")),
     # Strings of Python 2 are bytes of unknown encoding; latin-1 keeps every one of them.
     pickle.BINSTRING: lambda code: code.prefixed("<i").decode("latin-1"),
     pickle.SHORT_BINSTRING: lambda code: code.prefixed("<B").decode("latin-1"),
     pickle.BINBYTES: lambda code: code.prefixed("<I"),
     pickle.SHORT_BINBYTES: lambda code: code.prefixed("<B"),
+    pickle.BINBYTES8: lambda code: code.prefixed("<Q"),
+    pickle.BYTEARRAY8: lambda code: code.prefixed("<Q"),
+    pickle.EMPTY_SET: lambda _: Record("builtins.set"),
 }
 """Instructions that only push a value."""
 
@@ -165,12 +173,17 @@ class Machine:
         self._stack.append(tuple(values))
 
     def extend(self, values: list[Any]) -> None:
-        """APPEND, APPENDS: adds to the list on top."""
-        self.peek(list).extend(values)
+        """APPEND, APPENDS, ADDITEMS: adds to the list, or the record of one, on top."""
+        target = self.peek(list, Record)
+        held = target.fields.setdefault(HELD, []) if isinstance(target, Record) else target
+        held.extend(values)
 
     def update(self, values: list[Any]) -> None:
-        """SETITEM, SETITEMS: adds keys and values in turn to the dict on top."""
-        target = self.peek(dict)
+        """SETITEM, SETITEMS: adds keys and values in turn to the dict, or the record, on top."""
+        target = self.peek(dict, Record)
+        if isinstance(target, Record):
+            self.extend(values)
+            return
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[plain_key(key)] = value
 
@@ -193,9 +206,10 @@ class Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             raise CheckpointError("its pickle asks for a name that is no text")
         dotted = f"{module}.{name}"
-        if dotted not in ALLOWED:
+        symbol = find(module, name)
+        if symbol is None:
             raise CheckpointError(f"it asks for {shown(dotted)}, which no checkpoint may do")
-        self._stack.append(ALLOWED[dotted])
+        self._stack.append(symbol)
 
     def storage(self) -> None:
         """BINPERSID: pushes the storage that the id on top names."""
@@ -204,9 +218,9 @@ class Machine:
             raise CheckpointError(f"storage {shown(ref.key)!r} has two types or sizes")
         self._stack.append(ref)
 
-    def call(self) -> None:
-        """REDUCE, NEWOBJ: runs our own builder of the name on top, never the name itself."""
-        symbol, arguments = self.take(2)
+    def call(self, keywords: int = 0) -> None:
+        """REDUCE, NEWOBJ, NEWOBJ_EX: runs our own builder of the name, never the name itself."""
+        symbol, arguments, *_ = self.take(2 + keywords)
         if not isinstance(symbol, Symbol) or symbol.build is None:
             raise CheckpointError(f"its pickle calls a {type(symbol).__name__}, no function")
         if not isinstance(arguments, tuple):
@@ -217,10 +231,14 @@ class Machine:
         """BUILD: the attributes of a record; those of a dict (torch's `_metadata`) are dropped."""
         (state,) = self.take(1)
         target = self.peek(Record, dict)
-        if not isinstance(state, dict):
-            raise CheckpointError(f"its pickle sets attributes from a {type(state).__name__}")
         if isinstance(target, Record):
-            target.fields.update(state)
+            target.fields.update(state if isinstance(state, dict) else {STATE: state})
+        elif not isinstance(state, dict):
+            raise CheckpointError(f"its pickle sets attributes from a {type(state).__name__}")
+
+    def gather(self) -> None:
+        """FROZENSET: pushes the record of a set."""
+        self._stack.append(Record("builtins.frozenset", {HELD: self.group()}))
 
     def skip_header(self, code: str, limit: int) -> None:
         """PROTO, FRAME: a number that only has to be possible."""
@@ -251,6 +269,9 @@ _STACK: dict[bytes, Callable[[Machine], None]] = {
     pickle.BINPERSID: Machine.storage,
     pickle.REDUCE: Machine.call,
     pickle.NEWOBJ: Machine.call,
+    pickle.NEWOBJ_EX: lambda m: m.call(keywords=1),
+    pickle.ADDITEMS: lambda m: m.extend(m.group()),
+    pickle.FROZENSET: Machine.gather,
     pickle.BUILD: Machine.build,
 }
 """Instructions that work on the stack."""

@@ -1,7 +1,7 @@
 """What a torch pickle may build: inert records, and the short list of names that build them.
 
 Nothing here calls, imports or looks up anything that the file names: a name of the file is a key
-of `ALLOWED`, or the file is refused.
+of `ALLOWED`, a placeholder (`placeholders.py`), or the file is refused.
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ from skipdit_jax.checkpoints.errors import CheckpointError, shown
 
 MAX_INDEX = 2**63  # torch keeps sizes, strides and offsets as int64
 MAX_RANK = 32  # of numpy 1.x; weights have at most 5 axes
+MAX_REPEATED = 2**24  # elements of a tensor that repeats its storage (torch.Tensor.expand): the
+# largest matrix of DiT-XL has 8 million
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,11 @@ class TensorRecord:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def numel(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
 
 @dataclasses.dataclass
 class Record:
@@ -66,12 +73,28 @@ class Symbol:
     dtype: np.dtype | None = None
 
 
-def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> TensorRecord:
-    """Returns the record of a view; further arguments (gradients, hooks, metadata) are dropped.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Key:
+    """A key of a dict that is neither text nor number; equal to itself alone, so hashing is cheap.
+
+    Attributes:
+      value: what the file has there.
+    """
+
+    value: Any
+
+
+def rebuild_tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, *more: Any
+) -> TensorRecord | Record:
+    """Returns the record of a view; of further arguments, gradients and hooks are dropped.
+
+    A view whose numbers are the negative or conjugate of those in the file is no plain tensor: it
+    becomes a `Record`.
 
     Raises:
-      CheckpointError: arguments of wrong kinds, or a view that leaves its storage, overlaps itself
-        into more elements than the storage has, or has an absurd rank. Nothing is allocated.
+      CheckpointError: arguments of wrong kinds, or a view that leaves its storage, repeats it into
+        more than `MAX_REPEATED` elements, or has an absurd rank. Nothing is allocated.
     """
     if not isinstance(storage, StorageRef):
         raise CheckpointError(f"a tensor is built on {type(storage).__name__}, no storage")
@@ -82,12 +105,31 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any)
         raise CheckpointError("a tensor has a size, stride or offset that is negative or no index")
     elements = math.prod(shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if elements and (last >= storage.numel or elements > storage.numel):
+    view = f"a tensor of shape {tuple(shape)}, strides {tuple(strides)}, offset {offset}"
+    if elements and last >= storage.numel:
         raise CheckpointError(
-            f"a tensor of shape {tuple(shape)}, strides {tuple(strides)}, offset {offset} does not "
-            f"fit its storage {shown(storage.key)!r} of {storage.numel} elements"
+            f"{view} does not fit its storage {shown(storage.key)!r} of {storage.numel} elements"
         )
+    if elements > max(storage.numel, MAX_REPEATED):
+        raise CheckpointError(
+            f"{view} repeats its storage of {storage.numel} elements, wanted at most {MAX_REPEATED}"
+        )
+    if len(more) > 2 and isinstance(more[2], dict) and any(more[2].values()):
+        return Record("torch.Tensor", {"metadata": more[2]})
     return TensorRecord(storage, offset, tuple(shape), tuple(strides))
+
+
+def _rebuild_typed(
+    storage: Any, offset: Any, shape: Any, strides: Any, *more: Any
+) -> TensorRecord | Record:
+    """A view of bytes: how torch saves the element types that have no storage class."""
+    grad, hooks, kind, *metadata = more
+    dtype = _ELEMENTS.get(kind.name) if isinstance(kind, Symbol) else None
+    if dtype is None or not isinstance(storage, StorageRef):
+        return Record("torch.Tensor", {"dtype": kind})
+    numel = storage.numel * storage.dtype.itemsize // dtype.itemsize
+    typed = StorageRef(storage.key, dtype, numel)
+    return rebuild_tensor(typed, offset, shape, strides, grad, hooks, *metadata)
 
 
 def rebuild_storage(identity: Any) -> StorageRef:
@@ -107,8 +149,8 @@ def rebuild_storage(identity: Any) -> StorageRef:
     return StorageRef(key, kind.dtype, numel)
 
 
-def _rebuild_parameter(tensor: Any, *_: Any) -> TensorRecord:
-    if not isinstance(tensor, TensorRecord):
+def _rebuild_parameter(tensor: Any, *_: Any) -> TensorRecord | Record:
+    if not isinstance(tensor, TensorRecord | Record):
         raise CheckpointError(f"a parameter is built on {type(tensor).__name__}, no tensor")
     return tensor
 
@@ -130,14 +172,16 @@ def _indices(values: Any) -> Sequence[Any]:
 
 
 def plain_key(key: Any) -> Any:
-    """Returns a dict key if it is a string, number or None: hashing deep tuples can take forever.
+    """Returns a dict key if it is a string, number or None, and others as a `Key`.
+
+    Hashing deep tuples can take forever.
 
     Raises:
-      CheckpointError: any other key.
+      CheckpointError: a key that no dict can have.
     """
-    if not isinstance(key, str | int | float | None):
+    if isinstance(key, list | dict):
         raise CheckpointError(f"a dict has a key of type {type(key).__name__}")
-    return key
+    return key if isinstance(key, str | int | float | None) else Key(key)
 
 
 _STORAGES = {
@@ -151,20 +195,41 @@ _STORAGES = {
     "Char": np.int8,
     "Byte": np.uint8,
     "Bool": np.bool_,
+    "ComplexFloat": np.complex64,
+    "ComplexDouble": np.complex128,
+    "QInt8": np.int8,  # of quantised tensors, which are never read
+    "QUInt8": np.uint8,
+    "QInt32": np.int32,
+    "QUInt4x2": np.uint8,
+    "QUInt2x4": np.uint8,
 }
+_BYTES = Symbol("torch.storage.UntypedStorage", dtype=np.dtype(np.uint8))
 _DTYPES = (
-    "float32 float16 bfloat16 float64 int64 int32 int16 int8 uint8 bool float half double long int"
+    "float32 float16 bfloat16 float64 int64 int32 int16 int8 uint8 bool uint16 uint32 uint64 "
+    "complex64 complex128 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
+)
+_ELEMENTS = {
+    f"torch.{name}": np.dtype(getattr(ml_dtypes, name, None) or name) for name in _DTYPES.split()
+}
+"""Element types that arrays can have."""
+
+_OTHER_DTYPES = (
+    "float half double long int complex32 qint8 qint32 quint8 quint4x2 quint2x4 bits8 bits16 "
+    "bits1x8 bits2x4 bits4x2 float4_e2m1fn_x2 "
+    "int1 int2 int3 int4 int5 int6 int7 uint1 uint2 uint3 uint4 uint5 uint6 uint7"
 )
 _SYMBOLS = (
     Symbol("torch._utils._rebuild_tensor", rebuild_tensor),
     Symbol("torch._utils._rebuild_tensor_v2", rebuild_tensor),
+    Symbol("torch._utils._rebuild_tensor_v3", _rebuild_typed),
     Symbol("torch._utils._rebuild_parameter", _rebuild_parameter),
     Symbol("collections.OrderedDict", _ordered_dict),
     Symbol("argparse.Namespace", lambda: Record("argparse.Namespace")),
     Symbol("torch.Size", _size),
     Symbol("torch.device", lambda *where: Record("torch.device", {"where": where})),
-    *(Symbol(f"torch.{name}") for name in _DTYPES.split()),
+    *(Symbol(f"torch.{name}") for name in (*_DTYPES.split(), *_OTHER_DTYPES.split())),
+    _BYTES,
     *(Symbol(f"torch.{kind}Storage", dtype=np.dtype(t)) for kind, t in _STORAGES.items()),
 )
 ALLOWED = {symbol.name: symbol for symbol in _SYMBOLS}
-"""Every name a checkpoint may mention; `argparse.Namespace` becomes an inert record."""
+"""What weights are made of, and what training scripts of DiT save beside them."""

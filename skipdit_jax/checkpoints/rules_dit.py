@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skipdit_jax.checkpoints import dit_diffusers
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
@@ -60,6 +61,7 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
     """Returns the fields of `DiTConfig` that the names and shapes of a state dict show.
 
     The label table is taken to have its null row, so `class_dropout_prob` is the published 0.1.
+    Without a position table, `input_size` is None: nothing else shows it.
 
     Args:
       shapes: {torch name: shape}.
@@ -79,7 +81,7 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
             "published size: give num_heads"
         )
     return {
-        "input_size": _side(shapes) * patch,
+        "input_size": _side(shapes) * patch if POSITIONS in shapes else None,
         "patch_size": patch,
         "in_channels": channels,
         "hidden_size": width,
@@ -152,4 +154,6 @@ LAYOUT = WeightLayout(
     fields_of_shapes=fields_of_shapes,
     rules=rules,
     fixed_tables=fixed_tables,
+    dialects=(dit_diffusers.DIALECT,),
+    described=dit_diffusers.described,
 )

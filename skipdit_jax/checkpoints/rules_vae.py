@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from skipdit_jax.checkpoints import vae_compvis
+from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, Transform, linear
 from skipdit_jax.checkpoints.rules_dit import Config, Shapes, shape_of
@@ -35,6 +37,8 @@ _ATTENTION = re.compile(
     r"(?P<place>.*\.attentions\.0)\.(?P<part>to_[qkv]|to_out\.0)\.(?P<kind>\w+)"
 )
 _CONVOLUTION_RANK = 4
+QUANT = ("quant_conv", "post_quant_conv")  # 1x1 convolutions that newer autoencoders lack
+CLASSES = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")  # in a config.json
 
 
 def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -44,8 +48,7 @@ def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
         itertools.chain.from_iterable(
             (
                 *(_half(side, way) for side, way in sides),
-                _convolution("quant_conv", "quant_conv"),
-                _convolution("post_quant_conv", "post_quant_conv"),
+                *(_convolution(name, name) for name in QUANT),
                 _convolution("decoder.time_conv_out", "decoder/time_conv_out"),
             )
         )
@@ -82,6 +85,25 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
         "in_channels": shape_of(shapes, "encoder.conv_in.weight", 4)[1],
         "out_channels": shape_of(shapes, "decoder.conv_out.weight", 4)[0],
         "latent_channels": shape_of(shapes, "decoder.conv_in.weight", 4)[1],
+        **{f"use_{name}": any(n.startswith(f"{name}.") for n in shapes) for name in QUANT},
+    }
+
+
+def described(stated: Mapping[str, Any]) -> Config:
+    """Returns the fields of the config that a config.json states and no weights tell.
+
+    Raises:
+      CheckpointError: latents with an offset, which this version does not take off.
+    """
+    if stated.get("_class_name") not in CLASSES:
+        return {}
+    if stated.get("shift_factor"):
+        raise CheckpointError(
+            f"its config.json has shift_factor {stated['shift_factor']}, wanted 0"
+        )
+    kinds = {"scaling_factor": int | float, "norm_num_groups": int}
+    return {
+        name: stated[name] for name, kind in kinds.items() if isinstance(stated.get(name), kind)
     }
 
 
@@ -165,10 +187,13 @@ LAYOUT = WeightLayout(
     fields_of_shapes=fields_of_shapes,
     rules=rules,
     respell=respell,
+    dialects=(vae_compvis.DIALECT,),
+    described=described,
 )
 TEMPORAL_LAYOUT = dataclasses.replace(
     LAYOUT,
     name="vae_temporal",
     label="AutoencoderKLTemporalDecoder",
     sign=r"decoder\.time_conv_out\.weight",
+    dialects=(),
 )

@@ -14,6 +14,7 @@ from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, SampleOptions
@@ -41,6 +42,7 @@ class SamplingJob:
       model: the backbone.
       params: its weights.
       source: where they come from, for people.
+      notes: what a user should know of how they were taken.
       settings: how to sample.
       key: of the run; sample i has `sample_keys(key, i, 1)`.
       labels: int [n], or None for an unconditional model.
@@ -56,6 +58,7 @@ class SamplingJob:
     model: Backbone
     params: Params
     source: str
+    notes: tuple[str, ...]
     settings: Settings
     key: jax.Array
     labels: np.ndarray | None
@@ -123,6 +126,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         model=model,
         params=weights.load_opened(checkpoint, model),
         source=f"{checkpoint.path} ({checkpoint.which})",
+        notes=(*checkpoint.notes, *weights.tables_told(checkpoint, model)),
         settings=settings,
         key=jax.random.key(options.seed),
         labels=labels,
@@ -162,17 +166,17 @@ def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None
     path = fetch(options.ckpt, say) if options.ckpt else own
     if path is None:
         return None
-    return open_source(path, options.weights)
+    return open_source(path, Ask(options.weights, options.key, options.prefix))
 
 
-def open_source(source: str | Path, which: str | None) -> Checkpoint:
-    """Opens weights; `which` is what --weights says.
+def open_source(source: str | Path, ask: Ask) -> Checkpoint:
+    """Opens the weights that --weights, --key and --prefix say.
 
     Raises:
       CheckpointError: nothing that can be read, or not the weights asked for.
     """
-    checkpoint = weights.open_weights(source, which)
-    if checkpoint.which == NATIVE and which == "model":
+    checkpoint = weights.open_weights(source, *ask)
+    if checkpoint.which == NATIVE and ask.weights == "model":
         raise CheckpointError(
             f"{source}: a native file holds one set of weights, wanted no --weights"
         )

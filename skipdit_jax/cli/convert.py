@@ -24,11 +24,13 @@ from skipdit_jax.checkpoints.conversion import (
     plan_conversion,
 )
 from skipdit_jax.checkpoints.hub import fetch
+from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.build import open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
 from skipdit_jax.cli.numbers import positive
+from skipdit_jax.cli.options import add_place
 from skipdit_jax.cli.outputs import check_writable
 from skipdit_jax.cli.runner import StepBar
 from skipdit_jax.models.backbone import DTYPES
@@ -60,6 +62,8 @@ class ConvertOptions:
     source: str
     target: Path
     weights: str | None
+    key: str | None
+    prefix: str | None
     dtype: str | None
     to: str | None
     num_heads: int | None
@@ -81,6 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("target", metavar="TARGET", type=Path, help="the file to write; replaced if it exists")
     add("--weights", choices=("ema", "model"), help="where SOURCE has both; default: ema")
+    add_place(add)
     add("--dtype", choices=FILE_DTYPES, help="of the weights; default: as they are")
     add("--to", choices=LAYOUTS, help="layout of TARGET; default: see below")
     add(
@@ -135,7 +140,8 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
       ValueError: flags that contradict the files, or a target that cannot be written.
       CheckpointError: a source that cannot be read or does not fit its own model.
     """
-    checkpoint = open_source(fetch(options.source, say), options.weights)
+    ask = Ask(options.weights, options.key, options.prefix)
+    checkpoint = open_source(fetch(options.source, say), ask)
     layout = choose_layout(checkpoint, options.target, options.to)
     check_writable("TARGET", options.target)
     overrides: dict[str, Any] = {}

@@ -93,6 +93,8 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _notes(conversion: Conversion) -> Iterator[tuple[str, str]]:
     """(label, text) of everything that a user might miss or be surprised by."""
     checkpoint, native = conversion.checkpoint, conversion.layout == NATIVE
+    for note in checkpoint.notes:
+        yield "note", note
     if checkpoint.others:
         yield "left", f"{', '.join(checkpoint.others)}: not taken, not read"
     if names := [row.name for row in conversion.rows if row.spec is None]:

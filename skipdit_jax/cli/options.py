@@ -51,6 +51,8 @@ class SampleOptions:
     model: str | None
     ckpt: str | None
     weights: str | None
+    key: str | None
+    prefix: str | None
     num_sampling_steps: str | None
     sampler: str | None
     eta: float | None
@@ -146,6 +148,7 @@ def _add_model(group: Any) -> None:
         f"elsewhere; default: those that come with {DIGITS}",
     )
     add("--weights", choices=("ema", "model"), help="where a file has both; default: ema")
+    add_place(add)
     add("--image-size", type=positive, metavar="PIXELS", help="side; default: the model's")
     add("--num-classes", type=natural, metavar="N", help="default: the model's")
     add(
@@ -159,6 +162,21 @@ def _add_model(group: Any) -> None:
         type=positive,
         metavar="F",
         help="of a clip, at most as many as the weights know; default: the model's",
+    )
+
+
+def add_place(add: Any) -> None:
+    """The flags that say where in a file the weights are."""
+    add(
+        "--key",
+        metavar="KEY",
+        help="of the dict in a file of torch that holds the weights, OUTER/INNER of nested ones; "
+        "default: found",
+    )
+    add(
+        "--prefix",
+        metavar="TEXT",
+        help="what the names of the weights begin with, such as net.; default: found",
     )
 
 

@@ -117,6 +117,7 @@ def describe_run(job: SamplingJob) -> str:
         f"model    {job.name}: {job.model.num_stages} stages, {job.model.num_skips} skips, "
         f"{shape}, {config.dtype}",
         f"weights  {job.source}",
+        *(f"note     {note}" for note in job.notes),
     ]
     if job.decoder is not None:
         pictures = "x".join(map(str, job.shape))

@@ -37,6 +37,8 @@ class AutoencoderKLConfig:
       out_channels: of decoded pictures.
       latent_channels: c.
       norm_num_groups: of all group norms.
+      use_quant_conv: a 1x1 convolution follows the encoder; newer autoencoders have none.
+      use_post_quant_conv: one precedes the decoder of pictures.
       scaling_factor: what latents are multiplied by; no weights tell it (see `published`).
       dtype: compute type, "float32" or "bfloat16". Norms, softmax and moments stay float32.
       param_dtype: type of the stored weights.
@@ -52,6 +54,8 @@ class AutoencoderKLConfig:
     out_channels: int = 3
     latent_channels: int = 4
     norm_num_groups: int = 32
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
     scaling_factor: float = LATENT_SCALE
     dtype: str = "float32"
     param_dtype: str = "float32"
@@ -108,6 +112,8 @@ class AutoencoderKLTemporalDecoderConfig(AutoencoderKLConfig):
     CLIPS: ClassVar[bool] = True
     LEAST_LAYERS: ClassVar[int] = 2  # with one block in the middle, attention has no place
 
+    use_post_quant_conv: bool = False
+
 
 class Moments(NamedTuple):
     """The normal distribution that a picture is encoded to, before scaling.
@@ -152,8 +158,9 @@ class AutoencoderKL(nn.Module):
         """Makes the parts, named as their parameters."""
         config = self.config
         self.encoder = Encoder(config)
-        self.quant_conv = Convolution(2 * config.latent_channels, (1, 1), **config.types)
-        if not config.CLIPS:
+        if config.use_quant_conv:
+            self.quant_conv = Convolution(2 * config.latent_channels, (1, 1), **config.types)
+        if config.use_post_quant_conv and not config.CLIPS:
             self.post_quant_conv = Convolution(config.latent_channels, (1, 1), **config.types)
         self.decoder = Decoder(config, config.CLIPS)
 
@@ -167,7 +174,8 @@ class AutoencoderKL(nn.Module):
           ValueError: other channels, or a side smaller than one latent.
         """
         self._check(pixels, "in_channels", self.config.factor)
-        return split_moments(self.quant_conv(self.encoder(pixels)))
+        raw = self.encoder(pixels)
+        return split_moments(self.quant_conv(raw) if self.config.use_quant_conv else raw)
 
     def decode(self, z: Codes) -> Pixels:
         """Latents of any size, divided by `scaling_factor`, to float32 pixels.
@@ -179,7 +187,7 @@ class AutoencoderKL(nn.Module):
           ValueError: other channels, or pictures for a temporal decoder.
         """
         self._check(z, "latent_channels", 1)
-        if not self.config.CLIPS:
+        if self.config.use_post_quant_conv and not self.config.CLIPS:
             z = self.post_quant_conv(z)
         return self.decoder(z).astype(jnp.float32)
 

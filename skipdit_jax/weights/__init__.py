@@ -8,7 +8,13 @@ from skipdit_jax.weights.backbones import (
     model_of,
     open_weights,
 )
-from skipdit_jax.weights.networks import RUN_WEIGHTS, fields_of, network_of, open_known
+from skipdit_jax.weights.networks import (
+    RUN_WEIGHTS,
+    fields_of,
+    network_of,
+    open_known,
+    tables_told,
+)
 
 __all__ = [
     "RUN_WEIGHTS",
@@ -23,5 +29,6 @@ __all__ = [
     "network_of",
     "open_known",
     "open_weights",
+    "tables_told",
     "vae_of",
 ]

@@ -26,25 +26,32 @@ from skipdit_jax.weights.networks import (
 )
 
 
-def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
+def open_weights(
+    source: str | os.PathLike[str],
+    weights: str | None = None,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> Checkpoint:
     """Opens a checkpoint file, or the averaged weights of a training run's folder.
 
     Args:
-      source: a native file, a torch file or .safetensors state dict, or a run folder; or where such
-        a file is to be fetched, hf://OWNER/REPO/FILE[@REVISION] or https://...
+      source: a native file, a torch file or .safetensors state dict, the index of one that is
+        split, a run folder, or a folder with one such file; or where such a file is to be fetched,
+        hf://OWNER/REPO/FILE[@REVISION] or https://...
       weights: "ema" or "model" where a torch file holds both; None prefers ema.
+      key: of the dict in a torch file that holds the weights, "outer/inner" of nested ones; None
+        finds it.
+      prefix: what the names of the weights begin with; None finds it.
 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
     path = fetch(source)
-    if path.is_dir():
+    if (path / RUN_WEIGHTS).is_file():
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
-        if not (path / RUN_WEIGHTS).is_file():
-            raise CheckpointError(f"{path}: found no {RUN_WEIGHTS}, wanted a run folder or a file")
         path = path / RUN_WEIGHTS
-    return open_known(path, weights)
+    return open_known(path, weights, key, prefix)
 
 
 def load_opened(
@@ -79,6 +86,8 @@ def load_checkpoint(
     model: Backbone | None = None,
     *,
     weights: str | None = None,
+    state_key: str | None = None,
+    prefix: str | None = None,
     allow_missing: Sequence[str] = (),
     key: jax.Array | None = None,
     **overrides: Any,
@@ -86,11 +95,15 @@ def load_checkpoint(
     """Reads weights; without a model, makes it from the file.
 
     Args:
-      source: native file, `.pt`/`.pth`/`.bin`, `.safetensors` state dict, or a run folder; or where
-        to fetch one, hf://OWNER/REPO/FILE[@REVISION] or https://... Its family is told by its keys.
-        Nothing in it is executed.
+      source: native file, `.pt`/`.pth`/`.ckpt`/`.bin`, `.safetensors` state dict or the index of a
+        split one, a run folder or a folder with one file of weights; or where to fetch one,
+        hf://OWNER/REPO/FILE[@REVISION] or https://... Its family is told by its keys. Nothing in it
+        is executed.
       model: what to fill; None makes the model that the file shows.
       weights: "ema" or "model" where the file holds both; None prefers ema.
+      state_key: of the dict in a torch file that holds the weights, "outer/inner" of nested ones;
+        None finds it.
+      prefix: what the names of the weights begin with, such as "net."; None finds it.
       allow_missing: shell patterns of names that the file may lack, e.g. ["skip_*"] to turn a plain
         DiT into a skip model; those parameters are drawn as for a new model.
       key: for parameters that are drawn; None is `jax.random.key(0)`.
@@ -109,7 +122,7 @@ def load_checkpoint(
       >>> model.config.num_classes, model.config.skip
       (10, True)
     """
-    checkpoint = open_weights(source, weights)
+    checkpoint = open_weights(source, weights, state_key, prefix)
     if model is not None:
         if overrides:
             raise ValueError(f"load_checkpoint: {sorted(overrides)} given together with a model")

@@ -13,6 +13,7 @@ from skipdit_jax.checkpoints import (
     fill,
     open_checkpoint,
 )
+from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Network
 from skipdit_jax.typing import Params
 
@@ -20,9 +21,14 @@ RUN_WEIGHTS = "ema.safetensors"
 """What a training run leaves for sampling, in its run folder."""
 
 
-def open_known(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
+def open_known(
+    source: str | os.PathLike[str],
+    weights: str | None = None,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> Checkpoint:
     """Opens a file of this machine that is of any family known here; see `open_checkpoint`."""
-    return open_checkpoint(source, registry.weight_layouts(), weights)
+    return open_checkpoint(source, registry.weight_layouts(), weights, key, prefix)
 
 
 def network_of(
@@ -43,11 +49,31 @@ def network_of(
         raise CheckpointError(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted {wanted}"
         )
-    fields = config_fields(checkpoint, overrides.get("num_heads"))
+    fields = {**config_fields(checkpoint, overrides.get("num_heads")), **overrides}
+    if untold := [name for name, value in fields.items() if value is None]:
+        names = ", ".join(untold)
+        raise CheckpointError(
+            f"{checkpoint.path}: does not show {names}: give {names} (--image-size)"
+        )
     try:
-        return registry.build(checkpoint.family.name, {**fields, **overrides})
+        return registry.build(checkpoint.family.name, fields)
     except (TypeError, ValueError) as error:  # a native file may state anything
         raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
+
+
+def tables_told(checkpoint: Checkpoint, network: Network) -> list[str]:
+    """What a user should know of fixed tables that a state dict lacks or has for another size."""
+    if checkpoint.which == NATIVE:
+        return []
+    notes = []
+    for name, table in checkpoint.family.fixed_tables(fields_of(network)).items():
+        handle = checkpoint.handles.get(name)
+        if handle is None:
+            notes.append(f"{name} is not in the file: the model computes it")
+        elif handle.shape != table.shape and name not in checkpoint.family.growing:
+            found, own = (list(shape) for shape in (handle.shape, table.shape))
+            notes.append(f"{name} of the file is {found}, the model computes its own {own}")
+    return notes
 
 
 def fields_of(network: Network) -> dict[str, Any]:

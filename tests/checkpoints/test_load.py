@@ -107,7 +107,6 @@ CONTENTS = {
     "None": plain(None),
     "an empty dict": plain({}),
     "texts": plain({"a": "b"}),
-    "other wrapping": dictionary({"state_dict": dictionary({"w": tensor("0", (1,))})}),
     "an empty ema": dictionary({"ema": plain({})}),
     "ema of texts": dictionary({"ema": plain({"w": "x"})}),
     "a tensor without a name": dictionary({3: tensor("0", (1,))}),

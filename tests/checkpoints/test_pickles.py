@@ -14,8 +14,9 @@ from tests.checkpoints.torch_makers import call, group, name, pickled, plain, st
 DATA = {
     "ints": [0, 1, -1, 255, 256, 65535, 65536, -(2**31), 2**31, 2**63, -(2**70)],
     "floats": [0.0, -1.5, 1e300, float("inf")],
-    "texts": ["", "pos_embed", "ä€😀", "x" * 300],
+    "texts": ["", "pos_embed", "ä€😀", "x" * 300, "name of a file \udcff"],
     "bytes": [b"", b"\x00\xff", b"y" * 300],
+    "numbers": [1j, -2.5 + 3j],
     "rest": (None, True, False, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], {}),
     7: {"nested": {"deeper": [({},)]}},
 }
@@ -36,9 +37,7 @@ def refused(data):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_data_comes_out_as_from_pythons_unpickler(protocol):
-    # Protocol 2 spells bytes as a call of _codecs.encode, which no checkpoint needs.
-    data = {key: value for key, value in DATA.items() if protocol > 2 or key != "bytes"}
-    assert run(pickle.dumps(data, protocol)) == data
+    assert run(pickle.dumps(DATA, protocol)) == DATA
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -182,8 +181,7 @@ MALFORMED = {
     "append to a dict": pickled(b"}Na"),
     "item of a list": pickled(b"]NNs"),
     "list as a key": pickled(b"}]Ns"),
-    "tuple as a key": pickled(b"})Ns"),
-    "tensor as a key": pickled(b"}" + tensor("0", (1,)) + b"Ns"),
+    "dict as a key": pickled(b"}}Ns"),
     "name that is no text": pickled(b"NN" + pickle.STACK_GLOBAL),
     "state that is no dict": pickled(b"}N" + pickle.BUILD),
     "tensor on nothing": pickled(call(name("torch._utils", "_rebuild_tensor_v2"))),
@@ -204,7 +202,7 @@ def test_deep_and_branching_structures_cost_nothing():
     # Each level holds the one below twice: 2^60 leaves, 60 objects. Nothing may walk over them.
     branching = b"N" + b"q\x00h\x00\x86" * 60
     assert isinstance(run(pickled(branching)), tuple)
-    assert "key" in refused(pickled(b"}" + branching + b"Ns"))
+    assert len(run(pickled(b"}" + branching + b"Ns"))) == 1  # a key that is never hashed
     assert "no text" in refused(pickled(branching + branching + pickle.STACK_GLOBAL))
 
 

@@ -13,7 +13,6 @@ from skipdit_jax.weights import open_known
 from tests.checkpoints.subprocesses import in_subprocess
 from tests.checkpoints.torch_makers import (
     dictionary,
-    name,
     plain,
     state,
     storage,
@@ -257,11 +256,6 @@ def test_views_of_storages_from_before_torch_0_4_are_refused(tmp_path):
     view = storage("0", 24, view=plain(("1", 0, 12)))
     path = write_legacy(tmp_path / "old.pt", dictionary({"w": view}), [("0", NUMBERS)])
     assert "storage" in refused(path)
-
-
-def test_quantised_tensors_are_refused_by_name(tmp_path):
-    items = dictionary({"w": name("torch._utils", "_rebuild_qtensor")})
-    assert "torch._utils._rebuild_qtensor" in refused(write_zip(tmp_path / "q.pt", items))
 
 
 def test_missing_files_folders_and_unreadable_ones(tmp_path):

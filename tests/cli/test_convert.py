@@ -224,7 +224,8 @@ def test_targets(refused, training, own_folder):
 
 def test_sources(refused, training, small, tmp_path):
     assert "none.pt" in refused("none.pt", "y.pt")
-    assert "wanted a run folder" in refused(tmp_path, "y.pt")
+    (tmp_path / "empty").mkdir()
+    assert "wanted a run folder" in refused(tmp_path / "empty", "y.pt")
     assert "num_heads" in refused(training, "y.safetensors")
     assert "one set of weights" in refused(small, "y.pt", "--weights", "model")
     assert "has num_heads 2, wanted num_heads 4" in refused(small, "y.pt", "--num-heads", 4)

@@ -1,0 +1,171 @@
+"""Other names for the tensors of a family, told by a table that is read in both directions.
+
+A file in a dialect is seen through its table: everything else knows a family's own names only.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.errors import CheckpointError
+from skipdit_jax.checkpoints.handles import TensorHandle, scratch
+
+COPY, PARTS, COPIES, POINTWISE = "copy", "parts", "copies", "pointwise"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One tensor of a family and what a dialect has for it.
+
+    Attributes:
+      own: its name in the family's layout.
+      theirs: names in the dialect.
+      how: COPY: one tensor, the same. PARTS: it is theirs one after the other, along axis 0, all of
+        one size. COPIES: each of theirs is the same. POINTWISE: theirs is a 1x1 convolution
+        (out, in, 1, 1), which the family's rules take where their own is a linear (out, in).
+    """
+
+    own: str
+    theirs: tuple[str, ...]
+    how: str = COPY
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """Other names for the state dicts of a family.
+
+    Attributes:
+      name: as `--to` calls it.
+      sign: regular expression of a name that only this dialect has.
+      measure: names of a state dict in the dialect -> what the table depends on, such as the depth.
+      size: fields of the config -> the same.
+      table: of that size, every tensor that both have.
+      untold: tensors of the family that the dialect leaves to be computed.
+    """
+
+    name: str
+    sign: str
+    measure: Callable[[Iterable[str]], Any]
+    size: Callable[[Mapping[str, Any]], Any]
+    table: Callable[[Any], tuple[Line, ...]]
+    untold: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined(TensorHandle):
+    """Several tensors of a file as one, along axis 0.
+
+    Attributes:
+      parts: the tensors.
+    """
+
+    parts: tuple[TensorHandle, ...] = ()
+
+    def read(self) -> np.ndarray:
+        """Returns the whole; errors are those of `TensorHandle.read`."""
+        whole = scratch(self.shape, self.dtype)
+        start = 0
+        for part in self.parts:
+            whole[start : start + part.shape[0]] = part.read()
+            start += part.shape[0]
+        return whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated(TensorHandle):
+    """One tensor that a file has several times.
+
+    Attributes:
+      names: of all.
+      parts: all of them.
+    """
+
+    names: tuple[str, ...] = ()
+    parts: tuple[TensorHandle, ...] = ()
+
+    def read(self) -> np.ndarray:
+        """Returns it.
+
+        Raises:
+          CheckpointError: one of them differs: then the file holds another network.
+        """
+        first = self.parts[0].read()
+        bits = first.tobytes()
+        for name, part in zip(self.names[1:], self.parts[1:], strict=True):
+            if part.read().tobytes() != bits:
+                raise CheckpointError(f"{name} differs from {self.names[0]}, wanted a copy of it")
+        return first
+
+
+def to_own(dialect: Dialect, handles: Mapping[str, TensorHandle]) -> dict[str, TensorHandle]:
+    """Returns the tensors of a file by the family's names; those of no line keep their own.
+
+    Raises:
+      CheckpointError: tensors that belong together and do not fit each other.
+    """
+    own: dict[str, TensorHandle] = {}
+    taken: set[str] = set()
+    for line in dialect.table(dialect.measure(handles)):
+        parts = tuple(handles[name] for name in line.theirs if name in handles)
+        if len(parts) == len(line.theirs):
+            own[line.own] = _united(line, parts)
+            taken.update(line.theirs)
+    return {**own, **{name: handle for name, handle in handles.items() if name not in taken}}
+
+
+def from_own(
+    dialect: Dialect, tensors: Mapping[str, ArraySpec], config: Mapping[str, Any]
+) -> dict[str, ArraySpec]:
+    """Returns the tensors of a state dict by the dialect's names; the inverse of `to_own`.
+
+    Raises:
+      CheckpointError: some have no name there.
+    """
+    lines = {line.own: line for line in dialect.table(dialect.size(config))}
+    strange = [name for name in tensors if name not in lines and name not in dialect.untold]
+    if strange:
+        raise CheckpointError(f"{dialect.name} has no names for {', '.join(strange)}")
+    spelt: dict[str, ArraySpec] = {}
+    for name, spec in tensors.items():
+        if name in lines:
+            spelt |= _divided(lines[name], spec)
+    return spelt
+
+
+def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
+    first = parts[0]
+    for name, part in zip(line.theirs, parts, strict=True):
+        if (part.shape, part.dtype) != (first.shape, first.dtype) or not part.shape:
+            raise CheckpointError(
+                f"{name} has shape {part.shape} and type {part.dtype}, {line.theirs[0]} has shape "
+                f"{first.shape} and type {first.dtype}: wanted the same"
+            )
+    place = (first.path, first.start, first.dtype)
+    if line.how == PARTS:
+        shape = (len(parts) * first.shape[0], *first.shape[1:])
+        return Joined(*place, shape, first.strides, parts)
+    if line.how == COPIES:
+        return Repeated(*place, first.shape, first.strides, line.theirs, parts)
+    return first
+
+
+def _divided(line: Line, spec: ArraySpec) -> dict[str, ArraySpec]:
+    if line.how == PARTS:
+        return dict(_slices(line, spec))
+    if line.how == POINTWISE and len(spec.shape) == 2:  # biases stay as they are
+        shape = (*spec.shape, 1, 1)
+        spec = dataclasses.replace(spec, shape=shape)
+    return dict.fromkeys(line.theirs, spec)
+
+
+def _slices(line: Line, spec: ArraySpec) -> Iterable[tuple[str, ArraySpec]]:
+    rows = spec.shape[0] // len(line.theirs)
+    for number, name in enumerate(line.theirs):
+
+        def value(start: int = number * rows) -> np.ndarray:
+            return spec.value().reshape(spec.shape)[start : start + rows]
+
+        yield name, dataclasses.replace(spec, shape=(rows, *spec.shape[1:]), value=value)
