@@ -1,12 +1,26 @@
 """Frozen dataclasses of plain values: made from dicts, as files and command lines hold them."""
 
 import dataclasses
-from collections.abc import Mapping
-from numbers import Integral
-from typing import Any, TypeVar
+import functools
+import math
+import numbers
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Made = TypeVar("Made")
 MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
+
+MAX_SHOWN = 80  # characters of a value in an error: a file may hold any number of them
+MAX_WHOLE = 2**63  # what arrays can count; a larger number of a file cannot even be made a float
+_SCALARS: dict[Any, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a finite number"),
+    str: (str, "text"),
+    types.NoneType: (types.NoneType, "None"),
+}
+"""Annotation -> what may stand there, and how an error calls it."""
 
 
 def field_names(kind: type) -> list[str]:
@@ -29,14 +43,45 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
       place: what an error begins with.
 
     Raises:
-      ValueError: a name that is no field, or whatever the dataclass itself refuses.
+      ValueError: a name that is no field, a value of another type than its field's (64.0 or true
+        for a whole number, 7 for true, NaN), or whatever the dataclass itself refuses.
     """
     known = field_names(kind)
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(
-            f"{place}: unknown option {', '.join(unknown)}; it takes {', '.join(known)}"
+            f"{place}: unknown option {shown(', '.join(unknown))}; it takes {', '.join(known)}"
         )
-    return kind(**{name: hashable(value) for name, value in values.items()})
+    hints = _hints(kind)  # type: ignore[arg-type]
+    made = {name: typed(value, hints[name], f"{place}: {name}") for name, value in values.items()}
+    return kind(**made)
+
+
+def typed(value: Any, annotation: Any, place: str) -> Any:
+    """Returns a value as plain Python has it, if it is of an annotated type.
+
+    A whole number is a fine float, and a number of numpy one of Python; annotations of other things
+    than plain values and sequences of them are not looked at.
+
+    Args:
+      value: any; a list becomes a tuple.
+      annotation: resolved, such as `int | tuple[int, int]`.
+      place: what an error begins with.
+
+    Raises:
+      ValueError: it is of another type.
+    """
+    value = hashable(value)
+    kinds = _alternatives(annotation)
+    for kind in kinds:
+        if _fits(value, kind):
+            return _plain(value, kind)
+    wanted = " or ".join(_called(kind) for kind in kinds)
+    raise ValueError(f"{place} is {shown(repr(value))}, wanted {wanted}")
+
+
+def shown(text: str) -> str:
+    """Returns text cut to a length that fits a message."""
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def check_seed(seed: Any, place: str) -> int:
@@ -49,7 +94,7 @@ def check_seed(seed: Any, place: str) -> int:
     Raises:
       ValueError: no whole number, or one of more than 32 bits.
     """
-    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
     if not whole or not 0 <= int(seed) <= MAX_SEED:
         raise ValueError(f"{place}: found {seed!r}, wanted a whole number from 0 to {MAX_SEED}")
     return int(seed)
@@ -58,3 +103,65 @@ def check_seed(seed: Any, place: str) -> int:
 def hashable(value: Any) -> Any:
     """A list as a tuple; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
+
+
+@functools.lru_cache(maxsize=64)
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if _is_union(annotation) else (annotation,)
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind in _SCALARS:
+        if not isinstance(value, _SCALARS[kind][0]) or isinstance(value, bool) is not (
+            kind is bool
+        ):
+            return False
+        whole = isinstance(value, numbers.Integral)
+        if whole and not -MAX_WHOLE <= value < MAX_WHOLE:
+            return False
+        return kind is not float or math.isfinite(value)
+    if get_origin(kind) not in (tuple, Sequence):
+        return True
+    parts = _parts(kind, value)
+    return (
+        parts is not None
+        and len(parts) == len(value)
+        and all(
+            any(_fits(one, option) for option in _alternatives(part))
+            for one, part in zip(value, parts, strict=True)
+        )
+    )
+
+
+def _parts(kind: Any, value: Any) -> Sequence[Any] | None:
+    """Annotations of the elements of a sequence; None if the value is none."""
+    if not isinstance(value, tuple):
+        return None
+    inner = get_args(kind)
+    if get_origin(kind) is Sequence or inner[1:] == (...,):
+        return inner[:1] * len(value)
+    return inner
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    if kind is int:
+        return int(value)
+    return float(value) if kind is float else value
+
+
+def _called(kind: Any) -> str:
+    if kind in _SCALARS:
+        return _SCALARS[kind][1]
+    inner = [part for part in get_args(kind) if part is not ...]
+    count = (
+        "" if get_args(kind)[1:] == (...,) or get_origin(kind) is Sequence else f"{len(inner)} x "
+    )
+    return f"a list of {count}{_called(inner[0])}" if inner else str(kind)

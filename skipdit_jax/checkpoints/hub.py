@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +20,19 @@ from typing import Any
 import huggingface_hub
 from filelock import FileLock
 from huggingface_hub import constants
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import build_hf_headers, validate_repo_id
 
 from skipdit_jax.checkpoints.atomic import replacing_file
-from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.files import cache_home, sha256_of
+from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.transfer import http_get
+from skipdit_jax.files import cache_home, check_replaceable, sha256_of
 
 HUB = "hf://"
 WEB = ("https://", "http://")
 NOT_FOUND = 404
+MAX_PART = 200  # bytes of a part of a name: 255 are the limit, and temporary files have longer ones
+MAX_SOURCE = 2000  # characters of all of it
 ATTEMPTS = 3  # of a transfer that breaks off; each goes on where the last one stopped
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RECORD = ".json"  # suffix of what is known of a fetched file
@@ -36,6 +40,8 @@ PARTIAL = ".incomplete"
 TAG_DIGITS = 16  # of the digest that tells versions of a file apart
 
 _ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[^@]+))?")
+
+_HOST = re.compile(rb"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+")
 
 Tell = Callable[[str], None]
 
@@ -71,23 +77,51 @@ def parse(source: str | os.PathLike[str]) -> Remote | None:
     text = os.fspath(source)
     if text.startswith(HUB):
         match = _ON_HUB.fullmatch(text.removeprefix(HUB))
-        if not match or not _is_plain(text.removeprefix(HUB)):
-            raise CheckpointError(f"{text}: wanted hf://OWNER/REPO/FILE or .../FILE@REVISION")
+        if not match or not _is_plain(text.removeprefix(HUB)) or not _is_repo(match["repo"]):
+            raise CheckpointError(
+                f"{shown(text)}: wanted hf://OWNER/REPO/FILE or .../FILE@REVISION"
+            )
         repo, file, revision = match["repo"], match["file"], match["revision"]
         url = huggingface_hub.hf_hub_url(repo, file, revision=revision)
         folder = repo if revision is None else f"{repo}@{revision.replace('/', '%2F')}"
         return Remote(text, url, cache_folder() / folder / file, (repo, file, revision))
     if text.startswith(WEB):
         place = text.split("://", 1)[1]
-        if place.count("/") < 1 or not _is_plain(place) or "?" in place:
-            raise CheckpointError(f"{text}: wanted https://HOST/FOLDER/FILE")
+        if place.count("/") < 1 or not _is_plain(place) or not _is_address(text):
+            raise CheckpointError(f"{shown(text)}: wanted https://HOST/FOLDER/FILE")
         return Remote(text, text, cache_folder() / place)
     return None
 
 
 def _is_plain(place: str) -> bool:
-    """Whether no part of a path is empty or leads elsewhere."""
-    return all(part not in ("", ".", "..") for part in place.split("/"))
+    """Whether a path can be one of this machine: no part is empty, too long or leads elsewhere."""
+    return (
+        len(place) <= MAX_SOURCE
+        and place.isprintable()
+        and not any("\ud800" <= character <= "\udfff" for character in place)
+        and all(
+            part not in ("", ".", "..") and len(part.encode()) <= MAX_PART
+            for part in place.split("/")
+        )
+    )
+
+
+def _is_repo(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _is_address(text: str) -> bool:
+    """Whether a request can be made of an address: a host with a name, a port that there is."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # also of the port, and of names that no host can have
+        return False
+    return bool(_HOST.fullmatch(host)) and port != 0 and not {"?", "#", " ", "\\"} & {*text}
 
 
 def find(source: str | os.PathLike[str]) -> Path | None:
@@ -123,7 +157,9 @@ def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
         # Processes of one run share the folder: the first fetches, the others find the file.
         with FileLock(remote.path.with_name(f".{remote.path.name}.lock")):
             return _cached(remote) or _download(remote, tell)
-    except (OSError, HTTPError) as error:
+    except CheckpointError:
+        raise
+    except (OSError, HTTPError, ValueError) as error:  # a server may send any header
         raise CheckpointError(
             f"{source}: is not on this machine and cannot be fetched ({_reason(error)}"
             f"{_kept(remote.path)}); get {remote.url} in another way and put it at {remote.path}"
@@ -150,15 +186,19 @@ def _cached(remote: Remote) -> Path | None:
 def _download(remote: Remote, tell: Tell) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+    check_replaceable(remote.path)
     token = None if remote.hub else False  # of the hub: nobody else may see it
-    found = huggingface_hub.get_hf_file_metadata(remote.url, token=token)
-    partial = _partial(remote.path, found.etag or "")
-    size = "" if found.size is None else f", {found.size:,} bytes"
-    tell(f"fetching {remote.url}{size}, to {remote.path}")
-    headers = build_hf_headers(token=token)
+    told = ""
     for attempt in range(1, ATTEMPTS + 1):
+        found = _ask(remote, token)  # each time: the file may have become another
+        partial = _partial(remote.path, found.etag or "")
+        size = "" if found.size is None else f", {found.size:,} bytes"
+        line = f"fetching {remote.url}{size}, to {remote.path}"
+        if line != told:
+            tell(line)
+        told = line
         try:
-            _transfer(remote, partial, found.size, headers)
+            _transfer(remote, partial, found, build_hf_headers(token=token))
         except (OSError, HTTPError):
             if attempt == ATTEMPTS:
                 raise
@@ -171,19 +211,35 @@ def _download(remote: Remote, tell: Tell) -> Path:
     return remote.path
 
 
-def _transfer(remote: Remote, partial: Path, size: int | None, headers: dict[str, str]) -> None:
+def _ask(remote: Remote, token: bool | None) -> huggingface_hub.HfFileMetadata:
+    """Returns what the server says of a file: its tag and size.
+
+    Raises:
+      OSError, HTTPError: it cannot be reached, or claims more than there is room for.
+    """
+    found = huggingface_hub.get_hf_file_metadata(remote.url, token=token)
+    room = shutil.disk_usage(remote.path.parent).free
+    if found.size is not None and found.size > room:
+        raise OSError(f"it has {found.size:,} bytes, the disk has room for {room:,}")
+    return found
+
+
+def _transfer(
+    remote: Remote, partial: Path, found: huggingface_hub.HfFileMetadata, headers: dict[str, str]
+) -> None:
     """Fetches what is still missing of a file."""
     with partial.open("ab") as file:
-        if size is not None and file.tell() > size:
+        if found.size is not None and file.tell() > found.size:
             file.truncate(0)  # of a server that sent the beginning once more
             file.seek(0)
         http_get(
             remote.url,
-            file,  # type: ignore[arg-type]
-            resume_size=file.tell(),
+            file,
+            tag=found.etag or "",
+            proven=SHA256.fullmatch(found.etag or "") is not None,
+            size=found.size,
             headers=headers,
-            expected_size=size,
-            displayed_filename=remote.path.name,
+            name=remote.path.name,
         )
         file.flush()
         os.fsync(file.fileno())

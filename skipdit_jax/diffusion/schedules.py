@@ -34,6 +34,8 @@ SCALED_LINEAR_RANGE = (0.00085, 0.012)
 """First and last beta of Stable Diffusion (2112.10752, released configuration)."""
 REFERENCE_TIMESTEPS = 1000
 """T at which the linear range is quoted; other lengths scale it to end at the same noise."""
+MAX_TIMESTEPS = 100_000
+"""A hundred times the published T; the tables of 10^9, which a file may state, fill any memory."""
 COSINE_OFFSET = 0.008
 """s in f(t) = cos^2((t/T + s)/(1 + s) pi/2) (2102.09672, eq. 17)."""
 COSINE_MAX_BETA = 0.999
@@ -92,8 +94,10 @@ class Diffusion(Parameterization):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choice("schedule", self.schedule, SCHEDULES)
-        if self.num_timesteps < 1:
-            raise ValueError(f"num_timesteps: found {self.num_timesteps}, wanted at least 1")
+        if not 1 <= self.num_timesteps <= MAX_TIMESTEPS:
+            raise ValueError(
+                f"num_timesteps: found {self.num_timesteps}, wanted 1 to {MAX_TIMESTEPS}"
+            )
         if self.beta_range is not None:
             _check_beta_range(self.schedule, self.beta_range)
         if (largest := self._training_betas.max()) >= 1:

@@ -28,8 +28,13 @@ def sincos_2d(height: int, width: int, dim: int) -> Float[np.ndarray, "N D"]:
     """
     if dim % 4:
         raise ValueError(f"positions.sincos_2d: dim is {dim}, wanted a multiple of 4")
-    rows, columns = np.divmod(np.arange(height * width, dtype=np.float64), width)
-    halves = [sincos_1d(np.asarray(axis), dim // 2) for axis in (columns, rows)]
-    table = np.concatenate(halves, axis=1).astype(np.float32)
+    column, row = (
+        sincos_1d(np.arange(side, dtype=np.float64), dim // 2).astype(np.float32)
+        for side in (width, height)
+    )
+    # Halves of all tokens in float64 would take six times the memory of the table.
+    grid = np.empty((height, width, dim), np.float32)
+    grid[..., : dim // 2], grid[..., dim // 2 :] = column[None], row[:, None]
+    table = grid.reshape(height * width, dim)
     table.setflags(write=False)
     return table

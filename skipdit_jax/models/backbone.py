@@ -1,5 +1,6 @@
 """What DiT and Latte share: a config's fields, the adaLN-Zero block, the parts of the module."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -96,6 +97,10 @@ class BackboneConfig:
                 f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}",
             ),
             (self.hidden_size % 4 == 0, f"hidden_size {self.hidden_size} is no multiple of 4"),
+            (
+                1 <= self.hidden_size * self.mlp_ratio < math.inf,
+                f"mlp_ratio is {self.mlp_ratio}, wanted at least 1 / hidden_size",
+            ),
             (
                 self.depth % multiple == 0,
                 f"depth {self.depth} is no multiple of {multiple}"

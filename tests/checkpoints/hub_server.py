@@ -20,6 +20,10 @@ class Server(ThreadingHTTPServer):
       ranges: whether parts of files are served.
       tags: {path: ETag} in place of the SHA-256.
       log: (method, path, first byte) of each request.
+      before: called with (method, first byte) ahead of each answer.
+      lies: {(method, header): value} in place of the true headers; None leaves one out.
+      send: writes the body of an answer.
+      status: of all answers; 0: the true one.
     """
 
     daemon_threads = True
@@ -28,6 +32,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files, self.tags, self.log, self.headers = {}, {}, [], []
         self.breaks, self.keep, self.ranges = 0, 0, True
+        self.before, self.lies, self.status = (lambda method, start: None), {}, 0
+        self.send = lambda file, data: file.write(data)
 
     @property
     def address(self):
@@ -56,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         server, path = self.server, self.path.lstrip("/")
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted and server.ranges else 0
+        server.before(self.command, start)
         server.log.append((self.command, path, start))
         server.headers.append(dict(self.headers))
         data = server.files.get(path)
@@ -65,14 +72,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(206 if start else 200)
+        self.send_response(server.status or (206 if start else 200))
+        tag = server.tags.get(path) or f'"{hashlib.sha256(data).hexdigest()}"'
+        headers = {
+            "Content-Length": str(len(data) - start),
+            "Accept-Ranges": "bytes",
+            "ETag": tag if '"' in tag else f'"{tag}"',
+            "X-Repo-Commit": COMMIT,
+        }
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
-        self.send_header("Accept-Ranges", "bytes")
-        tag = server.tags.get(path) or hashlib.sha256(data).hexdigest()
-        self.send_header("ETag", f'"{tag}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        lies = {
+            name: value for (method, name), value in server.lies.items() if method == self.command
+        }
+        for name, value in {**headers, **lies}.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.close_connection = body and lies.get("Content-Length", "") is None
         self.end_headers()
         if not body:
             return
@@ -81,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.breaks -= 1
             part, self.close_connection = part[: server.keep], True
         with contextlib.suppress(ConnectionError):
-            self.wfile.write(part)
+            server.send(self.wfile, part)
 
 
 @contextlib.contextmanager
