@@ -1,7 +1,6 @@
 """Sampling for users: binds a model, its weights and the sampling loop into compiled programs."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,23 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from skipdit_jax.caching.plan import CachePolicy, Plan, Trunk
+from skipdit_jax import compiler
+from skipdit_jax.caching.plan import CachePolicy, Trunk
 from skipdit_jax.caching.summary import CacheSummary, summarise
-from skipdit_jax.compiler import COMPILER_OPTIONS
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion, Parameterization
 from skipdit_jax.models.stack import bind
 from skipdit_jax.registry import abstract_params, default_diffusion, published_sampling
-from skipdit_jax.sampling import loop
+from skipdit_jax.sampling import arguments, loop
 from skipdit_jax.sampling.denoiser import make_denoiser
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.sampling.steppers import Ddim, DdimReverse, Ddpm, Stepper
-from skipdit_jax.typing import Condition, Params, PRNGKey
+from skipdit_jax.sampling.progress import NOBODY, Listener, listen
+from skipdit_jax.sampling.steppers import DdimReverse, Stepper
+from skipdit_jax.typing import Condition, Params, PRNGKey, Scalar
 
-METHODS = ("ddpm", "ddim")
+METHODS = arguments.METHODS
 
 Images = Float[Array, "B *grid C"]
 Given = Float[Array | np.ndarray, "B *grid C"]
+Scale = float | int | Scalar
+Samples = Images | tuple[Images, loop.Taps] | Any
+"""Samples, with taps a pair; Any spares callers a cast."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class _Program:
     trunk: Trunk | None
     driver: str
     static_reuse: tuple[bool, ...] | None
-    progress: Callable[[Any], None] | None
+    taps: bool
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -49,10 +52,10 @@ def _split_and_draw(
 ) -> tuple[Images, Key[Array, "B"]]:
     """Initial noise and the keys of the steps. A program of its own, shared by all samplers."""
     first, later = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(first), later
+    return loop.normal(first, shape), later
 
 
-@partial(jax.jit, static_argnames="program", compiler_options=COMPILER_OPTIONS)
+@partial(compiler.jit, static_argnames="program")
 def _run(
     program: _Program,
     params: Params,
@@ -61,7 +64,8 @@ def _run(
     condition: Condition,
     inputs: loop.StepInputs,
     reuse: Any,
-) -> Images:
+    listener: Any = None,
+) -> Samples:
     model, guided = program.model, program.guided_channels is not None
     denoiser = make_denoiser(
         bind(model, params),
@@ -71,7 +75,7 @@ def _run(
         program.guided_channels,
         program.trunk,
     )
-    samples, _ = loop.run(
+    samples, taps = loop.run(
         denoiser,
         program.stepper,
         program.kind,
@@ -80,9 +84,10 @@ def _run(
         loop.sample_noise(keys, model.sample_shape),
         reuse=reuse if program.static_reuse is None else np.array(program.static_reuse),
         driver=program.driver,
-        progress=program.progress,
+        taps=program.taps,
+        listener=listener,
     )
-    return samples
+    return (samples, taps) if program.taps else samples
 
 
 class Sampler:
@@ -98,50 +103,60 @@ class Sampler:
         *,
         steps: int | str = 250,
         method: str = "ddpm",
-        guidance: float | Guidance = 1.0,
-        cache: CachePolicy | None = None,
+        guidance: Scale | Guidance = 1.0,
+        cache: CachePolicy | str | None = None,
         diffusion: Diffusion | None = None,
         eta: float = 0.0,
         clip: bool = False,
+        stepper: Stepper | None = None,
         driver: str = "scan",
-        progress: Callable[[Any], None] | None = None,
+        taps: bool = False,
+        progress: Listener | None = None,
     ):
         """See `sample` for the arguments.
 
         Raises:
           ValueError: for settings that the model cannot follow.
         """
-        if method not in METHODS:
-            raise ValueError(f"method is {method!r}, wanted one of {', '.join(METHODS)}")
+        published = published_sampling(model)
         base = default_diffusion(model) if diffusion is None else diffusion
         self.diffusion = base.respace(str(steps))
-        self.guidance = _as_guidance(model, guidance)
+        self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance)
-        self.cache = None if cache is None else cache.resolved(published_sampling(model).cache)
-        self.plan = _plan(model, self.cache, self.inputs.t)
+        self.cache = arguments.as_policy(cache, published.cache)
+        self.plan = arguments.make_plan(model, self.cache, self.diffusion, self.inputs.t)
+        self.progress = progress
         reuse = None if self.plan is None else self.plan.reuse
         self._reuse = reuse if driver == "scan" else None
-        stepper: Stepper = Ddpm(clip=clip) if method == "ddpm" else Ddim(eta=eta, clip=clip)
         self._program = _Program(
             model=model,
             kind=self.diffusion.parameterization,
-            stepper=stepper,
+            stepper=arguments.as_stepper(method, eta, clip, stepper),
             guided_channels=_guided_channels(model, self.guidance),
             trunk=None if self.plan is None else self.plan.trunk,
             driver=driver,
             static_reuse=None if reuse is None or driver == "scan" else tuple(map(bool, reuse)),
-            progress=progress,
+            taps=taps,
         )
 
     def arguments(
-        self, params: Params, keys: Key[Array, "B"], labels: Any, x: Given | None = None
+        self, params: Params, keys: Key[Array, "B"], labels: Any = None, x: Given | None = None
     ) -> tuple[Any, ...]:
-        """The data arguments of the compiled program; labels are checked here."""
-        model = self._program.model
+        """The data arguments of the compiled program for one run; they are checked here."""
+        return (*self._data(params, keys, labels, x), self._listener())
+
+    def _data(self, params: Params, keys: Any, labels: Any, x: Any = None) -> tuple[Any, ...]:
+        model, keys = self._program.model, arguments.as_keys(keys)
         condition = model.conditioning.prepare(labels, len(keys))
         noise, keys = _split_and_draw(keys, model.sample_shape)
-        x = noise if x is None else _as_latents(model, x, len(keys))
+        x = noise if x is None else arguments.as_latents(model, x, len(keys))
         return params, x, keys, condition, self.inputs, self._reuse
+
+    def _listener(self) -> Any:
+        if self.progress is None:
+            return None
+        # A program of the caller may run again and again, and nobody tells when it is forgotten.
+        return listen(self.progress, len(self.inputs.t) if compiler.outside() else np.inf)
 
     def __call__(
         self,
@@ -149,7 +164,7 @@ class Sampler:
         keys: Key[Array, "B"],
         labels: Any = None,
         x: Given | None = None,
-    ) -> Images:
+    ) -> Samples:
         """Samples one batch.
 
         Args:
@@ -159,13 +174,14 @@ class Sampler:
           x: what to start from in place of noise drawn from the keys, [B,H,W,C].
 
         Returns:
-          Float32 [B,H,W,C].
+          Float32 [B,H,W,C]; with taps also `Taps`.
         """
         return _run(self._program, *self.arguments(params, keys, labels, x))
 
     def lower(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Any:
         """The traced program (`jax.stages.Lowered`); its compiled form takes `arguments`."""
-        return _run.lower(self._program, *self.arguments(params, keys, labels))
+        listener = None if self.progress is None else NOBODY
+        return _run.lower(self._program, *self._data(params, keys, labels), listener)
 
     def summary(self, batch: int) -> CacheSummary:
         """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch."""
@@ -176,42 +192,14 @@ class Sampler:
         return summarise(self.plan, len(self.inputs.t), model.costs, rows, cache)
 
 
-def _as_guidance(model: Backbone, guidance: float | Guidance) -> Guidance:
-    if not isinstance(guidance, Guidance):
-        channels = published_sampling(model).guided_channels
-        guidance = Guidance(scale=float(guidance), channels=channels)
-    if guidance.doubles and not model.conditioning.has_null:
-        raise ValueError(
-            f"guidance scale {guidance.scale} needs a model trained with label dropout; "
-            "use a scale of at most 1"
-        )
-    return guidance
-
-
 def _guided_channels(model: Backbone, guidance: Guidance) -> int | None:
     return (guidance.channels or model.sample_shape[-1]) if guidance.doubles else None
 
 
-def _plan(model: Backbone, cache: CachePolicy | None, timesteps: np.ndarray) -> Plan | None:
-    if cache is None:
-        return None
-    plan = cache.plan(timesteps.astype(np.int64))
-    plan.check(model.num_stages, model.num_skips)
-    return plan
-
-
-def _as_latents(model: Backbone, x: Any, batch: int) -> Images:
-    wanted = (batch, *model.sample_shape)
-    if np.shape(x) != wanted:
-        raise ValueError(f"x: found shape {np.shape(x)}, wanted {wanted}")
-    return jnp.asarray(x, jnp.float32)
-
-
 def sample_keys(key: PRNGKey, first: int, count: int) -> Key[Array, "B"]:
     """Keys of samples first..first+count-1: sample i is the same in whatever batch it is drawn."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    return jax.vmap(partial(jax.random.fold_in, key))(np.arange(first, first + count))
+    numbers = np.arange(first, first + count)
+    return jax.vmap(partial(jax.random.fold_in, arguments.as_key(key)))(numbers)
 
 
 def sample(
@@ -224,36 +212,43 @@ def sample(
     x: Given | None = None,
     steps: int | str = 250,
     method: str = "ddpm",
-    guidance: float | Guidance = 1.0,
-    cache: CachePolicy | None = None,
+    guidance: Scale | Guidance = 1.0,
+    cache: CachePolicy | str | None = None,
     diffusion: Diffusion | None = None,
     eta: float = 0.0,
     clip: bool = False,
+    stepper: Stepper | None = None,
     driver: str = "scan",
-    progress: Callable[[Any], None] | None = None,
-) -> Images:
-    """Draws samples in one compiled program.
+    taps: bool = False,
+    progress: Listener | None = None,
+) -> Samples:
+    """Draws samples in one compiled program, a pure function: it may stand inside jit, grad, vmap
+    and export, with parameters, key, labels, x and guidance scale traced.
 
     Args:
       model: from `create_model` or `load_checkpoint`.
       params: its weights.
       key: `jax.random.key(seed)`.
       labels: one class per sample, or whatever the model is conditioned on (`Conditioning`); None
-        for an unconditional model.
-      num_samples: how many, for an unconditional model.
+        for an unconditional model. Classes that are traced cannot be checked.
+      num_samples: how many, for an unconditional model; default: 1.
       x: what to start from in place of noise drawn from the key, [B,H,W,C]; see `invert`.
       steps: S, or a spacing such as "ddim50" or "10,15,25".
       method: "ddpm" (ancestral) or "ddim".
       guidance: classifier-free guidance scale, or a `Guidance`. At most 1 runs a single batch.
-      cache: a policy such as `SkipCache(every=3)`; None computes every step.
+      cache: a policy such as `SkipCache(every=3)`, or its notation, "N3"; None computes every step.
       diffusion: the process that the weights were trained on; None is the published one.
       eta: noise of DDIM, 0 to 1.
       clip: clip the predicted picture to [-1, 1] at each step (pixel models).
+      stepper: a solver of your own (`sampling.steppers.Stepper`: hashable) in place of method, eta
+        and clip.
       driver: "scan", "nested" or "unrolled"; see sampling/drivers.py.
+      taps: also return what every step made, `sampling.loop.Taps`.
       progress: called with the index of each finished step.
 
     Returns:
-      float32 [B,H,W,C]: latents, or pixels in [-1, 1] of a pixel model.
+      float32 [B,H,W,C]: latents, or pixels in [-1, 1] of a pixel model. With taps a pair, the
+      second model_output [S,B,H,W,C_out] and sample [S,B,H,W,C].
 
     Raises:
       ValueError: for settings that the model cannot follow.
@@ -276,11 +271,13 @@ def sample(
         diffusion=diffusion,
         eta=eta,
         clip=clip,
+        stepper=stepper,
         driver=driver,
+        taps=taps,
         progress=progress,
     )
-    count = (num_samples or 1) if labels is None else len(labels)
-    return sampler(params, sample_keys(key, 0, count), labels, x)
+    keys = sample_keys(key, 0, arguments.as_count(labels, num_samples))
+    return sampler(params, keys, labels, x)
 
 
 def invert(
@@ -290,7 +287,7 @@ def invert(
     labels: Any = None,
     *,
     steps: int | str = 250,
-    guidance: float | Guidance = 1.0,
+    guidance: Scale | Guidance = 1.0,
     diffusion: Diffusion | None = None,
     clip: bool = False,
 ) -> Images:
@@ -318,7 +315,8 @@ def invert(
     process = (default_diffusion(model) if diffusion is None else diffusion).respace(str(steps))
     if process.num_steps < 2:
         raise ValueError(f"invert: found {process.num_steps} step, wanted 2 or more")
-    settings = _as_guidance(model, guidance)
+    channels = published_sampling(model).guided_channels
+    settings = arguments.as_guidance(model, guidance, channels)
     rows = loop.step_inputs(process, settings, ascending=True)
     program = _Program(
         model=model,
@@ -328,11 +326,11 @@ def invert(
         trunk=None,
         driver="scan",
         static_reuse=None,
-        progress=None,
+        taps=False,
     )
-    count = len(images)
+    x = arguments.as_latents(model, images)
     # The step behind the last level would end at pure noise, which no run starts from.
     between = jax.tree.map(lambda column: column[:-1], rows)
-    keys = sample_keys(jax.random.key(0), 0, count)  # of noise that this stepper never draws
-    condition = model.conditioning.prepare(labels, count)
-    return _run(program, params, _as_latents(model, images, count), keys, condition, between, None)
+    keys = sample_keys(jax.random.key(0), 0, len(x))  # of noise that this stepper never draws
+    condition = model.conditioning.prepare(labels, len(x))
+    return _run(program, params, x, keys, condition, between, None)

@@ -35,8 +35,11 @@ From the published configuration; no weights tell it.
 VAE_FACTOR = 8
 """Pixels per latent along each side, of all of these."""
 
+LATENT_CHANNELS = 4
+"""Of the latents of all of these."""
+
 PIXEL_CHANNELS = (1, 3)
-"""Grey and colour; the latents of these autoencoders have 4 channels."""
+"""Grey and colour."""
 
 IMAGENET_LABELS = (207, 360, 387, 974, 88, 979, 417, 279)
 """Classes of the published DiT samples."""

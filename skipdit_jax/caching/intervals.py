@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from skipdit_jax.typing import StepFlags
 
-ALWAYS = 1000  # `start` above every timestep of the 1000-step schedules: never forced full
+ALWAYS = 1000  # `start` above every timestep (they count as of 1000): never forced full
 NEVER = -1  # `stop` below every timestep: never closed
 
 

@@ -85,5 +85,9 @@ class CachePolicy(Protocol):
         ...
 
     def plan(self, timesteps: Int[np.ndarray, "S"]) -> Plan:
-        """Returns the plan for model timesteps in sampling order (descending)."""
+        """Returns the plan for timesteps in sampling order (descending).
+
+        They count as of a process of 1000, for which all intervals were published: those of a
+        model trained on T steps come as floor(1000 t / T).
+        """
         ...

@@ -5,6 +5,9 @@ Notations (T = 1000):
     "250"       250 evenly spaced timesteps, first and last included
     "10,15,25"  T cut into 3 equal sections with 10, 15 and 25 evenly spaced timesteps
     "ddim50"    every (T/50)-th timestep from 0 (the integer stride of Song et al. 2010.02502)
+
+One step is the last timestep in every notation, where the others of a run begin too: the published
+samplers take 0, where the network believes the noise it is given to be a picture.
 """
 
 import re
@@ -35,8 +38,10 @@ def kept_timesteps(num_timesteps: int, spacing: str) -> Int[np.ndarray, "S"]:
     if not text:
         return np.arange(num_timesteps, dtype=np.int64)
     if text.lower().startswith(_DDIM_PREFIX):
-        return _integer_stride(num_timesteps, _count(text[len(_DDIM_PREFIX) :], spacing))
-    return _sections(num_timesteps, [_count(part, spacing) for part in text.split(",")])
+        kept = _integer_stride(num_timesteps, _count(text[len(_DDIM_PREFIX) :], spacing))
+    else:
+        kept = _sections(num_timesteps, [_count(part, spacing) for part in text.split(",")])
+    return kept if len(kept) > 1 else np.asarray([num_timesteps - 1], dtype=np.int64)
 
 
 def _count(text: str, spacing: str) -> int:
@@ -80,7 +85,7 @@ def _sections(num_timesteps: int, counts: list[int]) -> Int[np.ndarray, "S"]:
 
 
 def _evenly(length: int, count: int) -> list[int]:
-    """`count` of 0..length-1, both ends included; one step is the first.
+    """`count` of 0..length-1, both ends included; one step of a section is its first.
 
     The running position is accumulated and rounded half to even, as the published samplers do:
     multiples of the stride would round differently at some positions.

@@ -195,7 +195,7 @@ def _in_tiles(decode: Decode, tile: int, overlap: int, factor: int) -> Decode:
                 (starts_y, starts_x), (fade_y, fade_x), grid, strict=True
             )
         ]
-        return jax.lax.scan(add, jnp.zeros(shape), tuple(tiles))[0]
+        return jax.lax.scan(add, jnp.zeros(shape, jnp.float32), tuple(tiles))[0]
 
     return run
 

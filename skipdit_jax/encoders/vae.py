@@ -139,7 +139,7 @@ def split_moments(raw: Codes) -> Moments:
 
 def sample_moments(moments: Moments, key: PRNGKey) -> Codes:
     """Draws unscaled latents; multiply by `scaling_factor` for a diffusion model."""
-    return moments.at(jax.random.normal(key, moments.mean.shape))
+    return moments.at(jax.random.normal(key, moments.mean.shape, jnp.float32))
 
 
 class AutoencoderKL(nn.Module):

@@ -50,6 +50,8 @@ class ClassConditioning:
     def prepare(self, given: Any, rows: int) -> Labels | None:
         """Returns labels int32 [rows] of whole numbers; None of an unconditional model.
 
+        Traced labels are checked for their shape alone.
+
         Raises:
           ValueError: another number of labels, or some that are no classes.
         """
@@ -60,9 +62,13 @@ class ClassConditioning:
             return None
         if given is None:
             raise ValueError(f"labels: none given, wanted {rows} numbers from 0 to {last}")
-        labels = np.asarray(given)
+        traced = any(isinstance(y, jax.core.Tracer) for y in jax.tree.leaves(given))
+        labels = (jnp if traced else np).asarray(given)
         if labels.shape != (rows,) or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels: found {labels.tolist()}, wanted {rows} whole numbers")
+            found = labels.aval if traced else labels.tolist()
+            raise ValueError(f"labels: found {found}, wanted {rows} whole numbers")
+        if traced:
+            return labels.astype(jnp.int32)
         if outside := [int(y) for y in labels if not 0 <= y <= last]:
             raise ValueError(f"labels: {outside} outside 0..{last}")
         return jnp.asarray(labels, jnp.int32)
@@ -93,7 +99,7 @@ class ClassConditioning:
         return self._dropped(key, condition)
 
     def _dropped(self, key: PRNGKey, labels: Int[Array, "B *images"]) -> Int[Array, "B *images"]:
-        chosen = jax.random.uniform(key, labels.shape[:1]) < self.dropout
+        chosen = jax.random.uniform(key, labels.shape[:1], jnp.float32) < self.dropout
         chosen = chosen.reshape(-1, *(1,) * (labels.ndim - 1))
         return jnp.where(chosen, jnp.int32(self.num_classes), labels)
 

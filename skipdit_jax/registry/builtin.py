@@ -10,7 +10,7 @@ from skipdit_jax.encoders.vae import (
 )
 from skipdit_jax.models.dit import DiT, DiTConfig
 from skipdit_jax.models.latte import Latte, LatteConfig
-from skipdit_jax.published import PATCHES, SIZES
+from skipdit_jax.published import LATENT_CHANNELS, PATCHES, SIZES
 from skipdit_jax.registry.kinds import (
     Family,
     NetworkKind,
@@ -45,7 +45,7 @@ register_family(
         further={"DiT-skip": XL2_SKIP},
         cached={"DiT-cache": ("DiT-skip", DIT_SKIP_CACHE)},
         guidance=4.0,
-        guided_channels=3,
+        guided_channels=lambda config: 3 if config.in_channels == LATENT_CHANNELS else None,
         cache=lambda config: dit_skip_cache(config.depth),
         sharding=DIT_SHARDING,
     )

@@ -54,7 +54,7 @@ class Family(NetworkKind):
       further: names that follow no pattern -> fields of the config.
       cached: names that end in -N -> (the name of the model, the policy whose N they state).
       guidance: scale of the published samples.
-      guided_channels: how many channels guidance mixes in them; None: all.
+      guided_channels: config -> how many channels guidance mixes in them; None: all.
       cache: config -> the published caching policy; None: nothing was published.
       sharding: which mesh axes split its parameters, see `sharding.shardings`.
       pixels_per_latent: along each side, of the autoencoder that its models work behind.
@@ -67,7 +67,7 @@ class Family(NetworkKind):
     further: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     cached: Mapping[str, tuple[str, CachePolicy]] = dataclasses.field(default_factory=dict)
     guidance: float = 1.0
-    guided_channels: int | None = None
+    guided_channels: Callable[[Any], int | None] = lambda config: None
     cache: Callable[[Any], CachePolicy | None] = lambda config: None
     sharding: Splits = ()
     pixels_per_latent: int = VAE_FACTOR
@@ -209,7 +209,8 @@ def published_sampling(model: Backbone) -> PublishedSampling:
     kind = kind_of(model)
     if not isinstance(kind, Family):
         return PublishedSampling(1.0, None, None)
-    return PublishedSampling(kind.guidance, kind.guided_channels, kind.cache(model.config))
+    config = model.config
+    return PublishedSampling(kind.guidance, kind.guided_channels(config), kind.cache(config))
 
 
 def default_diffusion(model: Backbone) -> Diffusion:

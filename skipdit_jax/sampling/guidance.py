@@ -6,7 +6,9 @@ One network batch [cond; uncond] on the same x gives e_c and e_u; the guided pre
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -19,35 +21,54 @@ class Guidance:
     """How strongly the condition is followed, and where.
 
     Attributes:
-      scale: s. At most 1 runs the condition alone, as a single batch: half the work.
-      channels: the first so many channels are guided. DiT publishes 3 of 4; None guides all C.
+      scale: s. At most 1 runs the condition alone, as a single batch: half the work. A traced one
+        always runs both, and counts as 1 below it.
+      channels: the first so many channels are guided. DiT publishes 3 of 4 (the default of
+        models of 4 channels, where a scale alone is given); None guides all C.
       interval: (low, high) model timesteps between which s holds, both included; outside it s is 1
         (Kynkaanniemi et al., arXiv 2404.07724). None: everywhere.
     """
 
-    scale: float | int = 1.0
+    scale: float | int | Scalar = 1.0
     channels: int | None = None
     interval: tuple[float | int, float | int] | None = None
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
-        if not np.isfinite(self.scale) or self.scale < 0:
+        if not self._traced and not (_is_number(self.scale) and 0 <= self.scale < np.inf):
             raise ValueError(f"guidance: scale is {self.scale}, wanted a number >= 0")
         if self.channels is not None and self.channels < 1:
             raise ValueError(f"guidance: channels is {self.channels}, wanted 1 or more")
-        if self.interval is not None and self.interval[0] > self.interval[1]:
+        if self.interval is None:
+            return
+        if len(self.interval) != 2 or not all(map(_is_number, self.interval)):
+            raise ValueError(f"guidance: interval is {self.interval}, wanted two timesteps")
+        if self.interval[0] > self.interval[1]:
             raise ValueError(f"guidance: interval {self.interval} ends before it begins")
+
+    @property
+    def _traced(self) -> bool:
+        return isinstance(self.scale, jax.core.Tracer)
 
     @property
     def doubles(self) -> bool:
         """Whether the network batch is [cond; uncond]."""
-        return self.scale > 1
+        return self._traced or bool(self.scale > 1)
 
-    def scales(self, timesteps: Int[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
+    def scales(self, timesteps: Int[np.ndarray, "S"]) -> Float[Array | np.ndarray, "S"]:
         """S of each step, float32."""
         low, high = self.interval or (-np.inf, np.inf)
         inside = (low <= timesteps) & (timesteps <= high)
+        if self._traced:
+            scale = jnp.maximum(jnp.asarray(self.scale, jnp.float32), 1.0)
+            return jnp.where(inside, scale, jnp.ones_like(scale))
         return np.where(inside, self.scale, 1.0).astype(np.float32)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one real number, in whatever type."""
+    found = np.asarray(value)
+    return found.shape == () and found.dtype.kind in "iuf" and not np.isnan(found)
 
 
 def mix(

@@ -12,6 +12,7 @@ from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameteriz
 from skipdit_jax.sampling import drivers
 from skipdit_jax.sampling.denoiser import Denoiser
 from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.progress import report
 from skipdit_jax.sampling.steppers import Stepper
 from skipdit_jax.typing import Flag, Latents
 
@@ -60,6 +61,11 @@ def step_inputs(diffusion: Diffusion, guidance: Guidance, ascending: bool = Fals
     )
 
 
+def normal(keys: Key[Array, "B"], shape: tuple[int, ...]) -> Array:
+    """One draw per key, [B,...]; its type is stated, as JAX's default changes with its x64 mode."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+
+
 def sample_noise(keys: Key[Array, "B"], shape: tuple[int, ...]) -> Noise:
     """Noise that depends on a sample's own key and the step alone, not on the batch around it.
 
@@ -69,7 +75,8 @@ def sample_noise(keys: Key[Array, "B"], shape: tuple[int, ...]) -> Noise:
     """
 
     def draw(index: Any) -> Array:
-        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)
+        at_step = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+        return normal(at_step, shape)
 
     return draw
 
@@ -85,7 +92,7 @@ def run(
     reuse: Any = None,
     driver: str = "scan",
     taps: bool = False,
-    progress: Callable[[Any], None] | None = None,
+    listener: Any = None,
 ) -> tuple[Latents, Taps | None]:
     """Samples: S steps from noise x to data (traceable; wrap it in `jax.jit`).
 
@@ -99,8 +106,8 @@ def run(
       reuse: plan flags [S]: data for the scan driver, numpy for the others. None caches nothing.
       driver: "scan", "nested" or "unrolled".
       taps: also return what every step made.
-      progress: called on the host with the index of each finished step. A program with a callback
-        does not enter the persistent compilation cache.
+      listener: number of whoever is told the index of each finished step, see progress.py. A
+        program that tells anybody does not enter the persistent compilation cache.
 
     Returns:
       The samples [B,..,C], and Taps if asked for.
@@ -114,8 +121,8 @@ def run(
         output, cache = denoiser.call(x, row.t, row.scale, cache, reuse)
         drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
         x, state = stepper.step(kind, row.c, output, x, drawn, state)
-        if progress is not None:
-            jax.debug.callback(progress, row.index)
+        if listener is not None:
+            jax.debug.callback(report, listener, row.index)
         return (x, cache, state), Taps(output, x) if taps else None
 
     carry = (x, denoiser.cache, stepper.initialise(x))

@@ -17,7 +17,7 @@ losses are not reweighted."""
 
 def uniform(key: PRNGKey, batch: int, num_timesteps: int) -> Int[Array, "B"]:
     """Draws each sample's step by itself (Ho et al., arXiv 2006.11239, algorithm 1)."""
-    return jax.random.randint(key, (batch,), 0, num_timesteps)
+    return jax.random.randint(key, (batch,), 0, num_timesteps, jnp.int32)
 
 
 def stratified(key: PRNGKey, batch: int, num_timesteps: int) -> Int[Array, "B"]:
@@ -26,7 +26,7 @@ def stratified(key: PRNGKey, batch: int, num_timesteps: int) -> Int[Array, "B"]:
     The low-discrepancy sampler of Kingma et al., "Variational diffusion models" (arXiv 2107.00630,
     appendix I.1). Sample i gets step floor(S ((u + i / B) mod 1)).
     """
-    offset = jax.random.uniform(key, (1,))
+    offset = jax.random.uniform(key, (1,), jnp.float32)
     place = (offset + jnp.arange(batch, dtype=jnp.float32) / batch) % 1.0
     # Rounding may bring the product up to S itself.
     return jnp.minimum((place * num_timesteps).astype(jnp.int32), num_timesteps - 1)
@@ -63,6 +63,6 @@ def draw(
     t_key, noise_key, drop_key = jax.random.split(key, 3)
     return Draws(
         t=sample_timesteps(t_key, len(images), num_timesteps),
-        noise=jax.random.normal(noise_key, images.shape),
+        noise=jax.random.normal(noise_key, images.shape, jnp.float32),
         condition=conditioning.drop(drop_key, condition),
     )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from skipdit_jax.compiler import COMPILER_OPTIONS
+from skipdit_jax import compiler
 from skipdit_jax.contracts import Apply, Conditioning
 from skipdit_jax.diffusion.gaussian import q_sample, take
 from skipdit_jax.diffusion.losses import Losses, training_losses
@@ -172,6 +172,4 @@ def make_train_step(
         )
         return update(state, batch["image"], draws)
 
-    return jax.jit(
-        step, donate_argnums=0, out_shardings=out_shardings, compiler_options=COMPILER_OPTIONS
-    )
+    return compiler.jit(step, donate_argnums=0, out_shardings=out_shardings)

@@ -1,7 +1,11 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.diffusion.spacing import kept_timesteps
+from skipdit_jax.sampling.steppers import Ddim, Ddpm
 
 LENGTHS = (2, 10, 97, 300, 1000)
 
@@ -23,8 +27,23 @@ def test_every_step_in_four_spellings(length):
         np.testing.assert_array_equal(kept_timesteps(length, spacing), np.arange(length))
 
 
-def test_one_step_is_the_first():
-    assert kept_timesteps(1000, "1").tolist() == [0]
+@pytest.mark.parametrize("length", [1, *LENGTHS])
+@pytest.mark.parametrize("spacing", ["1", "ddim1", " DDIM 1 "])
+def test_one_step_is_the_noisiest(length, spacing):
+    """There x is noise, as at the first step of every longer run."""
+    assert kept_timesteps(length, spacing).tolist() == [length - 1]
+
+
+def test_one_step_takes_the_noise_away():
+    """A network that calls its whole input noise leaves (1 - sqrt(1 - ᾱ)) / sqrt(ᾱ) of it."""
+    process = Diffusion(variance="fixed_small").respace("1")
+    c = jax.tree.map(lambda column: jnp.asarray(column[0]), process.coefficients())
+    alpha_bar, x = process.tables.alpha_bar[0], jnp.full((1, 2, 2, 4), 3.0)
+    left = (1 - np.sqrt(1 - alpha_bar)) / np.sqrt(alpha_bar)
+    assert abs(left) < 0.01
+    for stepper in (Ddpm(), Ddim()):
+        found, _ = stepper.step(process.parameterization, c, x, x, x)
+        np.testing.assert_allclose(found, 3.0 * left, atol=1e-3)
 
 
 def test_integer_strides():
@@ -34,7 +53,7 @@ def test_integer_strides():
 
 def test_sections_are_shifted_evenly_spaced_runs():
     kept = kept_timesteps(100, "10,1,25,3")
-    runs = [kept_timesteps(25, n) + 25 * i for i, n in enumerate(("10", "1", "25", "3"))]
+    runs = [kept_timesteps(25, "10"), [25], np.arange(50, 75), kept_timesteps(25, "3") + 75]
     np.testing.assert_array_equal(kept, np.concatenate(runs))
 
 

@@ -30,6 +30,8 @@ class SkipCache:
       start: steps at timesteps >= start are computed in full (1000: none is forced).
       stop: after the first step at or below this timestep all are computed in full (-1: never).
 
+    Timesteps count as of a process of 1000, whatever the model's; see `CachePolicy.plan`.
+
     What is None is, when a model is sampled, as published for its family (`resolved`).
     """
 

@@ -1,0 +1,164 @@
+"""What a user may give to a sampler, checked where all ways of sampling meet; only values count.
+
+Traced labels, keys, scales and latents are checked for their shapes alone.
+"""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from skipdit_jax.caching import notation
+from skipdit_jax.caching.plan import CachePolicy, Plan
+from skipdit_jax.contracts import Backbone
+from skipdit_jax.diffusion.schedules import REFERENCE_TIMESTEPS, Diffusion
+from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.steppers import Ddim, Ddpm, Stepper
+
+METHODS = ("ddpm", "ddim")
+
+
+def as_key(key: Any) -> Key[Array, ""]:
+    """One typed key; raises ValueError for anything but `jax.random.key(0)` or its raw form."""
+    return _typed_key(key, "key", ())
+
+
+def as_keys(keys: Any) -> Key[Array, "B"]:
+    """Typed keys, one per sample; raises ValueError for anything else."""
+    return _typed_key(keys, "keys", (None,))
+
+
+def _typed_key(given: Any, name: str, shape: tuple[None, ...]) -> Any:
+    wanted = "one per sample, see sample_keys" if shape else "jax.random.key(seed)"
+    dtype = getattr(given, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if given.ndim == len(shape):
+            return given
+    elif dtype == np.uint32 and given.ndim == len(shape) + 1:
+        return jax.random.wrap_key_data(jnp.asarray(given))
+    found = _shown(given) if dtype is None else f"{dtype} of shape {np.shape(given)}"
+    raise ValueError(f"{name}: found {found}, wanted {wanted}")
+
+
+def as_count(labels: Any, num_samples: Any) -> int:
+    """How many samples are asked for.
+
+    Raises:
+      ValueError: `num_samples` is no number of samples, or another than that of the labels; or
+        labels that are not one per sample.
+    """
+    whole = isinstance(num_samples, numbers.Integral) and not isinstance(num_samples, bool)
+    if num_samples is not None and not (whole and num_samples >= 1):
+        raise ValueError(f"num_samples: found {_shown(num_samples)}, wanted a number of 1 or more")
+    if labels is None:
+        return 1 if num_samples is None else int(num_samples)
+    bare = isinstance(labels, str) or getattr(labels, "shape", None) == ()
+    if bare or not hasattr(labels, "__len__"):
+        raise ValueError(f"labels: found {_shown(labels)}, wanted a list of them, one per sample")
+    if not len(labels):
+        raise ValueError("labels: found an empty list, wanted one per sample")
+    if num_samples is not None and num_samples != len(labels):
+        raise ValueError(
+            f"num_samples: found {num_samples} beside {len(labels)} labels, wanted labels alone"
+        )
+    return len(labels)
+
+
+def as_latents(model: Backbone, x: Any, batch: int | None = None) -> Float[Array, "B *grid C"]:
+    """Latents float32 of so many samples (None: of any number); raises ValueError for others."""
+    found, shape = np.shape(x), model.sample_shape
+    rows = (found[0] if found else "B") if batch is None else batch
+    if found != (rows, *shape):
+        raise ValueError(f"x: found shape {found}, wanted {(rows, *shape)}")
+    return jnp.asarray(x, jnp.float32)
+
+
+def as_guidance(model: Backbone, guidance: Any, published_channels: int | None) -> Guidance:
+    """A scale as a `Guidance` of the published channels.
+
+    Raises:
+      ValueError: no scale, or one that the model was not trained for.
+    """
+    if not isinstance(guidance, Guidance):
+        guidance = Guidance(scale=guidance, channels=published_channels)
+    if guidance.doubles and not model.conditioning.has_null:
+        raise ValueError(
+            f"guidance scale {guidance.scale} needs a model trained with label dropout; "
+            "use a scale of at most 1"
+        )
+    return guidance
+
+
+def as_stepper(method: str, eta: float, clip: bool, stepper: Any) -> Stepper:
+    """The stepper that the names mean, or the given one.
+
+    Raises:
+      ValueError: another name, settings that would be ignored, or no stepper.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, wanted one of {', '.join(METHODS)}")
+    if stepper is None:
+        if method == "ddim":
+            return Ddim(eta=eta, clip=clip)
+        if eta != 0:
+            raise ValueError(f"eta: found {eta}, but it is the noise of ddim, not of {method}")
+        return Ddpm(clip=clip)
+    if isinstance(stepper, type) or not isinstance(stepper, Stepper):
+        raise ValueError(f"stepper: found {_shown(stepper)}, wanted an object like Ddim()")
+    if eta != 0 or clip:
+        raise ValueError("stepper: has its own settings, wanted no eta or clip beside it")
+    return stepper
+
+
+def as_policy(cache: Any, published: CachePolicy | None) -> CachePolicy | None:
+    """A policy, or the one that a notation such as "N3" means, completed as published.
+
+    Raises:
+      ValueError: neither.
+    """
+    if isinstance(cache, str):
+        cache = notation.read(cache, published)
+    if cache is None:
+        return None
+    if isinstance(cache, type) or not isinstance(cache, CachePolicy):
+        raise ValueError(
+            f"cache: found {_shown(cache)}, wanted a policy such as SkipCache(every=3), or its "
+            "notation"
+        )
+    return cache.resolved(published)
+
+
+def make_plan(
+    model: Backbone, cache: CachePolicy | None, diffusion: Diffusion, timesteps: np.ndarray
+) -> Plan | None:
+    """The plan of a policy for timesteps in sampling order.
+
+    Policies know timesteps of a process of 1000, as published; those of another are scaled to it.
+
+    Raises:
+      ValueError: the model cannot follow it, or it is not one of so many steps.
+    """
+    if cache is None:
+        return None
+    plan = cache.plan(_scaled(timesteps.astype(np.int64), diffusion.num_timesteps))
+    found = np.asarray(plan.reuse)
+    if found.shape != timesteps.shape or found.dtype != bool:
+        raise ValueError(
+            f"cache plan: found {found.dtype} of shape {found.shape}, wanted a bool for each of "
+            f"{len(timesteps)} steps"
+        )
+    plan.check(model.num_stages, model.num_skips)
+    return plan
+
+
+def _scaled(timesteps: Int[np.ndarray, "S"], num_timesteps: int) -> Int[np.ndarray, "S"]:
+    return timesteps * REFERENCE_TIMESTEPS // num_timesteps
+
+
+def _shown(value: Any) -> str:
+    """A value for an error line, cut short."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}..."
