@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import skipdit_jax
+from skipdit_jax.optional import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
@@ -36,7 +38,7 @@ def start(*command, cwd, **environment):
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
-        env={**inherited, **quick, **environment},
+        env={**inherited, **quick, **{name: str(value) for name, value in environment.items()}},
         capture_output=True,
         text=True,
         check=False,
@@ -59,10 +61,24 @@ def wheel(tmp_path_factory):
         if not name.startswith("tests/golden/"):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tree / name)
+    stale = tree / "build" / "lib" / "skipdit_jax" / "gone.py"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
     flags = ("--no-deps", "--no-build-isolation", "--wheel-dir", "dist")
     start(*PIP, "wheel", ".", *flags, cwd=tree)
     [built] = (tree / "dist").iterdir()
     return built
+
+
+@pytest.fixture(scope="module")
+def base_only(tmp_path_factory):
+    """A folder that hides the packages of all extras when it comes first in PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("hidden")
+    # flax brings optax, and orbax absl, whatever is asked for.
+    hidden = {name for names in EXTRAS.values() for name in names} - {"absl", "optax"}
+    for name in hidden:
+        (folder / f"{name}.py").write_text("raise ImportError('hidden')")
+    return folder
 
 
 @pytest.fixture
@@ -89,24 +105,36 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {"skipdit_jax/py.typed", "skipdit_jax/configs/digits_skip.py"} <= names
     assert any(name.startswith("skipdit_jax/assets/") for name in names)
     assert told["Version"] == skipdit_jax.__version__
-    assert told["Provides-Extra"] == "cuda"
+    extras = {"all", "cuda", "dev", "tfds", "train", "video", "wandb"}
+    assert set(told.get_all("Provides-Extra")) == extras
     assert 'jax[cuda13]; extra == "cuda"' in told.get_all("Requires-Dist")
 
 
-def test_installed_commands_work_in_an_empty_folder(installed, tmp_path):
+def test_a_source_distribution_leaves_the_tests_behind(wheel):
+    tree = wheel.parents[1]
+    code = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+    name = start(sys.executable, "-c", code, cwd=tree).splitlines()[-1]
+    with tarfile.open(tree / "dist" / name) as file:
+        members = {member.partition("/")[2] for member in file.getnames()}
+    assert {"pyproject.toml", "configs/digits_skip.py", "skipdit_jax/pipeline.py"} <= members
+    assert not any(member.startswith("tests") for member in members)
+
+
+def test_installed_commands_work_in_an_empty_folder(installed, base_only, tmp_path):
     (tmp_path / "empty").mkdir()
 
-    def run(command, *flags):
-        cache = str(tmp_path / "cache")
-        return start(installed / command, *flags, cwd=tmp_path / "empty", XDG_CACHE_HOME=cache)
+    def run(command, *flags, **environment):
+        cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        return start(installed / command, *flags, cwd=tmp_path / "empty", **cache, **environment)
 
     assert {path.name for path in installed.glob("skipdit-*")} == COMMANDS
-    assert "Skip-DiT/DiT-XL-2-skip.pt" in run("skipdit-models")
-    assert "SOURCE TARGET" in run("skipdit-convert", "--help")
+    assert "Skip-DiT/DiT-XL-2-skip.pt" in run("skipdit-models", PYTHONPATH=base_only)
+    assert "SOURCE TARGET" in run("skipdit-convert", "--help", PYTHONPATH=base_only)
     assert "--data SOURCE" in run("skipdit-encode", "--help")
     assert "--cache-step" in run("python", "-m", "skipdit_jax.cli.sample", "--help")
     assert "digits_skip" in run("python", "-m", "skipdit_jax.cli.train", "--help")
-    told = run("skipdit-sample", "--num-sampling-steps", "2", "--class-labels", "3")
+    flags = ("--num-sampling-steps", "2", "--class-labels", "3")
+    told = run("skipdit-sample", *flags, PYTHONPATH=base_only)
     assert f"weights  {installed.parent}/" in told, "the bundled ones of another installation"
     with Image.open(tmp_path / "empty" / "samples.png") as picture:
         assert picture.width > 64

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-DType = jnp.dtype | type
+DType = jax.typing.DTypeLike
 
 EPSILON = (
     1e-6  # of every layer norm in the published models (docs/notes.md, Parts of DiT and Latte)
