@@ -48,6 +48,7 @@ class BatchIterator(grain.DatasetIterator):
 
     Attributes:
       num_examples: of the whole set, over all processes.
+      classes: names of the classes by label; none where the set knows none.
       broken: name -> reason of the broken files passed over by this object so far.
     """
 
@@ -58,9 +59,10 @@ class BatchIterator(grain.DatasetIterator):
         num_examples: int,
         identity: dict[str, Any],
         reading: Reading,
+        classes: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.num_examples = num_examples
+        self.num_examples, self.classes = num_examples, classes
         self.broken: dict[str, str] = {}
         self._batches, self._identity, self._reading = batches, identity, reading
         self._done = 0
@@ -139,6 +141,7 @@ def make_batches(
     transforms: Sequence[Transform] = (),
     identity: dict[str, Any] | None = None,
     reading: Reading | None = None,
+    classes: tuple[str, ...] = (),
 ) -> BatchIterator:
     """Returns an endless iterator of batches, each epoch in a new order given by the seed.
 
@@ -155,6 +158,7 @@ def make_batches(
       transforms: applied to single examples; random ones draw anew for each example and epoch.
       identity: more JSON-able facts that a state must agree with to be continued.
       reading: threads, workers and batches ahead.
+      classes: names of the classes by label, if known.
 
     Raises:
       ValueError: an empty source, a batch size below 1, or a process outside the count.
@@ -182,6 +186,7 @@ def make_batches(
             "global_batch": batch_size * process_count,
         },
         reading=reading or Reading(),
+        classes=classes,
     )
 
 
