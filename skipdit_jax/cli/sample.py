@@ -20,6 +20,7 @@ from skipdit_jax.cli.runner import Result, run, use_compilation_cache
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
+MOST_CLASSES = 10  # told by name
 LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
@@ -118,6 +119,8 @@ def describe_run(job: SamplingJob) -> str:
         f"{shape}, {config.dtype}",
         f"weights  {job.source}",
     ]
+    if job.classes and job.labels is not None:
+        lines.append(f"classes  {describe_classes(job.labels, job.classes)}")
     if job.decoder is not None:
         pictures = "x".join(map(str, job.shape))
         lines.append(f"decoder  {job.decoder.vae.config.FAMILY} {job.decoder.path}: {pictures}")
@@ -129,6 +132,13 @@ def describe_run(job: SamplingJob) -> str:
             f"cost     {sampler.summary(job.count)}",
         )
     )
+
+
+def describe_classes(labels: np.ndarray, classes: Sequence[str]) -> str:
+    """The labels that are drawn with the names of their classes."""
+    found = dict.fromkeys(labels.tolist())
+    told = [f"{y} {classes[y]}" if y < len(classes) else f"{y}" for y in found]
+    return ", ".join(told[:MOST_CLASSES] + ["..."] * (len(told) > MOST_CLASSES))
 
 
 def describe_time(result: Result) -> str:

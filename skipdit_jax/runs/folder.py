@@ -8,6 +8,7 @@ from typing import Any
 
 from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.atomic import replacing_file
+from skipdit_jax.runs.class_names import CLASSES
 from skipdit_jax.runs.job import TrainingJob
 from skipdit_jax.runs.previews import Preview
 from skipdit_jax.training.logs import BoardLog, JsonLog, Record
@@ -90,6 +91,7 @@ class RunFolder:
             layout="native",
             diffusion=config.resolved["diffusion"],
             sampling=config.sampling,
+            **({CLASSES: list(job.batches.classes)} if job.batches.classes else {}),
             training={"step": int(state.step), "config": config.resolved},
         )
 
