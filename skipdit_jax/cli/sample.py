@@ -17,6 +17,7 @@ from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM, parse
 from skipdit_jax.cli.outputs import save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
+from skipdit_jax.runs.class_names import printable
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
@@ -137,7 +138,7 @@ def describe_run(job: SamplingJob) -> str:
 def describe_classes(labels: np.ndarray, classes: Sequence[str]) -> str:
     """The labels that are drawn with the names of their classes."""
     found = dict.fromkeys(labels.tolist())
-    told = [f"{y} {classes[y]}" if y < len(classes) else f"{y}" for y in found]
+    told = [f"{y} {printable(classes[y])}" if y < len(classes) else f"{y}" for y in found]
     return ", ".join(told[:MOST_CLASSES] + ["..."] * (len(told) > MOST_CLASSES))
 
 

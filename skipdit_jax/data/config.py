@@ -6,6 +6,10 @@ from skipdit_jax.data.shown import ORIENTATIONS
 from skipdit_jax.published import LATENT_SCALE
 
 NAMES = ("digits", "moving_digits", "folder", "videos", "latents")
+WITHOUT_FILES = ("latents", "digits", "moving_digits")
+"""Those that hold no encoded pictures or videos."""
+EARLIER = {"orientation": "stored"}
+"""What versions did that did not know a field yet."""
 LEAST = {
     "workers": 0,
     "threads": 1,

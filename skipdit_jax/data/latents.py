@@ -38,7 +38,7 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"data.path: no folder {str(folder)!r}, wanted one of latents")
-    loose = sorted(path.name for path in folder.glob("*.npz"))
+    loose = sorted(p.name for p in folder.glob("*.npz") if not p.name.startswith("."))
     if loose and not (folder / MANIFEST).exists() and not is_unfinished(folder):
         return NpzSource(folder, loose, num_classes=num_classes)
     manifest = read_manifest(folder)

@@ -11,7 +11,7 @@ from skipdit_jax.data.clips import (
     StoredClips,
     Window,
 )
-from skipdit_jax.data.config import DataConfig
+from skipdit_jax.data.config import WITHOUT_FILES, DataConfig
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
@@ -33,8 +33,6 @@ from skipdit_jax.data.videos import VideoSource
 # Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
 FIXED_SEED = 0
 _log = logging.getLogger(__name__)
-WITHOUT_FILES = ("latents", "digits", "moving_digits")
-"""Names of sets that hold no encoded pictures or videos."""
 
 
 def open_data(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 
 CLASSES = "classes"
-MOST_TOLD = 10
+MOST_TOLD, MOST_LETTERS = 10, 60
 
 
 def read_class_names(checkpoint: Checkpoint | None, num_classes: int) -> tuple[str, ...]:
@@ -51,6 +51,12 @@ def to_labels(
     return tuple(text if isinstance(text, int) else _label_of(text, names, place) for text in texts)
 
 
+def printable(name: str) -> str:
+    """A name that may come from anywhere, for one line on a terminal."""
+    short = name if len(name) <= MOST_LETTERS else name[:MOST_LETTERS] + "..."
+    return short if short.isprintable() else repr(short)
+
+
 def _label_of(text: str, names: Sequence[str], place: str) -> int:
     found = [label for label, name in enumerate(names) if name == text]
     if len(found) == 1:
@@ -63,5 +69,5 @@ def _label_of(text: str, names: Sequence[str], place: str) -> int:
         raise ValueError(
             f"{place} {text!r}: wanted whole numbers, the weights keep no names of classes"
         )
-    told = ", ".join(names[:MOST_TOLD]) + (", ..." if len(names) > MOST_TOLD else "")
+    told = ", ".join(map(printable, names[:MOST_TOLD])) + ", ..." * (len(names) > MOST_TOLD)
     raise ValueError(f"{place} {text!r}: wanted whole numbers or names of classes: {told}")

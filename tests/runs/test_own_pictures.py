@@ -16,6 +16,7 @@ from skipdit_jax.data.config import DataConfig
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
 from skipdit_jax.runs.class_names import read_class_names, to_labels
+from skipdit_jax.runs.train_config import check_same_run
 from tests.data.pictures import write_tree
 
 pytestmark = [
@@ -60,6 +61,15 @@ def test_pictures_alone_are_learned_without_classes(tmp_path):
     assert (found.model.num_classes, found.sampling.guidance) == (0, 1)
 
 
+def test_earlier_runs_read_pictures_as_stored():
+    now = {"data": {"name": "folder", "orientation": "upright"}}
+    before = {"data": {"name": "folder"}}
+    with pytest.raises(ValueError, match=r"^x: data\.orientation was stored, now upright: use "):
+        check_same_run(before, now, "x")
+    check_same_run(before, {"data": {"name": "folder", "orientation": "stored"}}, "x")
+    check_same_run({"data": {"name": "latents"}}, {"data": {**now["data"], "name": "latents"}}, "x")
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         train.main(["--config", "folder:nowhere", "--workdir", str(tmp_path / "run")])
@@ -99,6 +109,12 @@ def test_other_names_are_refused_with_those_there_are(run, capsys):
     assert stopped.value.code == 2
     told = capsys.readouterr().err
     assert "--class-labels 'emu': wanted whole numbers or names of classes: cat, dog, great" in told
+
+
+def test_names_of_any_letters_are_told_in_one_line():
+    assert sample.describe_classes(np.array([0, 1, 0, 2]), ["a\nb\x1b[2J", "dog"]) == (
+        r"0 'a\nb\x1b[2J', 1 dog, 2"
+    )
 
 
 def test_names_must_be_those_of_one_class():
