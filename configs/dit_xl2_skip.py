@@ -4,7 +4,8 @@
 
 LATENTS is a folder of latents, made of a prepared ImageNet by
 
-    python -m skipdit_jax.cli.encode --data tfds:imagenet2012 --flip --out LATENTS --vae ema
+    python -m skipdit_jax.cli.encode --data tfds:imagenet2012 --flip --out LATENTS --vae ema \\
+        --orientation stored
 
 or of your own pictures (docs/training.md). Settings of Peebles and Xie (arXiv 2212.09748, section
 4): 400,000 steps of 256, AdamW at 1e-4, EMA 0.9999. Not run by us: no GPU was at hand. Compiled for

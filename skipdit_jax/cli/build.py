@@ -28,6 +28,7 @@ from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.published import VAE_FACTOR
 from skipdit_jax.registry import NamedModel
+from skipdit_jax.runs.class_names import read_class_names
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
 from skipdit_jax.runs.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.typing import Params
@@ -52,6 +53,7 @@ class SamplingJob:
       targets: files to write.
       decoder: makes pictures of latents; None where the model draws pictures, or latents are kept.
       folder: of many samples, for FID; then `batch` is that of one process.
+      classes: names of the first labels, if the weights keep them.
     """
 
     name: str
@@ -68,6 +70,7 @@ class SamplingJob:
     targets: Targets
     decoder: Decoder | None = None
     folder: Path | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> bool:
@@ -96,10 +99,11 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     model = make_model(options, entry, checkpoint)
     diffusion = read_diffusion(checkpoint, model)
     recipe = read_recipe(checkpoint, diffusion, model)
+    classes = read_class_names(checkpoint, num_classes(model))
     vae = choose_vae(options, recipe, checkpoint, draws_pixels(model))
     settings = make_settings(options, entry, recipe, diffusion, model)
     if options.num_fid_samples is None:
-        labels, count, columns = choose_labels(options, recipe, num_classes(model))
+        labels, count, columns = choose_labels(options, recipe, num_classes(model), classes)
     else:
         count, columns = options.num_fid_samples, 1
         labels = draw_labels(options.seed, count, num_classes(model))
@@ -133,6 +137,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         count=count,
         batch=batch if options.sample_dir else min(batch, count),
         columns=columns,
+        classes=classes,
         targets=targets,
         decoder=decoder,
         folder=options.sample_dir,

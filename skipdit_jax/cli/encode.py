@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.optional import require
@@ -31,8 +31,9 @@ from skipdit_jax import sharding
 from skipdit_jax.cli.distributed import initialize, say, wait_for_all
 from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_encoding
 from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
+from skipdit_jax.cli.encode_summary import describe_source
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
-from skipdit_jax.data.encoding import FullBatches, Piece, as_stored, describe_shards
+from skipdit_jax.data.encoding import KEPT, FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (
     MANIFEST,
     read_manifest,
@@ -42,6 +43,8 @@ from skipdit_jax.data.latent_files import (
 )
 from skipdit_jax.data.latents import find_damage
 from skipdit_jax.data.loader import read_ahead
+from skipdit_jax.data.skipped import Note, remove_notes, write_notes
+from skipdit_jax.data.sources import BROKEN
 from skipdit_jax.encoders.pixels import encode_pixels
 from skipdit_jax.encoders.vae import AutoencoderKL, Pixels, sample_moments
 from skipdit_jax.files import remove_leftovers
@@ -50,8 +53,17 @@ from skipdit_jax.published import LATENT_SCALE
 from skipdit_jax.typing import Params
 
 MEGABYTE = 1e6
+IMAGE_AXES = 3
 
 Columns = dict[str, np.ndarray]
+
+
+class Made(NamedTuple):
+    """A piece on the host: arrays [n,...], "label" and KEPT [n], and what of it was broken."""
+
+    piece: Piece
+    columns: Columns
+    broken: list[Note]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (job.folder / MANIFEST).exists():
         with told_in_one_line(PROGRAM):
             verify(job.folder)
+            remove_notes(job.folder)  # of a run that was killed behind its manifest
         return 0
     say(encode(job, options.progress and sharding.leads()))
     wait_for_all("all shards are written")
@@ -106,16 +119,19 @@ def encode(job: EncodingJob, progress: bool = False) -> str:
         return "time     nothing was missing"
     bar = StepBar(progress)
     start, examples, columns = time.perf_counter(), 0, list[Columns]()
+    notes: list[Note] = []
     with (
         contextlib.closing(encoded(job, pieces)) as results,
         bar.shown(len(pieces), "batches"),
     ):
-        for piece, arrays in results:
+        for piece, arrays, broken in results:
             with told_in_one_line(PROGRAM):
                 columns.append(_stored(job, piece, arrays))
+                notes += broken
                 if piece.numbers.stop == job.plan.numbers(piece.shard).stop:
+                    write_notes(shard_file(job, piece.shard), notes)
                     write_shard(shard_file(job, piece.shard), _joined(columns), job.manifest)
-                    columns = []
+                    columns, notes = [], []
             examples += len(piece.numbers)
             bar.advance()
     seconds = time.perf_counter() - start
@@ -135,8 +151,8 @@ def shard_file(job: EncodingJob, shard: int) -> Path:
     return job.folder / shard_name(shard, job.manifest.format)
 
 
-def encoded(job: EncodingJob, pieces: Sequence[Piece]) -> Generator[tuple[Piece, Columns]]:
-    """Pieces with their arrays [n,...] and labels [n]; the devices are one batch ahead."""
+def encoded(job: EncodingJob, pieces: Sequence[Piece]) -> Generator[Made]:
+    """Makes all pieces; the devices are one batch ahead."""
     mesh = sharding.local_mesh()
     split = sharding.batch_sharding(mesh)
     params = jax.device_put(job.params, sharding.replicated(mesh))
@@ -155,7 +171,7 @@ def encoded(job: EncodingJob, pieces: Sequence[Piece]) -> Generator[tuple[Piece,
             arrays = encode_batch(job.vae, params, pixels, keys, job.rows)
             if last is not None:
                 yield _on_host(*last)
-            last = piece, arrays, batch["label"]
+            last = piece, arrays, batch
     except SystemExit:
         # A picture is broken; the batch before it may be the last that a shard is waiting for.
         if last is not None:
@@ -188,6 +204,7 @@ def finish(job: EncodingJob) -> None:
     manifest = describe_shards(job.folder, job.plan, job.manifest, encoding=job.settings)
     remove_leftovers(job.folder)
     write_manifest(job.folder, manifest)
+    remove_notes(job.folder)
 
 
 def verify(folder: Path) -> None:
@@ -229,11 +246,16 @@ def describe_encoding(options: EncodeOptions, job: EncodingJob) -> str:
 def describe_folder(job: EncodingJob) -> str:
     """What was written, and how to train on it."""
     manifest, scale = read_manifest(job.folder), job.vae.config.scaling_factor
+    what = "pictures" if len(job.shape) == IMAGE_AXES else "clips"
     size = sum((job.folder / name).stat().st_size for name in manifest.shards)
     flags = f"--config.data.name=latents --config.data.path={job.folder}"
+    if len(manifest.class_counts) > 1:
+        classes = len(manifest.classes or manifest.class_counts)
+        flags = f"--config.model.num_classes={classes} {flags}"
     if scale != LATENT_SCALE:
         flags += f" --config.data.latent_scale={scale}"
     return (
+        f"{describe_source(manifest, job.plan.views, what)}\n"
         f"written  {sum(manifest.shards.values())} examples, labels 0..{manifest.max_label}, "
         f"{len(manifest.shards)} shards, {size / MEGABYTE:.3g} MB\n"
         f"train    python train.py --config FILE --workdir RUN {flags}"
@@ -241,20 +263,23 @@ def describe_folder(job: EncodingJob) -> str:
 
 
 def _open_batches(job: EncodingJob, pieces: Sequence[Piece]) -> grain.DatasetIterator:
-    batches = FullBatches(job.source, job.plan, pieces)
+    skipped_shape = job.shape if job.skip_broken else None
+    batches = FullBatches(job.source, job.plan, pieces, skipped_shape)
     return read_ahead(grain.MapDataset.source(batches), job.reading)
 
 
-def _on_host(piece: Piece, arrays: dict[str, Array], labels: np.ndarray) -> tuple[Piece, Columns]:
+def _on_host(piece: Piece, arrays: dict[str, Array], batch: dict[str, Any]) -> Made:
     """Waits for a batch; what filled it up falls away."""
-    columns = jax.device_get(arrays) | {"label": labels}
-    return piece, {key: column[: len(piece.numbers)] for key, column in columns.items()}
+    columns = jax.device_get(arrays) | {key: batch[key] for key in ("label", KEPT)}
+    cut = {key: column[: len(piece.numbers)] for key, column in columns.items()}
+    return Made(piece, cut, batch[BROKEN])
 
 
 def _stored(job: EncodingJob, piece: Piece, columns: Columns) -> Columns:
     numbers = {key: columns[key] for key in job.manifest.arrays}
     stored = as_stored(numbers, job.manifest.dtype, job.plan, piece.numbers.start)
-    return stored | {"label": columns["label"]}
+    stored["label"] = columns["label"]
+    return {key: column[columns[KEPT]] for key, column in stored.items()}
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

@@ -14,19 +14,19 @@ from skipdit_jax.data.encoding import ShardPlan
 from skipdit_jax.data.latent_files import ENCODING, KINDS, MANIFEST, Manifest
 from skipdit_jax.data.loader import Reading
 from skipdit_jax.data.open import open_once
-from skipdit_jax.data.sources import ANY_CLASS, Source
+from skipdit_jax.data.sources import ANY_CLASS, Source, classes_of
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.runs.claims import claim
 from skipdit_jax.typing import Params
 from skipdit_jax.weights import fetch_vae, load_vae
 
-VERSION = 1
-"""Of what `encoding.json` means."""
+VERSION = 2
+"""Of what `encoding.json` means; since 2 pictures are read as viewers show them."""
 ENCODER_PARTS = ("encoder", "quant_conv")
 """Parameters that encode; autoencoders that differ in the others alone give the same latents."""
 
 FIXED = (
-    "image_size",
+    "orientation",
     "num_frames",
     "frame_stride",
     "flip",
@@ -56,6 +56,7 @@ class EncodingJob(NamedTuple):
       seed: of the draws of samples.
       rows: pictures or frames encoded at a time.
       reading: how pictures are read.
+      skip_broken: pass over those that cannot be read.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class EncodingJob(NamedTuple):
     seed: int
     rows: int
     reading: Reading
+    skip_broken: bool
 
 
 def prepare_encoding(options: EncodeOptions) -> EncodingJob:
@@ -89,12 +91,13 @@ def prepare_encoding(options: EncodeOptions) -> EncodingJob:
         shard_size=options.shard_size,
         batch_size=options.batch_size,
     )
-    side = options.image_size // vae.config.factor
+    height, width = (side // vae.config.factor for side in options.image_size)
     manifest = Manifest(
         format=options.format,
         arrays=KINDS[options.kind == SAMPLE],
-        shape=(*shape[:-3], side, side, vae.config.latent_channels),
+        shape=(*shape[:-3], height, width, vae.config.latent_channels),
         dtype=options.dtype,
+        classes=classes_of(source),
     )
     params = {name: params[name] for name in ENCODER_PARTS}
     settings = _settings(options, digest(params), plan, rows)
@@ -111,6 +114,7 @@ def prepare_encoding(options: EncodeOptions) -> EncodingJob:
         seed=options.seed,
         rows=rows,
         reading=Reading(workers=options.workers, threads=options.threads),
+        skip_broken=options.skip_broken,
     )
 
 
@@ -139,13 +143,14 @@ def _check_folder(folder: Path) -> None:
 def _sample_shape(options: EncodeOptions, vae: AutoencoderKL) -> tuple[int, ...]:
     """Shape of the pictures or clips that are encoded."""
     size, factor = options.image_size, vae.config.factor
-    if size % factor:
-        raise ValueError(
-            f"--image-size {size}: wanted a multiple of {factor}, the pixels per latent of "
-            f"--vae {options.vae}"
-        )
+    for side in size:
+        if side % factor:
+            raise ValueError(
+                f"--image-size {side}: wanted a multiple of {factor}, the pixels per latent of "
+                f"--vae {options.vae}"
+            )
     frames = () if options.num_frames is None else (options.num_frames,)
-    return (*frames, size, size, vae.config.in_channels)
+    return (*frames, *size, vae.config.in_channels)
 
 
 def _check_batch(options: EncodeOptions) -> int:
@@ -174,7 +179,11 @@ def _open_source(options: EncodeOptions, shape: tuple[int, ...]) -> Source:
         if not name or name in NAMES:
             raise ValueError(f"--data {data}: wanted the name of a prepared set behind {TFDS}")
     config = DataConfig(
-        name=name, split=options.split, path=path, frame_stride=options.frame_stride
+        name=name,
+        split=options.split,
+        path=path,
+        frame_stride=options.frame_stride,
+        orientation=options.orientation,
     )
     try:
         return open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=options.seed)
@@ -185,11 +194,13 @@ def _open_source(options: EncodeOptions, shape: tuple[int, ...]) -> Source:
 
 def _settings(options: EncodeOptions, weights: str, plan: ShardPlan, rows: int) -> dict[str, Any]:
     """All that fixes the bytes of a folder, as plain JSON."""
+    height, width = options.image_size
     return {
         "version": VERSION,
         "data": name_of_source(options),
         "examples": plan.examples,
         "vae": weights,
         "slice": rows,
+        "image_size": height if height == width else [height, width],
         **{name: getattr(options, name) for name in FIXED},
     }

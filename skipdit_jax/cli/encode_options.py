@@ -10,12 +10,14 @@ from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
 from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.cli.numbers import natural, positive, seed
 from skipdit_jax.data.latent_files import DTYPES, FORMATS, SHARD_SIZE
+from skipdit_jax.data.shown import ORIENTATIONS
 from skipdit_jax.encoders.vae import DTYPES as COMPUTE_DTYPES
 
 PROGRAM = "python -m skipdit_jax.cli.encode"
 TFDS = "tfds:"
 MOMENTS, SAMPLE = KINDS = ("moments", "sample")
 IMAGE_SIZE = 256
+SIDES = ("height", "width")
 BATCH = 32
 THREADS = 4
 
@@ -26,9 +28,9 @@ folder it compares every shard with its checksum."""
 
 EPILOG = f"""\
 examples:
-  {PROGRAM} --data photos --out latents/photos --vae mse
+  {PROGRAM} --data photos --out latents/photos --vae mse --skip-broken
   {PROGRAM} --data tfds:imagenet2012 --out latents/imagenet256 --flip \\
-      --vae ema --compute-dtype bfloat16 --workers 8
+      --orientation stored --vae ema --compute-dtype bfloat16 --workers 8
   {PROGRAM} --data videos --num-frames 48 --out latents/videos --vae mse
   {PROGRAM} --verify --out latents/photos
   python train.py --config configs/dit_xl2_skip.py --workdir RUN --config.data.path=latents/photos
@@ -37,7 +39,7 @@ Latents are stored unscaled; train.py multiplies by data.latent_scale. Several p
 folder: each makes every n-th shard. Results do not depend on processes, threads or workers; a
 batch, a slice or a device of another kind may round differently, so that the first two must stay
 the same while a folder is made. A bad flag, file or picture is told in one line, exit code 2, and
-leaves whole shards only."""
+leaves whole shards only; with --skip-broken added the same command goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,9 @@ class EncodeOptions:
     data: str | None
     split: str
     data_dir: str
-    image_size: int
+    image_size: tuple[int, int]
+    orientation: str
+    skip_broken: bool
     num_frames: int | None
     frame_stride: int
     flip: bool
@@ -77,7 +81,10 @@ def parse(argv: Sequence[str] | None) -> EncodeOptions:
     """
     values: dict[str, Any] = vars(make_parser().parse_args(argv))
     cluster = from_flags(values)
-    options = EncodeOptions(**values, cluster=cluster)
+    sides = values.pop("image_size")
+    if len(sides) > len(SIDES):
+        raise ValueError(f"--image-size {sides}: wanted a side, or height and width")
+    options = EncodeOptions(**values, image_size=(sides[0], sides[-1]), cluster=cluster)
     if not options.verify and (options.data is None or options.vae is None):
         raise ValueError("wanted --data SOURCE and --vae FILE (or --verify)")
     if options.num_frames is None and options.frame_stride != 1:
@@ -113,9 +120,24 @@ def _add_source(group: Any) -> None:
     add(
         "--image-size",
         type=positive,
-        default=IMAGE_SIZE,
+        nargs="+",
+        default=[IMAGE_SIZE],
         metavar="PIXELS",
-        help="side that pictures are scaled and cropped to; default: %(default)s",
+        help="side, or height and width, that pictures are scaled and cropped to; default: "
+        f"{IMAGE_SIZE}",
+    )
+    add(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="upright",
+        help="turn pictures and videos as their files ask, or take the pixels as stored, which is "
+        "how ADM prepared ImageNet; default: %(default)s",
+    )
+    add(
+        "--skip-broken",
+        action="store_true",
+        help="pass over pictures and videos that cannot be read, or are too short, and name them "
+        "in the end",
     )
     add(
         "--num-frames",

@@ -58,7 +58,7 @@ class SampleOptions:
     eta: float | None
     cfg_scale: float | None
     seed: int
-    class_labels: tuple[int, ...] | None
+    class_labels: tuple[int | str, ...] | None
     num_samples: int | None
     image_size: int | None
     num_classes: int | None
@@ -227,8 +227,9 @@ def _add_sampling(group: Any) -> None:
         nargs="+",
         type=_labels,
         metavar="Y",
-        help="separated by spaces or commas; default: the 8 of the published ImageNet samples, of "
-        "fewer classes the first 10",
+        help="numbers separated by spaces or commas, or names of classes where the weights keep "
+        "them (those of train.py do); default: the 8 of the published ImageNet samples, of fewer "
+        "classes the first 10",
     )
     add(
         "--num-samples",
@@ -313,8 +314,8 @@ def _add_many(group: Any) -> None:
     )
 
 
-def _labels(text: str) -> list[int]:
+def _labels(text: str) -> Sequence[int | str]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted whole numbers") from error
+    except ValueError:
+        return [text]  # the name of a class, which the checkpoint may know

@@ -17,9 +17,11 @@ from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM, parse
 from skipdit_jax.cli.outputs import save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
+from skipdit_jax.runs.class_names import printable
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
+MOST_CLASSES = 10  # told by name
 LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
@@ -119,6 +121,8 @@ def describe_run(job: SamplingJob) -> str:
         f"weights  {job.source}",
         *(f"note     {note}" for note in job.notes),
     ]
+    if job.classes and job.labels is not None:
+        lines.append(f"classes  {describe_classes(job.labels, job.classes)}")
     if job.decoder is not None:
         pictures = "x".join(map(str, job.shape))
         lines.append(f"decoder  {job.decoder.vae.config.FAMILY} {job.decoder.path}: {pictures}")
@@ -130,6 +134,13 @@ def describe_run(job: SamplingJob) -> str:
             f"cost     {sampler.summary(job.count)}",
         )
     )
+
+
+def describe_classes(labels: np.ndarray, classes: Sequence[str]) -> str:
+    """The labels that are drawn with the names of their classes."""
+    found = dict.fromkeys(labels.tolist())
+    told = [f"{y} {printable(classes[y])}" if y < len(classes) else f"{y}" for y in found]
+    return ", ".join(told[:MOST_CLASSES] + ["..."] * (len(told) > MOST_CLASSES))
 
 
 def describe_time(result: Result) -> str:

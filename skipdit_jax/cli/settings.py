@@ -1,7 +1,7 @@
 """How to sample and what: flags, else what the checkpoint recommends, else what was published."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
+from skipdit_jax.runs.class_names import to_labels
 from skipdit_jax.runs.recipe import Recipe, check_steps
 from skipdit_jax.runs.samples import default_labels, draws_pixels
 
@@ -110,14 +111,15 @@ def make_cache(
 
 
 def choose_labels(
-    options: SampleOptions, recipe: Recipe, num_classes: int
+    options: SampleOptions, recipe: Recipe, num_classes: int, names: Sequence[str] = ()
 ) -> tuple[np.ndarray | None, int, int]:
     """Returns the labels int [n] (rows of all labels, one row per --num-samples), n, and columns.
 
     Raises:
-      ValueError: labels for an unconditional model, or an empty list.
+      ValueError: labels for an unconditional model, an empty list, or a name that no class has.
     """
-    typed = options.class_labels
+    asked = options.class_labels
+    typed = None if asked is None else to_labels(asked, names, "--class-labels")
     rows = options.num_samples or (1 if typed else recipe.num_samples)
     if not num_classes:
         if typed:

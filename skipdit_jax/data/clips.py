@@ -20,6 +20,7 @@ from skipdit_jax.data.sources import (
     Example,
     Source,
     check_example,
+    classes_of,
     first_readable,
 )
 
@@ -82,6 +83,7 @@ class StoredClips:
 
     def __init__(self, source: Source, *, name: str):
         self._source, self._name = source, name
+        self.classes = classes_of(source)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -135,6 +137,7 @@ class DrawClip(grain.transforms.RandomMap):
     ):
         self._clips, self._window, self._frame_shape = clips, window, frame_shape
         self._num_classes, self._images, self._skip = num_classes, images, skip_broken
+        self.classes = classes_of(clips)
 
     def random_map(self, element: Example, rng: np.random.Generator) -> Example:
         """Returns the clip of a video."""
@@ -157,6 +160,7 @@ class SeededClips:
 
     def __init__(self, count: int, draw: DrawClip, seed: int):
         self._indices, self._draw, self._seed = Indices(count), draw, seed
+        self.classes = draw.classes
 
     def __len__(self) -> int:
         return len(self._indices)

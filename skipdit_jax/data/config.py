@@ -7,6 +7,10 @@ from skipdit_jax.published import LATENT_SCALE
 
 LATENTS = "latents"
 NAMES = ("digits", "moving_digits", "folder", "videos", LATENTS)
+WITHOUT_FILES = (LATENTS, "digits", "moving_digits")
+"""Those that hold no encoded pictures or videos."""
+EARLIER = {"orientation": "stored"}
+"""What versions did that did not know a field yet."""
 LEAST = {
     "workers": 0,
     "threads": 1,

@@ -2,7 +2,9 @@
 
 Examples are numbered once for all processes. With mirroring, picture k gives the examples 2k, as it
 is, and 2k+1, mirrored. Shard s holds the examples [s*S, (s+1)*S); its batches are cut from its
-beginning on, and its last one is filled up. So a shard is the same whoever makes it, and when.
+beginning on, and its last one is filled up. So a shard is the same whoever makes it, and when. A
+broken picture that is skipped leaves its rows of a batch to zeros, which are not stored: all other
+examples keep their places and their numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +18,14 @@ from jaxtyping import Float
 from skipdit_jax.data.latent_files import Manifest, shard_name
 from skipdit_jax.data.latents import shard_labels
 from skipdit_jax.data.loader import stack
-from skipdit_jax.data.sources import BROKEN, DataError, Example, Source
+from skipdit_jax.data.skipped import Note, read_notes
+from skipdit_jax.data.sources import BROKEN, BrokenExampleError, DataError, Example, Source
 from skipdit_jax.data.transforms import ScalePixels
 from skipdit_jax.files import sha256_of
 
 VIEWS = 2  # examples of a picture that is mirrored
+KEPT = "kept"
+"""Key of which rows of a batch are to be stored: bool [B]."""
 
 
 class Piece(NamedTuple):
@@ -93,11 +98,27 @@ class ShardPlan:
 class FullBatches:
     """Batches of a plan by index: {"image" float32 [B,...] in [-1, 1], "label" int32 [B]}.
 
-    A short one is filled up with copies of its last example.
+    A short one is filled up with copies of its last example. Which rows are to be stored stands
+    under KEPT, which pictures were broken, as (name, reason), under BROKEN.
     """
 
-    def __init__(self, source: Source, plan: ShardPlan, pieces: Sequence[Piece]):
+    def __init__(
+        self,
+        source: Source,
+        plan: ShardPlan,
+        pieces: Sequence[Piece],
+        skipped_shape: tuple[int, ...] | None = None,
+    ):
+        """Reads nothing yet.
+
+        Args:
+          source: of the pictures.
+          plan: of the shards.
+          pieces: those of them that are wanted.
+          skipped_shape: of a picture; broken ones are passed over. None: they stop the reading.
+        """
         self._source, self._plan, self._pieces = source, plan, pieces
+        self._skipped_shape = skipped_shape
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -108,17 +129,22 @@ class FullBatches:
         examples = [self._read(picture) for picture in pictures]
         if self._plan.mirrored:
             examples = [view for one in examples for view in (one, _mirrored(one))]
-        examples += [examples[-1]] * (self._plan.batch_size - len(examples))
-        batch = stack(examples)
-        del batch[BROKEN]
-        return batch
+        missing = self._plan.batch_size - len(examples)
+        return stack(examples + [examples[-1] | {KEPT: np.False_, BROKEN: ()}] * missing)
 
     def _read(self, picture: int) -> Example:
-        return ScalePixels().map(self._source[picture])
+        try:
+            return ScalePixels().map(self._source[picture]) | {KEPT: np.True_}
+        except BrokenExampleError as error:
+            if self._skipped_shape is None:
+                raise
+            image = np.zeros(self._skipped_shape, np.float32)
+            notes = ((error.name, error.reason),)
+            return {"image": image, "label": np.int32(0), KEPT: np.False_, BROKEN: notes}
 
 
 def _mirrored(example: Example) -> Example:
-    return example | {"image": example["image"][..., ::-1, :]}
+    return example | {"image": example["image"][..., ::-1, :], BROKEN: ()}
 
 
 def as_stored(
@@ -160,10 +186,11 @@ def describe_shards(folder: Path, plan: ShardPlan, manifest: Manifest, **more: A
       **more: further fields of the manifest.
 
     Raises:
-      ValueError: a shard is missing, or holds another number of examples.
+      ValueError: a shard is missing, or holds another number of examples; or nothing was readable.
     """
     shards: dict[str, int] = {}
-    max_label = 0
+    counts = np.zeros(0, np.int64)
+    skipped: list[Note] = []
     names = [shard_name(number, manifest.format) for number in range(plan.shards)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -173,10 +200,23 @@ def describe_shards(folder: Path, plan: ShardPlan, manifest: Manifest, **more: A
         )
     for number, name in enumerate(names):
         labels = shard_labels(folder / name, manifest)
-        if len(labels) != len(plan.numbers(number)):
-            found, wanted = len(labels), len(plan.numbers(number))
+        notes = read_notes(folder / name)
+        found, wanted = len(labels), len(plan.numbers(number)) - plan.views * len(notes)
+        if found != wanted:
             raise ValueError(f"{folder / name}: holds {found} examples, wanted {wanted}")
         shards[name] = len(labels)
-        max_label = max(max_label, int(labels.max()))
-    checksums = {name: sha256_of(folder / name) for name in names}
-    return replace(manifest, shards=shards, max_label=max_label, checksums=checksums, **more)
+        skipped += notes
+        new = np.bincount(labels, minlength=len(counts))
+        counts = new + np.pad(counts, (0, len(new) - len(counts)))
+    if not counts.any():
+        name, reason = skipped[0]
+        raise ValueError(f"{folder}: all pictures are broken, the first is {name}: {reason}")
+    return replace(
+        manifest,
+        shards=shards,
+        max_label=len(counts) - 1,
+        checksums={name: sha256_of(folder / name) for name in names},
+        class_counts=tuple(counts.tolist()),
+        skipped=tuple(skipped),
+        **more,
+    )

@@ -54,6 +54,9 @@ class Manifest:
       max_label: the largest label.
       checksums: file name -> SHA-256 of the shard, hexadecimal; none in folders of early versions.
       encoding: the settings of `cli.encode` that made it; empty for other folders.
+      class_counts: how many examples each label has; empty where nobody counted.
+      classes: names of the classes by label; empty where the source told none.
+      skipped: (name, reason) of the broken pictures or videos of the source that are not there.
     """
 
     format: str
@@ -64,6 +67,9 @@ class Manifest:
     max_label: int = 0
     checksums: dict[str, str] = field(default_factory=dict)
     encoding: dict[str, Any] = field(default_factory=dict)
+    class_counts: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -85,8 +91,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         stored = json.loads(path.read_text())
         stored |= {key: tuple(stored[key]) for key in ("arrays", "shape")}
+        stored |= {key: tuple(stored.get(key, ())) for key in ("class_counts", "classes")}
+        stored["skipped"] = tuple((name, why) for name, why in stored.get("skipped", ()))
         manifest = Manifest(**stored)
-    except (TypeError, KeyError, json.JSONDecodeError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a manifest of latents: {error}") from error
     if (
         manifest.format not in FORMATS

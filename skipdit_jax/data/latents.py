@@ -38,7 +38,7 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"data.path: no folder {str(folder)!r}, wanted one of latents")
-    loose = sorted(path.name for path in folder.glob("*.npz"))
+    loose = sorted(p.name for p in folder.glob("*.npz") if not p.name.startswith("."))
     if loose and not (folder / MANIFEST).exists() and not is_unfinished(folder):
         return NpzSource(folder, loose, num_classes=num_classes)
     manifest = read_manifest(folder)
@@ -46,10 +46,12 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     if missing:
         raise ValueError(f"{folder}: {missing[0]} of {len(missing)} missing shards, see {MANIFEST}")
     check_labels(np.array([manifest.max_label]), num_classes, str(folder))
+    # All that a shard should hold may have been broken.
+    shards = [name for name, count in manifest.shards.items() if count]
     if manifest.format == "npz":
-        source: Source = NpzSource(folder, list(manifest.shards), num_classes=num_classes)
+        source: Source = NpzSource(folder, shards, manifest.classes, num_classes=num_classes)
     else:
-        source = RecordSource(folder, manifest)
+        source = RecordSource(folder, shards, manifest)
     if len(source) != sum(manifest.shards.values()):
         raise ValueError(
             f"{folder}: shards hold {len(source)} examples, "
@@ -97,7 +99,10 @@ class NpzSource:
     Shards are mapped into memory, the last `OPEN_SHARDS` of them stay open.
     """
 
-    def __init__(self, folder: Path, names: list[str], *, num_classes: int):
+    def __init__(
+        self, folder: Path, names: list[str], classes: tuple[str, ...] = (), *, num_classes: int
+    ):
+        self.classes = classes
         self._paths = [str(folder / name) for name in names]
         labels = [np.array(_map_shard(path)["label"]) for path in self._paths]
         for path, values in zip(self._paths, labels, strict=True):
@@ -119,11 +124,10 @@ class NpzSource:
 class RecordSource:
     """Examples of array_record shards; opening reads their indices only."""
 
-    def __init__(self, folder: Path, manifest: Manifest):
+    def __init__(self, folder: Path, shards: list[str], manifest: Manifest):
         self._folder, self._layout = str(folder), record_dtype(manifest)
-        self._records = grain.sources.ArrayRecordDataSource(
-            [str(folder / name) for name in manifest.shards]
-        )
+        self.classes = manifest.classes
+        self._records = grain.sources.ArrayRecordDataSource([str(folder / name) for name in shards])
 
     def __len__(self) -> int:
         return len(self._records)

@@ -49,6 +49,7 @@ class BatchIterator(grain.DatasetIterator):
 
     Attributes:
       num_examples: of the whole set, over all processes.
+      classes: names of the classes by label; none where the set knows none.
       broken: name -> reason of the broken files passed over by this object so far.
     """
 
@@ -59,9 +60,10 @@ class BatchIterator(grain.DatasetIterator):
         num_examples: int,
         identity: dict[str, Any],
         reading: Reading,
+        classes: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.num_examples = num_examples
+        self.num_examples, self.classes = num_examples, classes
         self.broken: dict[str, str] = {}
         self._batches, self._identity, self._reading = batches, identity, reading
         self._done = 0
@@ -140,6 +142,7 @@ def make_batches(
     transforms: Sequence[Transform] = (),
     identity: dict[str, Any] | None = None,
     reading: Reading | None = None,
+    classes: tuple[str, ...] = (),
 ) -> BatchIterator:
     """Returns an endless iterator of batches, each epoch in a new order given by the seed.
 
@@ -156,6 +159,7 @@ def make_batches(
       transforms: applied to single examples; random ones draw anew for each example and epoch.
       identity: more JSON-able facts that a state must agree with to be continued.
       reading: threads, workers and batches ahead.
+      classes: names of the classes by label, if known.
 
     Raises:
       ValueError: an empty source, a seed beyond 32 bits, a batch size below 1, or a process outside
@@ -185,6 +189,7 @@ def make_batches(
             "global_batch": batch_size * process_count,
         },
         reading=reading or Reading(),
+        classes=classes,
     )
 
 

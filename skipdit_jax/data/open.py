@@ -1,5 +1,6 @@
 """From a configuration to batches: the only place that knows all kinds of sources."""
 
+import logging
 from typing import Any
 
 from skipdit_jax.config import check_seed
@@ -11,22 +12,28 @@ from skipdit_jax.data.clips import (
     StoredClips,
     Window,
 )
-from skipdit_jax.data.config import DataConfig
+from skipdit_jax.data.config import WITHOUT_FILES, DataConfig
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
 from skipdit_jax.data.latents import open_latents
 from skipdit_jax.data.loader import BatchIterator, Reading, Transform, make_batches
 from skipdit_jax.data.moving_digits import CANVAS, MovingDigitsSource
-from skipdit_jax.data.sources import ArraySource, CheckedSource, Source, check_labels
+from skipdit_jax.data.sources import (
+    ANY_CLASS,
+    ArraySource,
+    CheckedSource,
+    Source,
+    check_labels,
+    classes_of,
+)
 from skipdit_jax.data.tfds_source import open_tfds
 from skipdit_jax.data.transforms import DrawLatent, RandomFlip, ScalePixels
 from skipdit_jax.data.videos import VideoSource
 
 # Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
 FIXED_SEED = 0
-WITHOUT_FILES = ("latents", "digits", "moving_digits")
-"""Names of sets that hold no encoded pictures or videos."""
+_log = logging.getLogger(__name__)
 
 
 def open_data(
@@ -63,10 +70,13 @@ def open_data(
     first: list[Transform] = []
     if len(sample_shape) == 4:
         clips = _open_clips(config, sample_shape, num_classes)
+        classes = classes_of(clips)
         source: Source = Indices(len(clips))
         first = [_draw_clip(config, clips, sample_shape, num_classes)]
     else:
         source = _checked_images(config, sample_shape, num_classes)
+        classes = classes_of(source)
+    _tell_idle_labels(config, classes, num_classes)
     return make_batches(
         source,
         batch_size=batch_size,
@@ -77,6 +87,7 @@ def open_data(
         transforms=[*first, *_transforms(config)],
         identity=_identity(config, sample_shape),
         reading=Reading(workers=config.workers, threads=config.threads, ahead=config.ahead),
+        classes=classes,
     )
 
 
@@ -100,6 +111,17 @@ def open_once(
         return _checked_images(config, sample_shape, num_classes)
     clips = _open_clips(config, sample_shape, num_classes)
     return SeededClips(len(clips), _draw_clip(config, clips, sample_shape, num_classes), seed)
+
+
+def _tell_idle_labels(config: DataConfig, classes: tuple[str, ...], num_classes: int) -> None:
+    """A model of more classes than there are is no error, but seldom what was meant."""
+    if classes and len(classes) < num_classes < ANY_CLASS:
+        _log.warning(
+            "data.path: %s: found %d classes, wanted num_classes %d: labels %d..%d are never seen "
+            "(model.num_classes=%d fits)",
+            *(config.path or config.name, len(classes), num_classes),
+            *(len(classes), num_classes - 1, len(classes)),
+        )
 
 
 def _checked_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -> Source:

@@ -77,6 +77,11 @@ class ArraySource:
         return {"image": self._images[index], "label": self._labels[index]}
 
 
+def classes_of(source: object) -> tuple[str, ...]:
+    """Names of the classes of a source by label; none where it knows none."""
+    return tuple(getattr(source, "classes", ()))
+
+
 class CheckedSource:
     """Another source, each example of the wanted shape and with a label below `num_classes`.
 
@@ -95,6 +100,7 @@ class CheckedSource:
     ):
         self._source, self._shape = source, shape
         self._num_classes, self._skip = num_classes, skip_broken
+        self.classes = classes_of(source)
 
     def __len__(self) -> int:
         return len(self._source)

@@ -24,16 +24,17 @@ def find_config(text: str) -> str:
     """The config file that was typed, or the one whose bare name was typed.
 
     Args:
-      text: a file, with what its `get_config` takes after a colon; or NAME of a file NAME.py, in
-        the working directory or, where that has none, among the shipped ones.
+      text: a file, or NAME of a file NAME.py in the working directory or, where that has none,
+        among the shipped ones; with what its `get_config` takes after a colon.
 
     Raises:
       ValueError: there is no such file; the shipped names are listed.
     """
-    file = Path(text.split(":", 1)[0])
+    name, colon, argument = text.partition(":")
+    file = Path(name)
     if file.exists() and not file.is_dir():
         return text
-    return str(_named(text, Path()))
+    return f"{_named(name, Path())}{colon}{argument}"
 
 
 def load_config(name: str, *, beside: str | Path) -> ml_collections.ConfigDict:

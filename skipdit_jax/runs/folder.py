@@ -7,6 +7,7 @@ from types import TracebackType
 from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.optional import load
+from skipdit_jax.runs.class_names import CLASSES
 from skipdit_jax.runs.job import TrainingJob
 from skipdit_jax.runs.previews import Preview
 from skipdit_jax.training.logs import BoardLog, JsonLog, Record
@@ -89,6 +90,7 @@ class RunFolder:
             layout="native",
             diffusion=dataclasses.asdict(config.diffusion),
             sampling=config.sampling,
+            **({CLASSES: list(job.batches.classes)} if job.batches.classes else {}),
             training={"step": int(state.step), "config": config.resolved},
         )
 

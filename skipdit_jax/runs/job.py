@@ -6,6 +6,7 @@ Nothing is trained or written here: whatever is wrong is told at once.
 import dataclasses
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ def make_feed(config: TrainConfig, model: Backbone, mesh: Mesh) -> Feed:
         process_index=int(rows[0]) // len(rows),
         process_count=config.batch_size // len(rows),
     )
-    return Feed(batches, lambda batch: sharding.global_batch(mesh, batch))
+    put = partial(sharding.global_batch, mesh)
+    return Feed(batches, put, classes=batches.classes if num_classes(model) else ())
 
 
 def first_state(

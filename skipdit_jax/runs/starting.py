@@ -1,19 +1,13 @@
 """The first parameters of a run: drawn, or taken from weights that exist already."""
 
-import dataclasses
-
 import jax
 
 from skipdit_jax import registry, weights
-from skipdit_jax.checkpoints import Checkpoint, config_fields
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.runs.train_config import InitConfig
-from skipdit_jax.trees import matches_glob
 from skipdit_jax.typing import Params
-
-LABEL_TABLE = ("y_embedder*",)
-"""Of every family, in torch's names and in ours."""
+from skipdit_jax.weights.labels import LABEL_TABLE, other_classes
 
 
 def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Params, list[str]]:
@@ -37,10 +31,9 @@ def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Par
     checkpoint = weights.open_weights(init.ckpt, init.weights or None)
     notes = [f"starting from {checkpoint.path} ({checkpoint.which})"]
     allowed = init.allow_missing
-    heads = getattr(model.config, "num_heads", None)
-    found = config_fields(checkpoint, heads).get("num_classes", 0)
-    if found != num_classes(model):
-        checkpoint, allowed = _without_labels(checkpoint), (*allowed, *LABEL_TABLE)
+    found = other_classes(checkpoint, model)
+    if found is not None:
+        allowed = (*allowed, *LABEL_TABLE)
         notes.append(
             f"the label table is drawn anew: the checkpoint has {found} classes, the model "
             f"{num_classes(model)}"
@@ -49,8 +42,3 @@ def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Par
     if init.allow_missing:
         notes.append(f"drawn anew where the checkpoint has none: {', '.join(init.allow_missing)}")
     return params, notes
-
-
-def _without_labels(checkpoint: Checkpoint) -> Checkpoint:
-    kept = {n: h for n, h in checkpoint.handles.items() if not matches_glob(n, LABEL_TABLE)}
-    return dataclasses.replace(checkpoint, handles=kept)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 from skipdit_jax import config as plain
-from skipdit_jax.data.config import DataConfig
+from skipdit_jax.data.config import EARLIER, WITHOUT_FILES, DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.sharding import MeshConfig
 from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, TimestepSampler
@@ -230,9 +230,14 @@ def _dotted(name: str, config: Mapping[str, Any]) -> Record:
     value = config.get(name, OWN_DEFAULTS.get(name))
     if not isinstance(value, Mapping):
         return {name: plain.hashable(value)}
-    free = FREE_OF_DATA if name == "data" else ()
+    free: tuple[str, ...] = ()
+    earlier: Mapping[str, Any] = {}
+    if name == "data":
+        free, earlier = FREE_OF_DATA, EARLIER
+        free += tuple(EARLIER) if value.get("name") in WITHOUT_FILES else ()
     # Runs of earlier versions say nothing of what was added since: its default is what they did.
-    value = {**plain.defaults(SECTIONS[name]), **value} if name in SECTIONS else value
+    defaults = {**plain.defaults(SECTIONS[name]), **earlier} if name in SECTIONS else {}
+    value = {**defaults, **value}
     return {f"{name}.{key}": plain.hashable(value[key]) for key in value if key not in free}
 
 

@@ -39,14 +39,22 @@ class Feed:
     Its position is that of the last batch handed out, not of those that wait.
     """
 
-    def __init__(self, batches: Batches, put: Callable[[Any], Any], ahead: int = AHEAD):
+    def __init__(
+        self,
+        batches: Batches,
+        put: Callable[[Any], Any],
+        ahead: int = AHEAD,
+        classes: tuple[str, ...] = (),
+    ):
         """Starts reading with the first request.
 
         Args:
           batches: where they come from.
           put: host batch -> device batch; should return before the copy is done.
           ahead: batches to hold ready.
+          classes: names of the classes of the data by label, for whoever asks.
         """
+        self.classes = classes
         self._batches, self._put, self._ahead = batches, put, ahead
         self._ready: deque[tuple[Any, Any]] = deque()
         self._state = batches.get_state()

@@ -17,6 +17,7 @@ from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.registry import FAMILIES, family_of, init_params, layout_of
 from skipdit_jax.typing import Params
+from skipdit_jax.weights.labels import allows_new_labels, other_classes, without_label_table
 from skipdit_jax.weights.networks import (
     RUN_WEIGHTS,
     fields_of,
@@ -66,6 +67,10 @@ def load_opened(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, "
             f"wanted family {family_of(model)!r}"
         )
+    if other_classes(checkpoint, model) is not None and allows_new_labels(
+        checkpoint, allow_missing
+    ):
+        checkpoint = without_label_table(checkpoint)
     key = jax.random.key(0) if key is None else key
     init = init_params(model, key) if allow_missing else None
     return filled(checkpoint, model, allow_missing=allow_missing, init=init)
@@ -105,7 +110,8 @@ def load_checkpoint(
         None finds it.
       prefix: what the names of the weights begin with, such as "net."; None finds it.
       allow_missing: shell patterns of names that the file may lack, e.g. ["skip_*"] to turn a plain
-        DiT into a skip model; those parameters are drawn as for a new model.
+        DiT into a skip model; those parameters are drawn as for a new model. With ["y_embedder*"]
+        the label table of another number of classes is drawn anew too.
       key: for parameters that are drawn; None is `jax.random.key(0)`.
       **overrides: without a model, fields of its config, e.g. `num_heads` or `dtype`.
 
@@ -121,6 +127,11 @@ def load_checkpoint(
       >>> model, params = sd.load_checkpoint(ASSETS / "dit_digits.safetensors")
       >>> model.config.num_classes, model.config.skip
       (10, True)
+      >>> model, params = sd.load_checkpoint(
+      ...     ASSETS / "dit_digits.safetensors", num_classes=12, allow_missing=["y_embedder*"]
+      ... )
+      >>> model.config.num_classes
+      12
     """
     checkpoint = open_weights(source, weights, state_key, prefix)
     if model is not None:

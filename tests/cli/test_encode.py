@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from skipdit_jax.cli import encode
 from skipdit_jax.cli.encode_options import make_parser
@@ -160,6 +161,90 @@ def test_clips_are_windows_of_videos(tmp_path):
         starts.append(int(distance.argmin()))
     assert len(set(starts)) > 1
     assert opened(tmp_path / "set", (2, *SHAPE), 4)["image"].shape == (4, 2, *SHAPE)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_broken_pictures_are_skipped_and_named(tmp_path, weights, pixels, capsys, format):
+    """Picture 2, and picture 9, which is all that the last shard would hold."""
+    data = write_tree(tmp_path / "photos", shape=(SIDE, SIDE, 3))
+    cut_short(data / "cat" / "2.png")
+    cut_short(data / "dog" / "4.png")
+    out = tmp_path / "set"
+    more = ("--dtype", "float32", "--format", format, "--shard-size", 3)
+    assert f"{data}/cat/2.png: image file is truncated" in refused(
+        flags(data, weights, out, *more), capsys
+    )
+    stored = made(out, data, weights, *more, "--skip-broken")
+    told = capsys.readouterr().out
+    assert "read     8 pictures of 2 classes: cat 4, dog 4\n" in told
+    assert f"skipped  2 broken pictures:\n         {data}/cat/2.png: image" in told
+    assert "--config.model.num_classes=2 " in told
+    kept = np.delete(direct(pixels).mean, [2, 9], axis=0)
+    np.testing.assert_allclose(stored["mean"], kept, **CLOSE)
+    assert stored["label"].tolist() == [0] * 4 + [1] * 4
+    assert opened(out, batch_size=8)["image"].shape == (8, *SHAPE)
+    manifest = json.loads((out / "latents.json").read_text())
+    assert [*manifest["shards"].values()] == [2, 3, 3, 0]
+    assert (manifest["classes"], manifest["class_counts"]) == (["cat", "dog"], [4, 4])
+    whole = contents(out)
+    for name in ("latents.json", f"latents-00000.{format}", f"latents-00003.{format}"):
+        (out / name).unlink()
+    # Notes of shards that were not made again are gone with the manifest: as after a kill.
+    made(out, data, weights, *more, "--skip-broken")
+    assert contents(out) == whole
+
+
+def test_notes_of_a_run_that_was_stopped_are_kept(tmp_path, weights, monkeypatch):
+    data = write_tree(tmp_path / "photos", shape=(SIDE, SIDE, 3))
+    cut_short(data / "cat" / "0.png")
+    typed = flags(data, weights, tmp_path / "set", "--skip-broken", "--flip")
+    whole = flags(data, weights, tmp_path / "whole", "--skip-broken", "--flip")
+    assert encode.main(whole) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "finish", lambda job: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            encode.main(typed)
+    assert (tmp_path / "set" / "latents-00000.array_record.broken.json").exists()
+    assert encode.main(typed) == 0
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert len(examples(tmp_path / "set")["label"]) == 2 * (COUNT - 1)
+
+
+def test_nothing_but_broken_pictures_is_an_error(tmp_path, weights, capsys):
+    data = write_tree(tmp_path / "photos", count=1)
+    for path in data.rglob("*.png"):
+        cut_short(path)
+    told = refused(flags(data, weights, tmp_path / "set", "--skip-broken"), capsys)
+    assert f"all pictures are broken, the first is {data}/cat/0.png: image" in told
+
+
+def test_pictures_need_not_be_square(tmp_path, weights, capsys):
+    data = write_tree(tmp_path / "photos", shape=(SIDE, 2 * SIDE, 3))
+    typed = flags(data, weights, tmp_path / "set", "--dtype", "float32")
+    typed += ["--image-size", str(SIDE), str(2 * SIDE)]
+    assert encode.main(typed) == 0
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (COUNT, SIDE, 2 * SIDE, 3), dtype=np.uint8)
+    stored = examples(tmp_path / "set")
+    np.testing.assert_allclose(stored["mean"], direct(pixels).mean, **CLOSE)
+    typed[-2:] = ["16", "32", "8"]
+    assert "--image-size [16, 32, 8]: wanted a side, or height and width" in refused(typed, capsys)
+
+
+def test_pictures_are_turned_unless_stored_is_asked_for(tmp_path, weights, capsys):
+    tags = Image.Exif()
+    tags[0x112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "photos" / "cat" / "0.png", exif=tags)
+    for more, shown in (((), np.rot90(pixels, -1)), (("--orientation", "stored"), pixels)):
+        stored = made(
+            tmp_path / f"set{len(more)}", tmp_path / "photos", weights, "--dtype", "float32", *more
+        )
+        want = direct(np.stack([shown] * COUNT)).mean[:1]  # a program that is compiled already
+        np.testing.assert_allclose(stored["mean"], want, **CLOSE)
+    typed = flags(tmp_path / "photos", weights, tmp_path / "set2", "--dtype", "float32")
+    assert "latents of orientation stored, wanted upright" in refused(typed, capsys)
 
 
 def test_prepared_sets_of_tfds_are_sources(tmp_path, weights, capsys):
