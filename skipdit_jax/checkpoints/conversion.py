@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.dialects import Dialect, from_own
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
 from skipdit_jax.checkpoints.export import check_torch_suffix, torch_tensors, write_state_dict
 from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.layouts import OWN_NAMES, dialect_of
 from skipdit_jax.checkpoints.load import NATIVE, SAFETENSORS_SUFFIX, Checkpoint
 from skipdit_jax.checkpoints.matching import Matching, match_weights, read_weights
 from skipdit_jax.checkpoints.native import extra_metadata, write_native
@@ -23,8 +25,10 @@ from skipdit_jax.checkpoints.rules import IDENTITY, tensor_entries
 from skipdit_jax.trees import Shape, unflatten
 from skipdit_jax.typing import Params
 
-TORCH = "torch"
-LAYOUTS = (NATIVE, TORCH)
+TORCH = OWN_NAMES
+LAYOUTS = (NATIVE, TORCH, "diffusers", "compvis")
+"""What a target may be: our format, the names of the originals, or a dialect of the family."""
+
 ORIGIN = "converted_from"
 """Key of a native file's metadata that tells which file and which of its weights it was made of."""
 
@@ -54,7 +58,7 @@ class Conversion:
 
     Attributes:
       checkpoint: the source.
-      layout: "native" or "torch".
+      layout: one of LAYOUTS.
       config: fields of the model's config.
       rows: every tensor of the source and of the target.
       rounded: fixed tables that the source holds in rounded form.
@@ -101,7 +105,7 @@ class Conversion:
 
 
 def choose_layout(checkpoint: Checkpoint, target: Path, asked: str | None = None) -> str:
-    """Returns the layout of a target: "native" or "torch".
+    """Returns the layout of a target, one of LAYOUTS.
 
     Args:
       checkpoint: the source.
@@ -120,7 +124,7 @@ def choose_layout(checkpoint: Checkpoint, target: Path, asked: str | None = None
         if target.suffix != SAFETENSORS_SUFFIX and asked == NATIVE:
             raise CheckpointError(f"a native file ends in {SAFETENSORS_SUFFIX}")
     if target.suffix != SAFETENSORS_SUFFIX:
-        return TORCH
+        return asked or TORCH
     return asked or (TORCH if checkpoint.which == NATIVE else NATIVE)
 
 
@@ -149,20 +153,30 @@ def plan_conversion(
     """
     with naming(checkpoint.path):
         matching = match_weights(checkpoint, expected, config)
-        if to == TORCH and checkpoint.which != NATIVE:
-            rows = list(_as_they_are(checkpoint, matching, dtype))
+        if to != NATIVE and checkpoint.which != NATIVE:
+            rows = list(_as_they_are(checkpoint, matching, config, dtype))
         else:
             rows = sorted(_to_native(checkpoint, matching, dtype), key=lambda row: row.target)
-        if to == TORCH and checkpoint.which == NATIVE:
+        if to != NATIVE and checkpoint.which == NATIVE:
             rows = list(_to_torch(checkpoint, rows, config))
+        dialect = None if to == NATIVE else dialect_of(checkpoint.family, to)
+        if dialect is not None:
+            rows = list(_in_dialect(rows, dialect, config))
     metadata = extra_metadata(checkpoint.metadata)
     return Conversion(checkpoint, to, config, tuple(rows), matching.rounded, metadata)
 
 
 def _as_they_are(
-    checkpoint: Checkpoint, matching: Matching, dtype: np.dtype | None
+    checkpoint: Checkpoint, matching: Matching, config: Mapping[str, Any], dtype: np.dtype | None
 ) -> Iterator[Row]:
+    """The rows of a torch source; tables that it lacks are computed."""
+    tables = checkpoint.family.fixed_tables(config)
+    for name in matching.computed:
+        table = tables[name]
+        yield Row("", None, name, ArraySpec(table.shape, table.dtype, table.copy))
     for name, handle in checkpoint.handles.items():
+        if name in matching.computed:
+            continue
         wanted = _table_type(dtype) if name in matching.tables else dtype
         yield _row(checkpoint, name, name, handle.shape, IDENTITY.from_torch, wanted)
 
@@ -190,6 +204,19 @@ def _to_torch(
         path = entries[name].path if name in entries else ""
         yield Row(path, checkpoint.handles.get(path), name, spec)
     yield from (row for row in native if row.spec is None)
+
+
+def _in_dialect(rows: list[Row], dialect: Dialect, config: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of a state dict under other names; what the dialect computes is not stored."""
+    for row in rows:
+        if row.spec is None:
+            yield row
+            continue
+        spelt = from_own(dialect, {row.target: row.spec}, config)
+        for name, spec in spelt.items():
+            yield dataclasses.replace(row, target=name, spec=spec)
+        if not spelt and row.found is not None:
+            yield Row(row.name, row.found, "", None)
 
 
 def _table_type(dtype: np.dtype | None) -> np.dtype | None:

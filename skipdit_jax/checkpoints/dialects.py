@@ -44,6 +44,7 @@ class Dialect:
       size: fields of the config -> the same.
       table: of that size, every tensor that both have.
       untold: tensors of the family that the dialect leaves to be computed.
+      beside: regular expression of names that its files have beside the network, of no use here.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dialect:
     size: Callable[[Mapping[str, Any]], Any]
     table: Callable[[Any], tuple[Line, ...]]
     untold: tuple[str, ...] = ()
+    beside: str = r"(?!)"  # none
 
 
 @dataclasses.dataclass(frozen=True)

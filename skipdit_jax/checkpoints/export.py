@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.dialects import from_own
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
-from skipdit_jax.checkpoints.layouts import WeightLayout
+from skipdit_jax.checkpoints.layouts import OWN_NAMES, WeightLayout, dialect_of
 from skipdit_jax.checkpoints.load import SAFETENSORS_SUFFIX
 from skipdit_jax.checkpoints.native import array_spec
 from skipdit_jax.checkpoints.rules import Entry, tensor_entries
@@ -24,7 +25,11 @@ TORCH_METADATA = {"format": "pt"}  # what readers of .safetensors look for
 
 
 def export_state_dict(
-    path: str | os.PathLike[str], params: Params, config: Mapping[str, Any], family: WeightLayout
+    path: str | os.PathLike[str],
+    params: Params,
+    config: Mapping[str, Any],
+    family: WeightLayout,
+    layout: str = OWN_NAMES,
 ) -> None:
     """Writes a bare state dict under the torch names, fixed tables included; it appears whole.
 
@@ -33,16 +38,20 @@ def export_state_dict(
       params: the parameter tree; every tensor keeps its type.
       config: fields of the model's config.
       family: of the model.
+      layout: "torch" for the family's own names, or one of its dialects.
 
     Raises:
-      CheckpointError: another ending, a parameter that the weight table does not know, or a file
-        that cannot be written.
+      CheckpointError: another ending, a parameter that the weight table or the dialect does not
+        know, or a file that cannot be written.
     """
     target = Path(path)
     with naming(target):
         check_torch_suffix(target)
         leaves = {name: array_spec(leaf) for name, leaf in flatten(params).items()}
         tensors = torch_tensors(leaves, config, family)
+        dialect = dialect_of(family, layout)
+        if dialect is not None:
+            tensors = from_own(dialect, tensors, config)
     write_state_dict(target, tensors)
 
 

@@ -16,6 +16,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.trees import Shape
 
+OWN_NAMES = "torch"  # what the layout of a family's own names is called
 NAMES_SHOWN = 3  # of an unknown state dict
 
 
@@ -90,6 +91,21 @@ UNREAD = (
 
 Layouts = Sequence[WeightLayout]
 """Of all families, in the order in which they were registered."""
+
+
+def dialect_of(layout: WeightLayout, name: str) -> Dialect | None:
+    """Returns the dialect of a family that is called so; None for its own names.
+
+    Raises:
+      CheckpointError: its state dicts are in no such dialect.
+    """
+    if name == OWN_NAMES:
+        return None
+    for dialect in layout.dialects:
+        if dialect.name == name:
+            return dialect
+    known = ", ".join((OWN_NAMES, *(dialect.name for dialect in layout.dialects)))
+    raise CheckpointError(f"{layout.label} has no layout {shown(name)!r}, only {known}")
 
 
 def recognise(names: Iterable[str], layouts: Layouts) -> WeightLayout:

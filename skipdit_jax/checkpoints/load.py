@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,11 @@ def _understood(path: Path, chosen: Chosen, layouts: Layouts) -> Checkpoint:
     dialect = family.dialect(chosen.handles)
     handles, notes = chosen.handles, chosen.notes
     if dialect is not None:
-        handles = to_own(dialect, handles)
+        handles = {n: h for n, h in handles.items() if not re.fullmatch(dialect.beside, n)}
         notes = (*notes, f"names of {dialect.name}")
+        if left := len(chosen.handles) - len(handles):
+            notes = (*notes, f"{left} tensors of its training are left out")
+        handles = to_own(dialect, handles)
     stated = family.described(described(path))
     return Checkpoint(path, family, chosen.which, handles, {}, chosen.others, notes, stated)
 

@@ -69,4 +69,5 @@ DIALECT = Dialect(
     measure=measure,
     size=size,
     table=table,
+    beside=r"(?:loss|model_ema)\..*",  # of its training
 )

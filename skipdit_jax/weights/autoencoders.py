@@ -6,6 +6,7 @@ from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, export_state_dict
 from skipdit_jax.checkpoints.hub import Tell, fetch
+from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.released import VAE_SOURCES
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.vae import AutoencoderKL
@@ -64,18 +65,21 @@ def vae_of(checkpoint: Checkpoint, **overrides: Any) -> AutoencoderKL:
     return network_of(checkpoint, AUTOENCODERS, "an autoencoder", **overrides)
 
 
-def export_vae(path: str | os.PathLike[str], params: Params, vae: AutoencoderKL) -> None:
+def export_vae(
+    path: str | os.PathLike[str], params: Params, vae: AutoencoderKL, *, layout: str = OWN_NAMES
+) -> None:
     """Writes a state dict with the names of diffusers (the new ones), bit for bit.
 
     Args:
       path: ends in .safetensors, or in .pt, .pth or .bin for `torch.load(weights_only=True)`.
       params: of the autoencoder.
       vae: the autoencoder.
+      layout: "torch" for these names, "compvis" for those of latent diffusion's first authors.
 
     Raises:
-      CheckpointError: another ending, or a file that cannot be written.
+      CheckpointError: another ending or layout, or a file that cannot be written.
     """
-    export_state_dict(path, params, fields_of(vae), layout_of(vae))
+    export_state_dict(path, params, fields_of(vae), layout_of(vae), layout)
 
 
 def _misfit(vae: AutoencoderKL, model: Backbone) -> str:

@@ -13,6 +13,7 @@ from skipdit_jax.checkpoints import (
     save_native,
 )
 from skipdit_jax.checkpoints.hub import fetch
+from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.registry import FAMILIES, family_of, init_params, layout_of
@@ -22,6 +23,7 @@ from skipdit_jax.weights.networks import (
     RUN_WEIGHTS,
     fields_of,
     filled,
+    layouts_of,
     network_of,
     open_known,
 )
@@ -147,7 +149,7 @@ def export_checkpoint(
     params: Params,
     model: Backbone,
     *,
-    layout: str = "torch",
+    layout: str = OWN_NAMES,
     **metadata: Any,
 ) -> None:
     """Writes weights for PyTorch, or in our own format.
@@ -157,8 +159,9 @@ def export_checkpoint(
         layout "native": .safetensors.
       params: the parameters; every tensor keeps its type, bit for bit.
       model: what they belong to.
-      layout: "torch" is the original's bare state dict, fixed tables included; "native" is one
-        .safetensors file that holds the model's config.
+      layout: "torch" is the original's bare state dict, fixed tables included; "diffusers" (of DiT
+        without skips) has the names of that library; "native" is one .safetensors file that holds
+        the model's config.
       **metadata: for the native layout, anything JSON can hold, e.g. `diffusion`.
 
     Raises:
@@ -167,7 +170,11 @@ def export_checkpoint(
     """
     if layout == NATIVE:
         save_native(path, params, fields_of(model), family_of(model), **metadata)
-    elif layout == "torch" and not metadata:
-        export_state_dict(path, params, fields_of(model), layout_of(model))
+    elif layout in layouts_of(model) and not metadata:
+        export_state_dict(path, params, fields_of(model), layout_of(model), layout)
     else:
-        raise ValueError(f"export_checkpoint: layout {layout!r} with metadata {sorted(metadata)}")
+        known = ", ".join((NATIVE, *layouts_of(model)))
+        raise ValueError(
+            f"export_checkpoint: layout {layout!r} with metadata {sorted(metadata)}, wanted one of "
+            f"{known}; metadata is for {NATIVE} only"
+        )

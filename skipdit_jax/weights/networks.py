@@ -13,6 +13,7 @@ from skipdit_jax.checkpoints import (
     fill,
     open_checkpoint,
 )
+from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Network
 from skipdit_jax.typing import Params
@@ -79,6 +80,12 @@ def tables_told(checkpoint: Checkpoint, network: Network) -> list[str]:
 def fields_of(network: Network) -> dict[str, Any]:
     """The plain fields of a network's config, as files hold them."""
     return dataclasses.asdict(network.config)
+
+
+def layouts_of(network: Network) -> tuple[str, ...]:
+    """The names that state dicts of a network's family may be in: its own, and its dialects."""
+    dialects = registry.layout_of(network).dialects
+    return (OWN_NAMES, *(dialect.name for dialect in dialects))
 
 
 def filled(checkpoint: Checkpoint, network: Network, **options: Any) -> Params:

@@ -1,7 +1,9 @@
 """Checkpoints of autoencoders: old and new names, there and back, and files that are no such."""
 
+import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -149,3 +151,82 @@ def test_the_wrong_autoencoder_for_a_model_is_told(saved):
         assert load_vae(path, image, **GROUPS)
     other = sd.create_model("DiT-S/2", in_channels=16)
     assert "of 4 latent channels, wanted 16 for DiT" in told(load_vae, path, other, **GROUPS)
+
+
+def compvis(tensors, levels):
+    """The same state dict in the names of latent diffusion's first authors."""
+    rules = [
+        (r"(down|up)_blocks\.(\d+)\.resnets", r"\1.\2.block"),
+        (r"(down|up)_blocks\.(\d+)\.(?:down|up)samplers\.0", r"\1.\2.\1sample"),
+        (r"mid_block\.resnets\.0", "mid.block_1"),
+        (r"mid_block\.resnets\.1", "mid.block_2"),
+        (r"mid_block\.attentions\.0\.group_norm", "mid.attn_1.norm"),
+        (r"mid_block\.attentions\.0\.to_out\.0", "mid.attn_1.proj_out"),
+        (r"mid_block\.attentions\.0\.to_([qkv])", r"mid.attn_1.\1"),
+        (r"conv_norm_out", "norm_out"),
+        (r"conv_shortcut", "nin_shortcut"),
+        (r"decoder\.up\.(\d+)", lambda match: f"decoder.up.{levels - 1 - int(match[1])}"),
+    ]
+    named = {}
+    for name, array in tensors.items():
+        for pattern, new in rules:
+            name = re.sub(pattern, new, name)
+        named[name] = array[:, :, None, None] if ".attn_1." in name and array.ndim == 2 else array
+    return named
+
+
+def test_the_first_authors_names_are_the_same_autoencoder(tmp_path):
+    vae, params = make("vae")
+    export_vae(tmp_path / "x.safetensors", params, vae)
+    theirs = compvis(load_file(tmp_path / "x.safetensors"), levels=2)
+    beside = {"loss.logvar": np.zeros((), np.float32), "model_ema.decay": np.ones(1, np.float32)}
+    whole = {f"first_stage_model.{name}": array for name, array in theirs.items()}
+    whole["cond_stage_model.w"] = np.ones(1, np.float32)
+    for number, arrays in enumerate(({**theirs, **beside}, whole)):
+        read, back = load_vae(write_state(tmp_path / f"{number}.ckpt", arrays), **GROUPS)
+        assert read.config == vae.config
+        assert same_bits(back, params)
+    export_vae(tmp_path / "y.safetensors", back, read, layout="compvis")
+    written = load_file(tmp_path / "y.safetensors")
+    assert written.keys() == theirs.keys()
+    for name, array in theirs.items():
+        assert written[name].shape == array.shape, name
+        assert written[name].tobytes() == array.tobytes(), name
+
+
+def test_an_autoencoder_without_quant_convolutions(tmp_path):
+    vae, params = make("vae", use_quant_conv=False, use_post_quant_conv=False)
+    path = tmp_path / "x.safetensors"
+    export_vae(path, params, vae)
+    assert not [name for name in load_file(path) if "quant" in name]
+    read, back = load_vae(path, **GROUPS)
+    assert read.config == vae.config
+    assert same_bits(back, params)
+    # With convolutions that change nothing, the same function.
+    full, more = make("vae")
+    one = np.eye(4, dtype=np.float32)[None, None]
+    two = np.eye(8, dtype=np.float32)[None, None]
+    same = {
+        **more,
+        **params,
+        "quant_conv": {"kernel": two, "bias": np.zeros(8, np.float32)},
+        "post_quant_conv": {"kernel": one, "bias": np.zeros(4, np.float32)},
+    }
+    z = jnp.linspace(-1, 1, 16, dtype=jnp.float32).reshape(1, 2, 2, 4)
+    got = vae.apply({"params": params}, z, method="decode")
+    want = full.apply({"params": same}, z, method="decode")
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_a_config_beside_the_weights_tells_what_they_do_not(tmp_path):
+    vae, params = make("vae")
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    export_vae(path, params, vae)
+    config = {"_class_name": "AutoencoderKL", "scaling_factor": 0.5, "norm_num_groups": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read, _ = load_vae(tmp_path)
+    assert (read.config.scaling_factor, read.config.norm_num_groups) == (0.5, 4)
+    assert load_vae(path, scaling_factor=0.25)[0].config.scaling_factor == 0.25
+    (tmp_path / "config.json").write_text(json.dumps({**config, "shift_factor": 0.1}))
+    with pytest.raises(ValueError, match=r"shift_factor .*, wanted 0"):
+        load_vae(path)

@@ -15,6 +15,7 @@ import numpy as np
 REQUIRED = (
     "dit",
     "dit_skip",
+    "dit_diffusers",
     "dit_skip_cache",
     "dit_skip_cache_50",
     "diffusion",
@@ -83,13 +84,14 @@ def load(path):
     with np.load(path) as archive:
         arrays = {key: archive[key] for key in archive.files}
     config = json.loads(str(arrays.pop("config"))) if "config" in arrays else {}
-    if "config_json" in arrays:  # of set b
-        config = json.loads(arrays.pop("config_json").tobytes())["config"]
+    if "config_json" in arrays:  # of sets b and e
+        config = json.loads(arrays.pop("config_json").tobytes())
+        config = config.get("config", config)
     return Golden(path.stem, arrays, config)
 
 
 def _candidates(folder, stem):
-    places = [folder, *(folder / sub for sub in ("a", "b"))]
+    places = [folder, *(folder / sub for sub in ("a", "b", "e"))]
     return [place / (stem + suffix) for place in places for suffix in SUFFIXES]
 
 
