@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 Made = TypeVar("Made")
 
 MAX_SHOWN = 80  # characters of a value in an error: a file may hold any number of them
+MAX_ERROR = 500  # characters of an error that a dataclass raises
 MAX_WHOLE = 2**63  # what arrays can count; a larger number of a file cannot even be made a float
 _SCALARS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
@@ -52,7 +53,12 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
         )
     hints = _hints(kind)  # type: ignore[arg-type]
     made = {name: typed(value, hints[name], f"{place}: {name}") for name, value in values.items()}
-    return kind(**made)
+    try:
+        return kind(**made)
+    except ValueError as error:  # a dataclass repeats what it was given
+        if len(str(error)) <= MAX_ERROR:
+            raise
+        raise ValueError(f"{str(error)[:MAX_ERROR]}...") from error
 
 
 def typed(value: Any, annotation: Any, place: str) -> Any:

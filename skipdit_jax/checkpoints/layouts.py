@@ -28,6 +28,18 @@ def no_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {}
 
 
+class Claims(NamedTuple):
+    """What a config asks for, by multiplication: nothing of that size is made.
+
+    Attributes:
+      blocks: of the network, each of which has tensors.
+      tables: fixed tables [1, n, D] that the model computes, by torch name, with their shapes.
+    """
+
+    blocks: int = 0
+    tables: Mapping[str, Shape] = {}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightLayout:
     """What is needed to read and write the checkpoints of one family.
@@ -43,6 +55,7 @@ class WeightLayout:
       growing: those of them [1, n, D] that a file may hold more rows of than the model uses, with
         the field of the config that counts the rows.
       respell: (weight table, {torch name: shape}) -> the table as that state dict spells it.
+      claims: config fields -> what is compared with a file before anything is computed.
     """
 
     name: str
@@ -53,6 +66,7 @@ class WeightLayout:
     fixed_tables: Callable[[Mapping[str, Any]], dict[str, np.ndarray]] = no_tables
     growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     respell: Callable[[tuple[Rule, ...], Mapping[str, Shape]], tuple[Rule, ...]] = as_it_is
+    claims: Callable[[Mapping[str, Any]], Claims] = lambda config: Claims()
 
     def knows(self, names: Iterable[str]) -> bool:
         """Whether one of these torch names is the family's sign."""

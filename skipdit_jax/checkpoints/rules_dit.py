@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.layouts import WeightLayout
+from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.published import CLASS_DROPOUT, HEADS
@@ -54,6 +54,14 @@ def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     height, width = (size, size) if isinstance(size, int) else size
     table = sincos_2d(height // patch, width // patch, config["hidden_size"])
     return {POSITIONS: table[None]}
+
+
+def claims(config: Mapping[str, Any]) -> Claims:
+    """Returns how many blocks a config asks for, and the shape of its fixed table."""
+    size, patch = config["input_size"], config["patch_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    tokens = (height // patch) * (width // patch)
+    return Claims(config["depth"], {POSITIONS: (1, tokens, config["hidden_size"])})
 
 
 def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
@@ -152,4 +160,5 @@ LAYOUT = WeightLayout(
     fields_of_shapes=fields_of_shapes,
     rules=rules,
     fixed_tables=fixed_tables,
+    claims=claims,
 )

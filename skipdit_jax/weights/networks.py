@@ -13,6 +13,7 @@ from skipdit_jax.checkpoints import (
     fill,
     open_checkpoint,
 )
+from skipdit_jax.checkpoints.claims import check_claims
 from skipdit_jax.contracts import Network
 from skipdit_jax.typing import Params
 
@@ -45,9 +46,11 @@ def network_of(
         )
     fields = config_fields(checkpoint, overrides.get("num_heads"))
     try:
-        return registry.build(checkpoint.family.name, {**fields, **overrides})
+        network = registry.build(checkpoint.family.name, {**fields, **overrides})
     except (TypeError, ValueError) as error:  # a native file may state anything
         raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
+    check_claims(checkpoint, fields_of(network))
+    return network
 
 
 def fields_of(network: Network) -> dict[str, Any]:
