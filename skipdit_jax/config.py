@@ -12,6 +12,7 @@ Made = TypeVar("Made")
 MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
 
 MAX_SHOWN = 80  # characters of a value in an error: a file may hold any number of them
+MAX_ERROR = 500  # characters of an error that a dataclass raises
 MAX_WHOLE = 2**63  # what arrays can count; a larger number of a file cannot even be made a float
 _SCALARS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
@@ -53,7 +54,12 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
         )
     hints = _hints(kind)  # type: ignore[arg-type]
     made = {name: typed(value, hints[name], f"{place}: {name}") for name, value in values.items()}
-    return kind(**made)
+    try:
+        return kind(**made)
+    except ValueError as error:  # a dataclass repeats what it was given
+        if len(str(error)) <= MAX_ERROR:
+            raise
+        raise ValueError(f"{str(error)[:MAX_ERROR]}...") from error
 
 
 def typed(value: Any, annotation: Any, place: str) -> Any:

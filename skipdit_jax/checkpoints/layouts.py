@@ -35,6 +35,18 @@ def nothing_described(stated: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
+class Claims(NamedTuple):
+    """What a config asks for, by multiplication: nothing of that size is made.
+
+    Attributes:
+      blocks: of the network, each of which has tensors.
+      tables: fixed tables [1, n, D] that the model computes, by torch name, with their shapes.
+    """
+
+    blocks: int = 0
+    tables: Mapping[str, Shape] = {}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightLayout:
     """What is needed to read and write the checkpoints of one family.
@@ -53,6 +65,7 @@ class WeightLayout:
       dialects: other names that people have the same weights under.
       described: a config.json of diffusers -> the fields of the config that it states and that
         names and shapes do not show.
+      claims: config fields -> what is compared with a file before anything is computed.
     """
 
     name: str
@@ -65,6 +78,7 @@ class WeightLayout:
     respell: Callable[[tuple[Rule, ...], Mapping[str, Shape]], tuple[Rule, ...]] = as_it_is
     dialects: tuple[Dialect, ...] = ()
     described: Callable[[Mapping[str, Any]], dict[str, Any]] = nothing_described
+    claims: Callable[[Mapping[str, Any]], Claims] = lambda config: Claims()
 
     def knows(self, names: Collection[str]) -> bool:
         """Whether one of these names is the family's sign, in its own names or a dialect."""

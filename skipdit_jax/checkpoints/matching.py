@@ -183,10 +183,11 @@ def _check_lengths(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
 
 def _as_stored(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the config with tables as long as the file's, of which a model may use less."""
-    longer = {}
+    longer, claimed = {}, checkpoint.family.claims(config).tables
     for name, field in checkpoint.family.growing.items():
         shape = checkpoint.handles[name].shape if name in checkpoint.handles else ()
-        if len(shape) == TABLE_RANK and shape[1] > config[field]:
+        ours = claimed.get(name, shape)[-1:]
+        if len(shape) == TABLE_RANK and shape[1] > config[field] and shape[-1:] == ours:
             longer[field] = shape[1]
     return {**config, **longer}
 

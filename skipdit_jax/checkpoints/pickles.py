@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.limits import (
+    MAX_MARKS,
+    MAX_ODD_KEYS,
+    MAX_WORK,
+    SMALL_KEY,
+    TEXT_PER_VALUE,
+)
 from skipdit_jax.checkpoints.placeholders import find
 from skipdit_jax.checkpoints.records import (
     Record,
@@ -21,7 +28,7 @@ from skipdit_jax.checkpoints.records import (
 )
 
 MAX_PICKLE_BYTES = 16 * 2**20  # DiT-XL with its optimiser needs 0.3 MB
-MAX_LINE = 1024  # of a module or class name
+MAX_LINE = 1024  # bytes of a module or class name, or of a number
 NEWEST_PROTOCOL = 5
 HELD, STATE = "(items)", "(state)"  # fields of a record: no attribute has such a name
 
@@ -32,16 +39,37 @@ class Instructions:
     Attributes:
       data: one or more pickles and whatever follows them.
       at: how much of it has been read.
+      work: instructions read and values moved so far, see `spend`.
+      odd_keys: of dicts so far, that are neither text nor a small number.
     """
 
     def __init__(self, data: bytes):
         self.data = data
-        self.at = 0
+        self.at = self.work = self.odd_keys = 0
+
+    def spend(self, work: int) -> None:
+        """Counts what an instruction costs; raises CheckpointError above `MAX_WORK` in all."""
+        self.work += work
+        if self.work > MAX_WORK:
+            raise CheckpointError(f"its pickle takes more than {MAX_WORK} steps to read")
+
+    def key(self, key: Any) -> None:
+        """Counts what a key of a dict costs; numbers can be chosen so that all of them collide."""
+        if isinstance(key, str | bytes):
+            self.spend(len(key) // TEXT_PER_VALUE)
+        elif key is not None and not (isinstance(key, int) and 0 <= key < SMALL_KEY):
+            self.odd_keys += 1
+            if self.odd_keys > MAX_ODD_KEYS:
+                raise CheckpointError(
+                    f"its pickle has more than {MAX_ODD_KEYS} keys that are neither text nor "
+                    f"numbers from 0 to {SMALL_KEY - 1}"
+                )
 
     def opcodes(self) -> Iterator[bytes]:
         """Yields the opcodes; their arguments have to be read before the next one."""
         while self.at < len(self.data):
             self.at += 1
+            self.spend(1)
             yield self.data[self.at - 1 : self.at]
         raise CheckpointError("its pickle is cut short")
 
@@ -70,7 +98,10 @@ class Instructions:
 
     def long(self, code: str) -> int:
         """Returns a little-endian two's complement integer whose length comes first."""
-        return int.from_bytes(self.prefixed(code), "little", signed=True)
+        data = self.prefixed(code)
+        if len(data) > MAX_LINE:
+            raise CheckpointError(f"its pickle has a number of {len(data)} bytes")
+        return int.from_bytes(data, "little", signed=True)
 
 
 def _text(data: bytes) -> str:
@@ -158,6 +189,8 @@ class Machine:
 
     def mark(self) -> None:
         """MARK: opens a group of values."""
+        if len(self._below) >= MAX_MARKS:
+            raise CheckpointError(f"its pickle opens more than {MAX_MARKS} groups at a time")
         self._below.append(self._stack)
         self._stack = []
 
@@ -185,10 +218,13 @@ class Machine:
             self.extend(values)
             return
         for key, value in zip(values[::2], values[1::2], strict=True):
+            self.code.key(key)
             target[plain_key(key)] = value
 
     def remember(self, slot: int) -> None:
         """BINPUT, LONG_BINPUT: names the value on top."""
+        if slot > MAX_WORK:
+            raise CheckpointError(f"its pickle names a value {slot}, wanted at most {MAX_WORK}")
         self._memo[slot] = self.peek()
 
     def memoize(self) -> None:
@@ -214,6 +250,7 @@ class Machine:
     def storage(self) -> None:
         """BINPERSID: pushes the storage that the id on top names."""
         ref = rebuild_storage(*self.take(1))
+        self.code.key(ref.key)
         if self.storages.setdefault(ref.key, ref) != ref:
             raise CheckpointError(f"storage {shown(ref.key)!r} has two types or sizes")
         self._stack.append(ref)
@@ -225,12 +262,25 @@ class Machine:
             raise CheckpointError(f"its pickle calls a {type(symbol).__name__}, no function")
         if not isinstance(arguments, tuple):
             raise CheckpointError(f"its pickle calls {symbol.name} without a tuple")
+        self._expect_work(symbol, arguments)
         self._stack.append(symbol.build(*arguments))
+
+    def _expect_work(self, symbol: Symbol, arguments: tuple[Any, ...]) -> None:
+        """Counts what a builder is going to go through: the same list may be given it again."""
+        for argument in arguments:
+            if isinstance(argument, str | bytes):
+                self.code.spend(len(argument) // TEXT_PER_VALUE)
+            elif isinstance(argument, list | tuple | dict):
+                self.code.spend(len(argument))
+                if symbol.name == "collections.OrderedDict":
+                    for pair in argument:
+                        self.code.key(pair[0] if isinstance(pair, list | tuple) and pair else None)
 
     def build(self) -> None:
         """BUILD: the attributes of a record; those of a dict (torch's `_metadata`) are dropped."""
         (state,) = self.take(1)
         target = self.peek(Record, dict)
+        self.code.spend(len(state) if isinstance(state, dict) else 1)
         if isinstance(target, Record):
             target.fields.update(state if isinstance(state, dict) else {STATE: state})
         elif not isinstance(state, dict):

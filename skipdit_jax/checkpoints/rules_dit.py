@@ -11,7 +11,7 @@ import numpy as np
 
 from skipdit_jax.checkpoints import dit_diffusers
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.layouts import WeightLayout
+from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.published import CLASS_DROPOUT, HEADS
@@ -55,6 +55,14 @@ def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     height, width = (size, size) if isinstance(size, int) else size
     table = sincos_2d(height // patch, width // patch, config["hidden_size"])
     return {POSITIONS: table[None]}
+
+
+def claims(config: Mapping[str, Any]) -> Claims:
+    """Returns how many blocks a config asks for, and the shape of its fixed table."""
+    size, patch = config["input_size"], config["patch_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    tokens = (height // patch) * (width // patch)
+    return Claims(config["depth"], {POSITIONS: (1, tokens, config["hidden_size"])})
 
 
 def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
@@ -156,4 +164,5 @@ LAYOUT = WeightLayout(
     fixed_tables=fixed_tables,
     dialects=(dit_diffusers.DIALECT,),
     described=dit_diffusers.described,
+    claims=claims,
 )

@@ -7,7 +7,7 @@ import numpy as np
 
 from skipdit_jax.checkpoints import rules_dit
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.layouts import WeightLayout
+from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.layers.positions import sincos_1d
 
@@ -24,6 +24,13 @@ def fixed_tables(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     places = np.arange(config["num_frames"], dtype=np.float64)
     table = sincos_1d(places, config["hidden_size"]).astype(np.float32)
     return {**rules_dit.fixed_tables(config), FRAMES: table[None]}
+
+
+def claims(config: Mapping[str, Any]) -> Claims:
+    """Returns how many blocks a config asks for, and the shapes of its fixed tables."""
+    blocks, tables = rules_dit.claims(config)
+    frames = (1, config["num_frames"], config["hidden_size"])
+    return Claims(blocks, {**tables, FRAMES: frames})
 
 
 def fields_of_shapes(shapes: rules_dit.Shapes, num_heads: int | None = None) -> rules_dit.Config:
@@ -44,5 +51,6 @@ LAYOUT = WeightLayout(
     fields_of_shapes=fields_of_shapes,
     rules=rules,
     fixed_tables=fixed_tables,
+    claims=claims,
     growing={FRAMES: "num_frames"},  # a model may use the first rows only
 )

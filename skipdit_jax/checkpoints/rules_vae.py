@@ -14,7 +14,7 @@ import numpy as np
 
 from skipdit_jax.checkpoints import vae_compvis
 from skipdit_jax.checkpoints.errors import CheckpointError
-from skipdit_jax.checkpoints.layouts import WeightLayout
+from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, Transform, linear
 from skipdit_jax.checkpoints.rules_dit import Config, Shapes, shape_of
 
@@ -53,6 +53,11 @@ def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
             )
         )
     )
+
+
+def claims(config: Mapping[str, Any]) -> Claims:
+    """Returns how many blocks the encoder of a config has; the decoder has more."""
+    return Claims(len(config["block_out_channels"]) * config["layers_per_block"])
 
 
 def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
@@ -189,6 +194,7 @@ LAYOUT = WeightLayout(
     respell=respell,
     dialects=(vae_compvis.DIALECT,),
     described=described,
+    claims=claims,
 )
 TEMPORAL_LAYOUT = dataclasses.replace(
     LAYOUT,

@@ -19,6 +19,9 @@ from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.errors import CheckpointError, parsing, shown
 from skipdit_jax.checkpoints.handles import TensorHandle, contiguous_strides
+from skipdit_jax.checkpoints.limits import MAX_HEADER_BYTES, MAX_TENSORS
+from skipdit_jax.checkpoints.records import MAX_RANK
+from skipdit_jax.checkpoints.state_dicts import MAX_NAME
 
 LENGTH_BYTES = 8
 ALIGNMENT = 8  # of the first tensor, as the library's own files have it
@@ -60,15 +63,22 @@ def read_safetensors_file(path: str | os.PathLike[str]) -> SafetensorsFile:
     with parsing(path):
         with path.open("rb") as file:
             lead = file.read(LENGTH_BYTES)
+        length = int.from_bytes(lead, "little")
+        if MAX_HEADER_BYTES < length <= path.stat().st_size:
+            raise CheckpointError(
+                f"has a header of {length} bytes, wanted at most {MAX_HEADER_BYTES}"
+            )
         try:
             with safetensors.safe_open(path, framework="numpy"):
-                (length,) = struct.unpack("<Q", lead)
+                pass
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"not a whole .safetensors file ({shown(str(error))})") from error
         with path.open("rb") as file:
             file.seek(LENGTH_BYTES)
             header = json.loads(file.read(length))
         metadata = header.pop(METADATA, {})
+        if len(header) > MAX_TENSORS:
+            raise CheckpointError(f"has {len(header)} tensors, wanted at most {MAX_TENSORS}")
         handles = {
             name: _handle(path, LENGTH_BYTES + length, name, entry)
             for name, entry in header.items()
@@ -105,6 +115,11 @@ def _handle(path: Path, start: int, name: str, entry: dict) -> TensorHandle:
     if entry["dtype"] not in DTYPES:
         raise CheckpointError(f"{shown(name)} has the unknown type {shown(entry['dtype'])}")
     shape = tuple(entry["shape"])
+    if len(name) > MAX_NAME or len(shape) > MAX_RANK:
+        raise CheckpointError(
+            f"{shown(name)} has {len(shape)} axes and a name of {len(name)} characters, wanted at "
+            f"most {MAX_RANK} and {MAX_NAME}"
+        )
     dtype = DTYPES[entry["dtype"]]
     return TensorHandle(
         path, start + entry["data_offsets"][0], dtype, shape, contiguous_strides(shape)

@@ -14,6 +14,7 @@ from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, parsing, shown
 from skipdit_jax.checkpoints.handles import Span, TensorHandle, check_storage, place
+from skipdit_jax.checkpoints.limits import MAX_INDEX_BYTES, MAX_TENSORS
 from skipdit_jax.checkpoints.pickles import MAX_PICKLE_BYTES, Instructions, Machine
 from skipdit_jax.checkpoints.records import StorageRef, TensorRecord
 
@@ -89,14 +90,31 @@ def _check_byte_order(file: io.BufferedIOBase, span: Span | None) -> None:
             raise CheckpointError(f"its byte order is {order!r}, wanted little")
 
 
+class _BoundedReads:
+    """A file for `zipfile`, which reads the whole list of members at once, whatever its size."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        self.seek, self.tell, self._file = file.seek, file.tell, file
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns the bytes; a negative size is that of the end, where `zipfile` looks first."""
+        if size > MAX_INDEX_BYTES:
+            raise CheckpointError(
+                f"a zip whose list of members has {size} bytes, wanted at most {MAX_INDEX_BYTES}"
+            )
+        return self._file.read(size)
+
+
 def _members(file: io.BufferedIOBase) -> dict[str, Span]:
     """Returns where the bytes of each member lie."""
     members: dict[str, Span] = {}
     end = os.fstat(file.fileno()).st_size
     try:
-        infos = zipfile.ZipFile(file).infolist()
+        infos = zipfile.ZipFile(_BoundedReads(file)).infolist()  # type: ignore[arg-type]
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"a truncated or damaged zip ({error})") from error
+    if len(infos) > MAX_TENSORS:
+        raise CheckpointError(f"a zip of {len(infos)} members, wanted at most {MAX_TENSORS}")
     for info in infos:
         if info.filename in members:
             raise CheckpointError(f"holds the member {shown(info.filename)!r} twice")

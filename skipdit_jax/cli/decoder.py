@@ -8,8 +8,9 @@ from jaxtyping import Float
 
 from skipdit_jax import sharding
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints.errors import shown
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.released import count_numbers, recognise
+from skipdit_jax.checkpoints.released import VAE_SOURCES, count_numbers, recognise
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.cli.outputs import ARRAYS
@@ -45,10 +46,27 @@ def choose_vae(
     if reason and typed:
         raise ValueError(f"--vae {typed}: {reason}, wanted no --vae")
     known = "" if reason or options.vae == NO_VAE else recipe.vae or _released_with(checkpoint)
+    if known and not typed:
+        _check_trusted(known, options, checkpoint)
     chosen = typed or known
     if not chosen and (options.vae_slice, options.vae_tile) != (None, None):
         raise ValueError("--vae-slice and --vae-tile: nothing is decoded, see --vae")
     return chosen or None
+
+
+def _check_trusted(name: str, options: SampleOptions, checkpoint: Checkpoint | None) -> None:
+    """Raises ValueError where a file that anybody may have made chooses what is opened or fetched.
+
+    Of a run folder, which is one's own, it may be any path or address.
+    """
+    released = {*VAE_SOURCES, *VAE_SOURCES.values()}
+    if name in released or (options.ckpt and Path(options.ckpt).is_dir()):
+        return
+    place = checkpoint.path if checkpoint else options.model
+    raise CheckpointError(
+        f"{place}: its metadata asks for the autoencoder {shown(name)!r}, which only a run folder "
+        f"may choose: give --vae yourself, or --vae none for latents"
+    )
 
 
 def _undecoded(options: SampleOptions, pixels: bool) -> str:

@@ -16,13 +16,17 @@ import numpy as np
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
-from skipdit_jax.config import field_names
+from skipdit_jax.config import field_names, make, shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.config import LATENTS
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import default_diffusion, published_sampling
 from skipdit_jax.runs.samples import draws_pixels
+
+MAX_TEXT = 1000  # characters of a value in metadata: a spacing of many sections
+MAX_LIST = 2  # values: a range
+MAX_NUMBER = 10**6  # more than any published setting: a file may state 10^9 samples to draw
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,11 +166,11 @@ def read_diffusion(checkpoint: Checkpoint | None, model: Backbone) -> Diffusion:
       CheckpointError: the metadata cannot be understood.
     """
     stated = _stated(checkpoint, "diffusion", Diffusion)
-    if isinstance(stated.get("beta_range"), list):
-        stated["beta_range"] = tuple(stated["beta_range"])
     try:
-        return dataclasses.replace(default_diffusion(model), **stated)
-    except (TypeError, ValueError) as error:
+        return make(
+            Diffusion, {**dataclasses.asdict(default_diffusion(model)), **stated}, "diffusion"
+        )
+    except ValueError as error:
         raise _misfit(checkpoint, "diffusion", error) from error
 
 
@@ -181,7 +185,21 @@ def _stated(checkpoint: Checkpoint | None, name: str, kind: type) -> dict[str, A
             f"{checkpoint.path}: its metadata {name!r} has {found}, wanted some of "
             + ", ".join(known)
         )
+    for field, value in stated.items():
+        _check_short(value, f"{checkpoint.path}: its metadata {name!r}: {field}")
     return dict(stated)
+
+
+def _check_short(value: Any, place: str) -> None:
+    """Raises CheckpointError for anything that no person would have stated."""
+    parts = value if isinstance(value, list) and len(value) <= MAX_LIST else [value]
+    for part in parts:
+        text, number = isinstance(part, str), isinstance(part, int | float)
+        if (text and len(part) <= MAX_TEXT) or part is None:
+            continue
+        if not number or not -MAX_NUMBER <= part <= MAX_NUMBER:
+            wanted = f"a number up to {MAX_NUMBER}, or a text of at most {MAX_TEXT} characters"
+            raise CheckpointError(f"{place} is {shown(repr(part))}, wanted {wanted}")
 
 
 def _misfit(checkpoint: Checkpoint | None, name: str, error: Exception) -> CheckpointError:

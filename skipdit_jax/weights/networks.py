@@ -13,6 +13,7 @@ from skipdit_jax.checkpoints import (
     fill,
     open_checkpoint,
 )
+from skipdit_jax.checkpoints.claims import check_claims
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Network
@@ -57,9 +58,11 @@ def network_of(
             f"{checkpoint.path}: does not show {names}: give {names} (--image-size)"
         )
     try:
-        return registry.build(checkpoint.family.name, fields)
+        network = registry.build(checkpoint.family.name, fields)
     except (TypeError, ValueError) as error:  # a native file may state anything
         raise CheckpointError(f"{checkpoint.path}: its config makes no model: {error}") from error
+    check_claims(checkpoint, fields_of(network))
+    return network
 
 
 def tables_told(checkpoint: Checkpoint, network: Network) -> list[str]:

@@ -125,6 +125,17 @@ def test_the_autoencoder_is_typed_or_the_checkpoints_own(plain_latents, bare):
     assert chosen(bare, pixels=True) is None
 
 
+@pytest.mark.parametrize("vae", ["/etc/passwd", "my.bin", "https://host/a.bin", "hf://a/b/c.bin"])
+def test_only_a_run_folder_chooses_what_is_opened_or_fetched(plain_latents, tmp_path, vae):
+    with pytest.raises(ValueError, match="which only a run folder may choose: give --vae"):
+        chosen(plain_latents, "--ckpt", plain_latents, vae=vae)
+    assert chosen(plain_latents, "--ckpt", plain_latents, "--vae", vae, vae=vae) == vae
+    assert chosen(plain_latents, "--ckpt", plain_latents, "--vae", "none", vae=vae) is None
+    assert chosen(plain_latents, "--ckpt", tmp_path, vae=vae) == vae  # somebody's own run
+    released_one = released.VAE_SOURCES["ema"]
+    assert chosen(plain_latents, "--ckpt", plain_latents, vae=released_one) == released_one
+
+
 def refused(capsys, *flags):
     with pytest.raises(SystemExit, match="2"):
         main([*map(str, flags)])
