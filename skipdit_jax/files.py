@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and the folder for what can be made or fetched again."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +35,23 @@ def replacing_path(path: str | os.PathLike[str], durable: bool = False) -> Itera
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Makes sure that a folder is there and can be written, or can be made.
+
+    Raises:
+      OSError: it cannot, or something else has its name.
+    """
+    for found in (folder, *folder.absolute().parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.lstat()
+            break
+    if not found.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(found))
+    # Not os.access: it asks about permission bits and knows nothing of read-only disks.
+    with tempfile.TemporaryFile(dir=found):
+        pass
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -25,7 +25,7 @@ from skipdit_jax import sharding
 from skipdit_jax.cli.distributed import initialize, say, wait_for_all
 from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_encoding
 from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
-from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2 for bad input.
     """
+    show_any_name()
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
     with told_in_one_line(PROGRAM):
         options = parse(argv)
