@@ -35,6 +35,12 @@ def defaults(kind: type) -> dict[str, Any]:
     return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
 
+def annotations(kind: type) -> dict[str, Any]:
+    """{field: type} of a dataclass."""
+    hints = get_type_hints(kind)
+    return {name: hints[name] for name in field_names(kind)}
+
+
 def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
     """Makes a dataclass of plain values; a list, as JSON has it, becomes a tuple.
 
@@ -47,11 +53,7 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
       ValueError: a name that is no field, a value of another type than its field's (64.0 or true
         for a whole number, 7 for true, NaN), or whatever the dataclass itself refuses.
     """
-    known = field_names(kind)
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(
-            f"{place}: unknown option {shown(', '.join(unknown))}; it takes {', '.join(known)}"
-        )
+    check_names(kind, values, place)
     hints = _hints(kind)  # type: ignore[arg-type]
     made = {name: typed(value, hints[name], f"{place}: {name}") for name, value in values.items()}
     try:
@@ -60,6 +62,15 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
         if len(str(error)) <= MAX_ERROR:
             raise
         raise ValueError(f"{str(error)[:MAX_ERROR]}...") from error
+
+
+def check_names(kind: type, values: Mapping[str, Any], place: str) -> None:
+    """Raises ValueError, beginning with the place, for names that are no fields of a dataclass."""
+    known = field_names(kind)
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(
+            f"{place}: unknown option {shown(', '.join(unknown))}; it takes {', '.join(known)}"
+        )
 
 
 def typed(value: Any, annotation: Any, place: str) -> Any:

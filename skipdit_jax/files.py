@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,23 @@ def _is_locked(path: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def check_folder(folder: Path) -> None:
+    """Makes sure that a folder is there and can be written, or can be made.
+
+    Raises:
+      OSError: it cannot, or something else has its name.
+    """
+    for found in (folder, *folder.absolute().parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.lstat()
+            break
+    if not found.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(found))
+    # Not os.access: it asks about permission bits and knows nothing of read-only disks.
+    with tempfile.TemporaryFile(dir=found):
+        pass
 
 
 def remove_leftovers(folder: Path) -> None:

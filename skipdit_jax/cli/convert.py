@@ -28,10 +28,10 @@ from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.build import open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.distributed import say
-from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
+from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.numbers import positive
 from skipdit_jax.cli.options import add_place
-from skipdit_jax.cli.outputs import check_writable
+from skipdit_jax.cli.outputs import check_writable, make_folders
 from skipdit_jax.cli.runner import StepBar
 from skipdit_jax.models.backbone import DTYPES
 
@@ -110,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2 for bad input.
     """
+    show_any_name()
     start = time.perf_counter()
     with told_in_one_line(PROGRAM):
         options = ConvertOptions(**vars(make_parser().parse_args(argv)))
@@ -128,6 +129,7 @@ def write(conversion: Conversion, target: Path) -> None:
     Raises:
       CheckpointError: see `Conversion.write`.
     """
+    make_folders([target])
     bar = StepBar(sys.stderr.isatty())
     with bar.shown(len(conversion.tensors), "tensors"):
         conversion.write(target, bar.advance)

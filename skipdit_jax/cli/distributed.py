@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import multihost
 
+from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.sharding import leads
 
 MAX_PORT = 2**16 - 1
@@ -74,8 +75,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `Cluster` to a command line; `from_flags` reads them."""
     add = parser.add_argument_group("several processes").add_argument
     add("--coordinator", metavar="HOST:PORT", help="of process 0; default: one process alone")
-    add("--num-processes", type=int, metavar="N", help="all of them")
-    add("--process-id", type=int, metavar="I", help="of this one, 0 to N-1")
+    add("--num-processes", type=positive, metavar="N", help="all of them")
+    add("--process-id", type=natural, metavar="I", help="of this one, 0 to N-1")
     add(
         "--distributed",
         dest="detect",

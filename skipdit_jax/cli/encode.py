@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.optional import require
 
 with told_in_one_line("python -m skipdit_jax.cli.encode"):
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2 for bad input.
     """
+    show_any_name()
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
     with told_in_one_line(PROGRAM):
         options = parse(argv)

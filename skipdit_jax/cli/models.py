@@ -14,7 +14,7 @@ from rich.table import Table
 
 from skipdit_jax.checkpoints.hub import cache_folder, checksum, find
 from skipdit_jax.checkpoints.released import RELEASED, VAE_SOURCES, Released
-from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
+from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 
 PROGRAM = "skipdit_jax.cli.models"
 COLUMNS = ("source", "family", "model", "numbers", "GB", "VAE", "published sampling", "here")
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2 for flags that do not exist.
     """
+    show_any_name()
     with told_in_one_line(PROGRAM):
         make_parser().parse_args(argv)
         rows = [cells_of(row) for row in RELEASED]

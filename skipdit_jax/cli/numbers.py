@@ -1,8 +1,13 @@
-"""Whole numbers as flags take them."""
+"""Numbers as flags take them."""
 
 import argparse
 
+import numpy as np
+
 from skipdit_jax.config import MAX_SEED
+
+LARGEST = 2**31 - 1  # of every other whole number: what a 32-bit index of JAX holds
+FINITE = float(np.finfo(np.float32).max)
 
 
 def natural(text: str) -> int:
@@ -17,13 +22,27 @@ def positive(text: str) -> int:
 
 def seed(text: str) -> int:
     """Reads 0..MAX_SEED; raises ArgumentTypeError."""
-    number = _whole(text, 0)
-    if number > MAX_SEED:
-        raise argparse.ArgumentTypeError(f"{number} is above {MAX_SEED}")
+    return _whole(text, 0, MAX_SEED)
+
+
+def finite(text: str) -> float:
+    """Reads a number that float32 holds; raises ArgumentTypeError. NaN fits no range later on."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a number") from error
+    if abs(number) > FINITE:
+        raise argparse.ArgumentTypeError(f"{text!r} is beyond {FINITE:.3g}")
     return number
 
 
-def _whole(text: str, smallest: int) -> int:
-    if not text.strip().isdecimal() or int(text) < smallest:
+def _whole(text: str, smallest: int, largest: int = LARGEST) -> int:
+    plain = text.strip()
+    # The length first: Python itself refuses to read thousands of digits.
+    if plain.isdecimal() and len(plain.lstrip("0")) > len(str(largest)):
+        raise argparse.ArgumentTypeError(f"{text!r} is above {largest}")
+    if not plain.isdecimal() or int(plain) < smallest:
         raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number >= {smallest}")
-    return int(text)
+    if int(plain) > largest:
+        raise argparse.ArgumentTypeError(f"{text!r} is above {largest}")
+    return int(plain)

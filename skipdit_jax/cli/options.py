@@ -8,7 +8,7 @@ from typing import Any
 
 from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
 from skipdit_jax.cli.errors import OneLineParser
-from skipdit_jax.cli.numbers import natural, positive, seed
+from skipdit_jax.cli.numbers import finite, natural, positive, seed
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.backbone import DTYPES
 from skipdit_jax.pipeline import METHODS
@@ -18,6 +18,7 @@ from skipdit_jax.sampling.drivers import DRIVERS
 PROGRAM = "sample.py"
 MAX_BATCH = 64  # samples in one program, if the user does not say
 FID_BATCH = 32  # samples at a time of one process, as published (sample_ddp.py of DiT)
+MAX_FILES = 10**7  # of one folder
 DEFAULT_OUT = Path("samples.png")
 
 DESCRIPTION = f"""\
@@ -108,6 +109,10 @@ def _check_many(options: SampleOptions) -> None:
         if not options.cluster.alone:
             raise ValueError("several processes sample together only with --num-fid-samples")
         return
+    if options.num_fid_samples > MAX_FILES:
+        raise ValueError(
+            f"--num-fid-samples {options.num_fid_samples}: wanted at most {MAX_FILES}, a file each"
+        )
     if options.sample_dir is None:
         raise ValueError("--num-fid-samples: wanted --sample-dir, a folder for them")
     few = ("class_labels", "num_samples", "batch_size", "npz")
@@ -214,10 +219,10 @@ def _add_sampling(group: Any) -> None:
         "250",
     )
     add("--sampler", choices=METHODS, help="default: the checkpoint's, else ddpm")
-    add("--eta", type=float, metavar="X", help="noise of ddim, 0 to 1; default: 0")
+    add("--eta", type=finite, metavar="X", help="noise of ddim, 0 to 1; default: 0")
     add(
         "--cfg-scale",
-        type=float,
+        type=finite,
         metavar="X",
         help="guidance, at most 1 is none; default: the checkpoint's, else 4",
     )
@@ -272,8 +277,9 @@ def _add_output(group: Any) -> None:
         type=Path,
         default=DEFAULT_OUT,
         metavar="FILE",
-        help="the picture; of clips NAME.mp4, NAME.gif and NAME.png (a strip of frames), whichever "
-        "of the three is named; default: %(default)s",
+        help="the picture, .png, .jpg or .webp; of clips NAME.mp4, NAME.gif and NAME.png (a strip "
+        "of frames), whichever of the three is named; missing folders are made; default: "
+        "%(default)s",
     )
     add(
         "--npz",

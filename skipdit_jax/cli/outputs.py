@@ -1,7 +1,7 @@
 """The files that sample.py writes: checked before anything is computed, written whole."""
 
-import tempfile
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.options import SampleOptions
-from skipdit_jax.files import check_replaceable
-from skipdit_jax.visualise.grids import to_uint8
+from skipdit_jax.files import check_folder, check_replaceable
+from skipdit_jax.visualise.grids import FORMATS, to_uint8
 from skipdit_jax.visualise.video import load_encoder, save_gif, save_mp4
 
 MP4, GIF, PICTURE, ARRAYS = ".mp4", ".gif", ".png", ".npz"
@@ -23,7 +23,7 @@ class Targets(NamedTuple):
     """Where the results go.
 
     Attributes:
-      picture: PNG file; None where nothing can be shown.
+      picture: PNG, JPEG or WebP file; None where nothing can be shown.
       arrays: .npz file; None if none was asked for.
       movies: MP4 and GIF file of clips; none for pictures.
     """
@@ -46,9 +46,9 @@ class Targets(NamedTuple):
 def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) -> Targets:
     """Returns the files to write, after making sure that they can be.
 
-    Clips are shown three times, as NAME.mp4, NAME.gif and NAME.png (a strip of frames), whichever
-    of the three --out names. Latents cannot be shown one by one: they go to --npz, or to --out
-    with the suffix .npz.
+    Clips are shown three times, as NAME.mp4, NAME.gif and NAME.png (a strip of frames; .jpg, .jpeg
+    or .webp if --out says so), whichever of the three --out names. Latents cannot be shown one by
+    one: they go to --npz, or to --out with the suffix .npz.
 
     Args:
       options: what was typed.
@@ -59,17 +59,21 @@ def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) ->
       ValueError: a name that cannot be written, one name for two files, or no encoder of MP4.
     """
     out, suffix = options.out, options.out.suffix.lower()
-    suffixes = (*MOVIES, PICTURE) if clips else (PICTURE,)
+    suffixes = (*MOVIES, *FORMATS) if clips else (*FORMATS,)
     visible = pixels or options.compare
     if suffix not in suffixes and (visible or suffix != ARRAYS):
         raise ValueError(f"--out {out}: wanted a name that ends in {' or '.join(suffixes)}")
     if visible:
-        *movies, picture = (out if s == suffix else out.with_suffix(s) for s in suffixes)
+        picture = out if suffix in FORMATS else out.with_suffix(PICTURE)
+        movies = [out if s == suffix else out.with_suffix(s) for s in MOVIES if clips]
         targets = Targets(picture, options.npz, tuple(movies))
     else:
         targets = Targets(None, options.npz or out.with_suffix(ARRAYS))
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
+    read = [place for place in (options.ckpt, options.vae) if place]
+    if same := [place for place in read if targets.arrays == Path(place)]:
+        raise ValueError(f"--npz {same[0]}: is read by this run, wanted another file")
     for path in targets.shown:
         check_writable("--out", path)
     if targets.arrays is not None:
@@ -80,23 +84,34 @@ def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) ->
 
 
 def check_writable(flag: str, path: Path) -> None:
-    """Raises ValueError, beginning with the flag, where no file can be written."""
+    """Raises ValueError, beginning with the flag, where no file can be written.
+
+    A folder that is missing does not matter: `make_folders` makes it.
+    """
     if path.is_dir():
         raise ValueError(f"{flag} {path}: is a folder, wanted a file")
     try:
         check_replaceable(path)
     except OSError as error:
         raise ValueError(f"{flag} {path}: {error.strerror}") from error
-    if not path.parent.is_dir():
-        raise ValueError(f"{flag} {path}: there is no folder {path.parent}")
     try:
-        # Not os.access: it asks about permission bits and knows nothing of read-only disks.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        check_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # of a name that is too long
     except OSError as error:
         raise ValueError(
             f"{flag} {path}: cannot write into {path.parent}: {error.strerror}"
         ) from error
+
+
+def make_folders(paths: Iterable[Path]) -> None:
+    """Makes the folders of files that are about to be written.
+
+    Raises:
+      OSError: one cannot be made.
+    """
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def save_movies(paths: Sequence[Path], frames: UInt8[np.ndarray, "F height width C"]) -> None:

@@ -13,12 +13,12 @@ from skipdit_jax.caching import notation
 from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import SamplingJob, prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
-from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.cli.options import PROGRAM, parse
-from skipdit_jax.cli.outputs import save_arrays, save_movies
+from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
 from skipdit_jax.runs.class_names import printable
-from skipdit_jax.visualise.grids import enlarge, make_grid, save_png, to_uint8
+from skipdit_jax.visualise.grids import enlarge, make_grid, save_picture, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
 MOST_CLASSES = 10  # told by name
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2 for bad input.
     """
+    show_any_name()
     with told_in_one_line(PROGRAM):
         options = parse(argv)
         initialize(options.cluster)
@@ -79,12 +80,13 @@ def write_samples(job: SamplingJob, samples: np.ndarray) -> None:
       OSError: (or CheckpointError) a file cannot be written.
     """
     targets = job.targets
+    make_folders(targets.files)
     if targets.picture is not None:
         shown = enlarge(to_uint8(samples))
         if targets.movies:
             save_movies(targets.movies, make_video_grid(shown, job.columns))
         still = make_strip(shown) if targets.movies else make_grid(shown, job.columns)
-        save_png(targets.picture, still)
+        save_picture(targets.picture, still)
     if job.targets.arrays is not None:
         save_arrays(job.targets.arrays, samples, job.labels, job.pixels)
 
@@ -95,9 +97,10 @@ def write_comparison(job: SamplingJob, scores: Sequence[compare.Score]) -> None:
     Of clips the picture shows the frames in the middle, and MP4 and GIF all of them.
     """
     assert job.targets.picture is not None, "a comparison is a picture"
+    make_folders(job.targets.files)
     if job.targets.movies:
         save_movies(job.targets.movies, compare.movie(scores, job.labels, job.pixels))
-    save_png(job.targets.picture, compare.picture(scores, job.labels, job.pixels))
+    save_picture(job.targets.picture, compare.picture(scores, job.labels, job.pixels))
     if job.targets.arrays is not None:
         samples = np.concatenate([row.samples for row in scores])
         labels = None if job.labels is None else np.tile(job.labels, len(scores))

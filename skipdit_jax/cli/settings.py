@@ -21,6 +21,7 @@ from skipdit_jax.runs.samples import default_labels, draws_pixels
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
 MAX_COLUMNS = 20
+MAX_SAMPLES = 10**6  # of one picture or file, all in memory at once
 
 
 class Settings(NamedTuple):
@@ -121,6 +122,12 @@ def choose_labels(
     asked = options.class_labels
     typed = None if asked is None else to_labels(asked, names, "--class-labels")
     rows = options.num_samples or (1 if typed else recipe.num_samples)
+    of_each = len(typed or default_labels(num_classes)) if num_classes else 1
+    if rows * of_each > MAX_SAMPLES:
+        raise ValueError(
+            f"--num-samples {rows}: {rows * of_each} samples, wanted at most {MAX_SAMPLES}; "
+            "--num-fid-samples draws more, a file each"
+        )
     if not num_classes:
         if typed:
             raise ValueError("--class-labels: the model is unconditional, wanted none")

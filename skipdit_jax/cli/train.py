@@ -12,12 +12,19 @@ HOST:PORT --num-processes N --process-id I.
 Exit codes: 0 done, 2 bad input or data (one line on stderr), 3 the loss stopped being finite.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from skipdit_jax.cli.errors import BAD_INPUT, OneLineParser, one_line, told_in_one_line
+from skipdit_jax.cli.errors import (
+    BAD_INPUT,
+    OneLineParser,
+    one_line,
+    show_any_name,
+    told_in_one_line,
+)
 from skipdit_jax.optional import require
 
 with told_in_one_line("train.py"):
@@ -32,13 +39,17 @@ from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.cli.terminal import Terminal
 from skipdit_jax.data.sources import DataError
 from skipdit_jax.runs import RunFolder, prepare_training, run_training
-from skipdit_jax.runs.config_files import find_config, shipped_configs
+from skipdit_jax.runs.config_fields import open_fields
+from skipdit_jax.runs.config_files import open_config, shipped_configs
+from skipdit_jax.runs.train_config import field_types
 from skipdit_jax.training.loop import DivergedError
 
 PROGRAM = "train.py"
 DIVERGED = 3
-FLAG_ERRORS = (flags.Error, TypeError, OSError, ImportError)
-"""What absl and ml_collections raise for flags and config files that cannot be used."""
+CHANGE = r"--?(?P<no>no)?config\.(?P<name>[^=]+)(=(?P<text>.*))?"
+"""A flag that changes a value of the config, as ml_collections takes it."""
+FLAG_ERRORS = (flags.Error, TypeError, OSError)
+"""What absl and ml_collections raise for flags that cannot be used."""
 
 
 class Command(NamedTuple):
@@ -67,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 2 for bad input.
     """
+    show_any_name()
     argv = sys.argv[1:] if argv is None else argv
     if {"--help", "-h"} & set(argv):
         print(f"{__doc__}\nShipped configs: {', '.join(shipped_configs())}")
@@ -101,26 +113,53 @@ def parse(argv: Sequence[str]) -> Command:
     """
     parser = OneLineParser(prog=PROGRAM, add_help=False)
     parser.add_argument("--config")
+    parser.add_argument("--workdir")
     distributed.add_flags(parser)
     found, others = parser.parse_known_args(argv)
     cluster = distributed.from_flags(vars(found))
-    file = [] if found.config is None else [f"--config={find_config(found.config)}"]
-    values, line = flags.FlagValues(), [PROGRAM, *file, *others]
-    config = config_flags.DEFINE_config_file(
-        "config", None, "Experiment.", flag_values=values, sys_argv=line
-    )
-    workdir = flags.DEFINE_string("workdir", None, "Run folder.", flag_values=values)
+    if found.config is None or found.workdir is None:
+        found_instead = " ".join(argv) or "no flags"
+        raise ValueError(f"wanted --config FILE and --workdir RUN, found {found_instead}")
+    return Command(_read_config(found.config, others), Path(found.workdir), cluster)
+
+
+def _read_config(file: str, changes: Sequence[str]) -> ml_collections.ConfigDict:
+    """What a config file gives, changed by flags such as --config.steps=3."""
+    changes = _joined(changes)
+    config, typed = open_config(file), _typed(changes)
+    model = config.get("model")
+    name = model.get("name") if isinstance(model, ml_collections.ConfigDict) else None
+    name = typed.get("model.name") or name
+    open_fields(config, field_types(name if isinstance(name, str) else None), typed)
+    values, line = flags.FlagValues(), [PROGRAM, *changes]
     try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=line)
         rest = values(line)[1:]
-        if rest or config.value is None or not workdir.value:
-            raise ValueError(f"wanted --config FILE and --workdir RUN, and no {rest or 'other'}")
-        config.value.to_dict()
-    except (AttributeError, KeyError) as error:
-        name = str(error).strip("\"'")
-        raise ValueError(f"--config: the config file sets no {name!r}, add it there") from error
     except FLAG_ERRORS as error:
         raise ValueError(one_line(error)) from error
-    return Command(config.value, Path(workdir.value), cluster)
+    except (LookupError, AttributeError) as error:
+        raise ValueError(f"--config: no place for one of {', '.join(typed)}: {error}") from error
+    if rest:
+        raise ValueError(f"wanted --config FILE, --workdir RUN and --config.NAME=VALUE, no {rest}")
+    return config
+
+
+def _joined(changes: Sequence[str]) -> list[str]:
+    """Makes --config.steps 3 one word, which absl wants where it cannot tell a type."""
+    words: list[str] = []
+    for word in changes:
+        last = re.fullmatch(CHANGE, words[-1], re.DOTALL) if words else None
+        if last and last["text"] is None and not last["no"] and not word.startswith("--"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
+def _typed(changes: Sequence[str]) -> dict[str, str | None]:
+    """{name: text} of flags such as --config.steps=3; None for one without a value."""
+    found = [re.fullmatch(CHANGE, word, re.DOTALL) for word in changes]
+    return {match["name"]: match["text"] for match in found if match}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from skipdit_jax.checkpoints import store
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
+from skipdit_jax.files import check_folder
+from skipdit_jax.runs.recipe import check_steps, make_recipe
 from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.runs.starting import first_params
 from skipdit_jax.runs.train_config import TrainConfig, check_same_run, read_train_config
@@ -72,7 +74,12 @@ def prepare_training(
       ValueError: a value that nothing can be made of, or a run folder of another config.
     """
     asked, workdir = read_train_config(config), Path(workdir)
+    try:
+        check_folder(workdir)
+    except OSError as error:
+        raise ValueError(f"{workdir}: no run folder: {error.strerror}") from error
     model = registry.create_model(**asked.model)
+    check_recipe(asked, model)
     mesh = sharding.make_mesh(asked.mesh)
     sharding.check_batch(mesh, asked.batch_size, asked.accumulate)
     optimizer = make_optimizer(asked.optimizer, registry.abstract_params(model))
@@ -89,6 +96,19 @@ def prepare_training(
         learning_rate=make_schedule(asked.optimizer),
         notes=tuple(notes),
     )
+
+
+def check_recipe(config: TrainConfig, model: Backbone) -> None:
+    """Makes sure that what is going to be stored for sampling can be read again.
+
+    Raises:
+      ValueError: it means nothing.
+    """
+    try:
+        recipe = make_recipe(config.sampling, model, config.diffusion)
+        check_steps(recipe.steps, config.diffusion)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"sampling: {error}") from error
 
 
 def make_step(

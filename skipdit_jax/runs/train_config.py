@@ -5,15 +5,17 @@ A config file starts from `default_config()` and changes what it wants; flags su
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import ml_collections
 
 from skipdit_jax import config as plain
+from skipdit_jax import registry
 from skipdit_jax.data.config import EARLIER, WITHOUT_FILES, DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.runs.config_fields import Table, check_values, read_values
+from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.sharding import MeshConfig
 from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, TimestepSampler
 from skipdit_jax.training.logs import Record
@@ -161,21 +163,48 @@ def _flat_defaults() -> Record:
     return {ours.get(name, name): value for name, value in found.items() if name != "steps"}
 
 
+def field_types(model: str | None = None) -> Table:
+    """The names of a config and their types, those of a model by its name.
+
+    Raises:
+      ValueError: there is no such model.
+    """
+    own = {name: tuple[float, ...] if v == () else type(v) for name, v in OWN_DEFAULTS.items()}
+    ours = {theirs: name for name, theirs in OPTIMIZER_NAMES.items()}
+    flat = {**plain.annotations(LoopConfig), **plain.annotations(OptimizerConfig)}
+    fields = {}
+    if model is not None:
+        if not model:
+            raise ValueError("model.name: none given, wanted a model such as DiT-XL/2-skip")
+        hints = plain.annotations(registry.FAMILIES[registry.find_model(model).family].config)
+        fields = {name: hints[name] for name in hints if name not in OWN_DEFAULTS}
+    return {
+        "": {ours.get(name, name): kind for name, kind in flat.items()} | own,
+        "model": {"name": str} | fields,
+        "sampling": plain.annotations(Recipe),
+        **{name: plain.annotations(kind) for name, kind in SECTIONS.items()},
+    }
+
+
 def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
     """Checks a config.
 
     Raises:
       ValueError: a name that is missing or unknown, or a value that nothing can be made of.
     """
-    resolved = json.loads(config.to_json())
+    resolved = read_values(config)
     known = {**_flat_defaults(), **OWN_DEFAULTS, "steps": None, "model": {}, "sampling": {}}
     missing = [name for name in ("steps", "model", "data") if name not in resolved]
     unknown = [name for name in resolved if name not in {*known, *SECTIONS}]
     if missing or unknown:
         raise ValueError(f"config: missing {missing}, unknown {unknown}")
     full = {**known, **{name: {} for name in SECTIONS}, **resolved}
-    if not full["model"].get("name"):
-        raise ValueError("model.name: none given, wanted a model such as DiT-XL/2-skip")
+    table = field_types()
+    check_values(full, {section: table[section] for section in table if section != "sampling"})
+    check_values(full, {"model": field_types(full["model"].get("name") or "")["model"]})
+    plain.check_names(Recipe, full["sampling"], "sampling")
+    if misplaced := sorted({"dtype", "remat"} & set(full["model"])):
+        raise ValueError(f"model.{misplaced[0]}: wanted {misplaced[0]}, of the config itself")
     if full["timesteps"] not in TIMESTEP_SAMPLERS:
         raise ValueError(
             f"timesteps: found {full['timesteps']!r}, wanted one of {[*TIMESTEP_SAMPLERS]}"

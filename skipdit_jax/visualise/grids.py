@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,6 +17,16 @@ BACKGROUND = 255
 INK = 0
 FONT_SIZE = 14
 LINE_SPACING = 4
+PNG = {"format": "PNG"}
+# Full colour and Pillow's highest useful quality; WebP without loss.
+JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": PNG,
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".webp": {"format": "WEBP", "lossless": True},
+}
+"""What a picture's suffix asks of Pillow."""
 
 Pictures = UInt8[np.ndarray, "B H W C"]
 Canvas = UInt8[np.ndarray, "height width C"]
@@ -134,16 +146,28 @@ def text_size(text: str) -> tuple[int, int]:
 
 
 def save_png(path: str | os.PathLike[str], canvas: Canvas) -> None:
-    """Writes a picture of 1 or 3 channels; the file appears whole or not at all.
+    """Writes a PNG of 1 or 3 channels, whatever its suffix; see `save_picture`."""
+    _save(path, canvas, PNG)
+
+
+def save_picture(path: str | os.PathLike[str], canvas: Canvas) -> None:
+    """Writes a picture as its suffix says, see FORMATS; the file appears whole or not at all.
 
     Raises:
-      ValueError: another number of channels.
+      ValueError: another suffix, or neither 1 nor 3 channels.
       OSError: the file cannot be written.
     """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: wanted a name that ends in {' or '.join(FORMATS)}")
+    _save(path, canvas, FORMATS[suffix])
+
+
+def _save(path: str | os.PathLike[str], canvas: Canvas, options: dict[str, Any]) -> None:
     if canvas.shape[2] not in (1, 3):
         raise ValueError(f"{path}: a picture of {canvas.shape[2]} channels, wanted 1 or 3")
     with replacing_path(path) as temporary:
-        to_image(canvas).save(temporary, "PNG")
+        to_image(canvas).save(temporary, **options)
 
 
 def to_image(canvas: Canvas) -> Image.Image:

@@ -216,7 +216,7 @@ def refused(moving, own_folder, capsys, monkeypatch):
     [
         (["--out", "clip"], "ends in .mp4 or .gif or .png"),
         (["--out", "clip.npz"], "ends in .mp4 or .gif or .png"),
-        (["--out", "missing/a.mp4"], "no folder missing"),
+        (["--out", "/dev/null/a.mp4"], "cannot write into /dev/null"),
         (["--out", "a.mp4", "--npz", "a.gif"], "--out and --npz are both a.gif"),
     ],
 )

@@ -198,7 +198,7 @@ def refused(own_folder, capsys):
 FLAGS = {
     "unknown ending": (["y.ckpt"], "y.ckpt: ends in '.ckpt'"),
     "native in a .pt": (["y.pt", "--to", "native"], "a native file ends in .safetensors"),
-    "no folder": (["none/y.pt"], "TARGET none/y.pt: there is no folder none"),
+    "no folder": (["/dev/null/y.pt"], "TARGET /dev/null/y.pt: cannot write into /dev/null"),
     "unknown weights": (["y.pt", "--weights", "best"], "'ema', 'model'"),
     "unknown type": (["y.pt", "--dtype", "int8"], "'float32', 'bfloat16', 'float16'"),
     "unknown layout": (["y.pt", "--to", "onnx"], "'native', 'torch'"),

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints import save_native
-from skipdit_jax.cli import compare, outputs, sample
+from skipdit_jax.cli import compare, sample
 from skipdit_jax.cli.runner import Result
 from skipdit_jax.cli.sample import main
 from tests.cli import makers
@@ -93,8 +94,13 @@ FLAGS = {
     "raw weights of an averaged file": (["--weights", "model"], "one set of weights"),
     "out without suffix": (["--out", "picture"], "ends in .png"),
     "out of another kind": (["--out", "picture.gif"], "ends in .png"),
-    "out in no folder": (["--out", "missing/a.png"], "no folder missing"),
-    "npz in no folder": (["--npz", "missing/a.npz"], "no folder missing"),
+    "out in a file": (["--out", "/dev/null/a.png"], "cannot write into /dev/null"),
+    "npz in a file": (["--npz", "/dev/null/deep/a.npz"], "cannot write into /dev/null/deep"),
+    "out too long": (["--out", "x" * 300 + ".png"], "File name too long"),
+    "empty value": (["--vae", ""], "--vae: found an empty value"),
+    "empty value behind a sign": (["--model="], "--model: found an empty value"),
+    "samples beyond an index": (["--num-samples", "99999999999"], "is above 2147483647"),
+    "seed of 20 digits": (["--seed", "9" * 20], "is above 4294967295"),
     "npz over out": (["--npz", "a.png", "--out", "a.png"], "both a.png"),
     "npz is a folder": (["--npz", ".."], "is a folder"),
 }
@@ -130,6 +136,10 @@ def test_a_model_is_judged_before_its_weights_are_missed(refused, flags, words):
 def test_skip_cache_needs_skips_in_the_checkpoint(refused, plain_latents):
     assert "needs long skips" in refused("--ckpt", plain_latents, "--cache", "N3-1000-20")
     assert "--compare" in refused("--ckpt", plain_latents, "--compare")
+
+
+def test_the_checkpoint_is_not_written_over(refused, small):
+    assert "is read by this run" in refused("--ckpt", small, "--npz", small)
 
 
 def test_checkpoint_missing(refused):
@@ -209,7 +219,7 @@ def test_folder_that_cannot_be_written(refused, small, monkeypatch):
     def read_only(**_options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     assert "cannot write into" in refused("--ckpt", small)
 
 
@@ -219,7 +229,7 @@ def test_a_disk_that_fills_up_is_told_in_one_line(small, own_folder, capsys, mon
 
     drawn = Result(np.zeros((10, 4, 4, 1), np.float32), 1.0, 1.0)
     monkeypatch.setattr(sample, "run", lambda *_args: drawn)
-    monkeypatch.setattr(sample, "save_png", full_disk)
+    monkeypatch.setattr(sample, "save_picture", full_disk)
     with pytest.raises(SystemExit, match="2"):
         main(["--ckpt", str(small)])
     assert capsys.readouterr().err == "sample.py: error: [Errno 28] No space left on device\n"

@@ -16,11 +16,7 @@ from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 from skipdit_jax.weights import open_known
 
-# ml_collections 1.1 loads config files that way.
-pytestmark = [
-    pytest.mark.filterwarnings(r"ignore:the load_module\(\):DeprecationWarning"),
-    pytest.mark.usefixtures("compiled_once"),
-]
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 CONFIG = digits_skip.__file__
 TINY = {
@@ -156,7 +152,8 @@ def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
         ({"trainable": "('blocks_9',)"}, "'blocks_9' matches no parameter"),
         ({"dtype": "float8"}, "float8"),
         ({"stepz": 3}, "stepz"),
-        ({"model__patch_size": 4}, "the config file sets no 'patch_size'"),
+        ({"model__patch_sise": 4}, "did you mean --config.model.patch_size?"),
+        ({"seed": 2**32}, "seed: found 4294967296, wanted 0..4294967295"),
         ({"steps": "many"}, "many"),
         ({"config": "nosuch.py"}, "nosuch.py"),
     ],
