@@ -46,7 +46,9 @@ def frame_picture(frame: Any, stream: Any, name: str, orientation: str) -> Image
     if orientation != "upright":
         return picture
     turn = _turn(frame, name)
-    picture = _squared(picture, stream.sample_aspect_ratio, name)
+    aspect = stream.sample_aspect_ratio  # None, or 0 of type AVRational, where nothing is said
+    if aspect:
+        picture = _squared(picture, Fraction(aspect.numerator, aspect.denominator), name)
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -68,9 +70,9 @@ def _turn(frame: Any, name: str) -> Image.Transpose | None:
     return _TURNS[key]
 
 
-def _squared(picture: Image.Image, aspect: Fraction | None, name: str) -> Image.Image:
+def _squared(picture: Image.Image, aspect: Fraction, name: str) -> Image.Image:
     """Stretches the side that is short, so that nothing is lost before the picture is scaled."""
-    if not aspect or aspect == 1:
+    if aspect == 1:
         return picture
     if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
         raise BrokenExampleError(name, f"has pixels of {aspect}, wanted at most {MOST_ASPECT}:1")
