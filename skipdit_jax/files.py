@@ -93,14 +93,15 @@ def remove_stale(folder: Path) -> None:
     Raises:
       OSError: the folder cannot be read.
     """
-    if fcntl is None or not folder.is_dir():
+    if fcntl is None or not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return
     with os.scandir(folder) as entries:
         found = [entry.name for entry in entries if entry.name.endswith(_ENDING)]
     for name in found:
         match = _TEMPORARY.fullmatch(name)
         if match and not _lives(int(match["process"])) and not _is_locked(folder / name):
-            (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # somebody else's, in a folder like /tmp
+                (folder / name).unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

@@ -191,6 +191,22 @@ def test_a_locked_file_stays_whatever_its_process_number_says(tmp_path):
     assert not path.exists()
 
 
+def test_what_belongs_to_others_keeps_nobody_from_writing(tmp_path, monkeypatch):
+    """As in /tmp, where everybody writes and only the owner removes."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    theirs, unlink = temporary(tmp_path, files._HOST, ended.pid), files.Path.unlink
+
+    def sticky(path, **options):
+        if path == theirs:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, **options)
+
+    monkeypatch.setattr(files.Path, "unlink", sticky)
+    write(tmp_path / "a", b"1")
+    assert {path.name for path in tmp_path.iterdir()} == {theirs.name, "a"}
+
+
 def test_a_folder_is_looked_through_once(tmp_path, monkeypatch):
     """A run of 50,000 samples writes as often into one folder."""
     looks, scandir = [], os.scandir

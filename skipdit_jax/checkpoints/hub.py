@@ -77,20 +77,27 @@ def parse(source: str | os.PathLike[str]) -> Remote | None:
     text = os.fspath(source)
     if text.startswith(HUB):
         match = _ON_HUB.fullmatch(text.removeprefix(HUB))
-        if not match or not _is_plain(text.removeprefix(HUB)) or not _is_repo(match["repo"]):
+        remote = match and _of_hub(text, match["repo"], match["file"], match["revision"])
+        if not remote:
             raise CheckpointError(
                 f"{shown(text)}: wanted hf://OWNER/REPO/FILE or .../FILE@REVISION"
             )
-        repo, file, revision = match["repo"], match["file"], match["revision"]
-        url = huggingface_hub.hf_hub_url(repo, file, revision=revision)
-        folder = repo if revision is None else f"{repo}@{revision.replace('/', '%2F')}"
-        return Remote(text, url, cache_folder() / folder / file, (repo, file, revision))
+        return remote
     if text.startswith(WEB):
         place = text.split("://", 1)[1]
         if place.count("/") < 1 or not _is_plain(place) or not _is_address(text):
             raise CheckpointError(f"{shown(text)}: wanted https://HOST/FOLDER/FILE")
         return Remote(text, text, cache_folder() / place)
     return None
+
+
+def _of_hub(text: str, repo: str, file: str, revision: str | None) -> Remote | None:
+    """Where a file of the hub is; None for names that none of its files can have."""
+    folder = repo if revision is None else f"{repo}@{revision.replace('/', '%2F')}"
+    if not _is_repo(repo) or not _is_plain(f"{folder}/{file}"):
+        return None
+    url = huggingface_hub.hf_hub_url(repo, file, revision=revision)
+    return Remote(text, url, cache_folder() / folder / file, (repo, file, revision))
 
 
 def _is_plain(place: str) -> bool:

@@ -92,7 +92,7 @@ def write_safetensors_file(
     """Writes tensors in the given order, one at a time in memory; the file appears whole.
 
     Raises:
-      CheckpointError: it cannot be written there.
+      CheckpointError: it cannot be written there, or is more than `read_safetensors_file` takes.
     """
     header: dict[str, object] = {METADATA: dict(metadata)}
     at = 0
@@ -105,6 +105,11 @@ def write_safetensors_file(
         at += spec.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT)
+    if len(text) > MAX_HEADER_BYTES or len(tensors) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{os.fspath(path)}: would have a header of {len(text)} bytes and {len(tensors)} "
+            f"tensors, and none is read with more than {MAX_HEADER_BYTES} and {MAX_TENSORS}"
+        )
     with replacing_file(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for spec in tensors.values():

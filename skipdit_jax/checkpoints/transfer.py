@@ -15,6 +15,7 @@ LEAST_SPEED = 1000  # bytes a second: DiT-XL would take a month
 PATIENCE = 60.0  # seconds over which the speed is looked at
 MAX_BYTES = 2**36  # of a file whose size the server does not tell; the largest released has 2**34
 PARTIAL_CONTENT = 206
+NO_SUCH_PART = 416
 NAME_SHOWN = 40  # characters beside the bar
 
 _RANGE = re.compile(r"bytes (?P<start>[0-9]{1,18})-[0-9]{1,18}/(?P<size>[0-9]{1,18}|\*)")
@@ -62,6 +63,9 @@ def http_get(
             asked["If-Range"] = f'"{tag}"'
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", url, headers=asked, timeout=timeout) as response:
+        if response.status_code == NO_SUCH_PART:
+            _emptied(file)
+            raise TransferError(f"the server has nothing from byte {start} on")
         hf_raise_for_status(response)
         reason = _misfit(response, start, size, tag, proven)
         if reason:

@@ -12,6 +12,7 @@ from skipdit_jax.checkpoints import (
     export_state_dict,
     save_native,
 )
+from skipdit_jax.checkpoints.errors import naming
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
@@ -50,7 +51,9 @@ def open_weights(
       CheckpointError: nothing there, or nothing that can be read.
     """
     path = fetch(source)
-    if (path / RUN_WEIGHTS).is_file():
+    with naming(path):  # of a name that no file can have
+        of_run = (path / RUN_WEIGHTS).is_file()
+    if of_run:
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
         path = path / RUN_WEIGHTS

@@ -111,6 +111,20 @@ def test_a_file_that_no_disk_holds_is_not_begun(server):
     assert not starts(server)
 
 
+def test_a_part_behind_the_end_is_asked_for_once(server):
+    """All bytes are there, but the process ended before it could know that."""
+    with breaking(DATA):
+        told(SOURCE)
+    server.lies = {("HEAD", "Content-Length"): None}
+
+    def before(method, start):
+        server.status = 416 if start else 0
+
+    server.before = before
+    assert hub.fetch(SOURCE).read_bytes() == DATA
+    assert starts(server) == [len(DATA), 0]
+
+
 def test_a_compressed_answer_is_refused(server):
     server.lies = {("GET", "Content-Encoding"): "gzip"}
     assert "encoded as 'gzip', wanted the bytes themselves" in told(SOURCE)
@@ -159,6 +173,7 @@ def test_a_redirection_that_leads_nowhere_is_told(server):
         "hf://-owner/repo/a",
         f"hf://owner/{'r' * 200}/a",
         "hf://owner/repo..git/a",
+        f"hf://owner/repo/a@{'r/' * 150}r",
     ],
 )
 def test_malformed_names_are_one_short_line(source):
