@@ -243,7 +243,7 @@ class ClassBackbone(nn.Module):
         self.x_embedder = Linear(width, **types)
         self.t_embedder = TimestepEmbedder(width, **types)
         if config.num_classes:
-            rows = config.num_classes + self.conditioning.has_null
+            rows = self.conditioning.rows
             self.y_embedder = LabelEmbedder(rows, width, types["param_dtype"])
         block = remat_block(DiTBlock, config.remat)
         self.blocks = [block(config, axis) for axis in self._axes()]

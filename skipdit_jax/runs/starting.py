@@ -7,6 +7,7 @@ import jax
 from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import Checkpoint, config_fields
 from skipdit_jax.contracts import Backbone
+from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.runs.train_config import InitConfig
 from skipdit_jax.trees import matches_glob
@@ -34,17 +35,24 @@ def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Par
         if init.allow_missing:
             raise ValueError(f"init.allow_missing: {init.allow_missing} without init.ckpt")
         return registry.init_params(model, key), []
-    checkpoint = weights.open_weights(init.ckpt, init.weights or None)
+    checkpoint = weights.open_weights(
+        init.ckpt, init.weights or None, init.key or None, init.prefix or None
+    )
     notes = [f"starting from {checkpoint.path} ({checkpoint.which})"]
     allowed = init.allow_missing
     heads = getattr(model.config, "num_heads", None)
-    found = config_fields(checkpoint, heads).get("num_classes", 0)
-    if found != num_classes(model):
+    fields = config_fields(checkpoint, heads)
+    found = ClassConditioning(fields.get("num_classes", 0), fields.get("class_dropout_prob", 0.0))
+    own = ClassConditioning(num_classes(model), getattr(model.config, "class_dropout_prob", 0.0))
+    if found.rows != own.rows:
         checkpoint, allowed = _without_labels(checkpoint), (*allowed, *LABEL_TABLE)
         notes.append(
-            f"the label table is drawn anew: the checkpoint has {found} classes, the model "
-            f"{num_classes(model)}"
+            f"the label table is drawn anew: the checkpoint has {found.described}, the model "
+            f"{own.described}"
         )
+    else:
+        notes += weights.assumptions(checkpoint, model)
+    notes += checkpoint.notes
     params = weights.load_opened(checkpoint, model, allowed, key)
     if init.allow_missing:
         notes.append(f"drawn anew where the checkpoint has none: {', '.join(init.allow_missing)}")
