@@ -263,5 +263,5 @@ class ClassBackbone(nn.Module):
     def fixed(self, name: str, table: Any) -> Float[Array, "1 n D"]:
         """A fixed table, or the rounded one that half-precision weights were saved with."""
         if self.has_variable("params", name):
-            return jax.lax.stop_gradient(self.get_variable("params", name))
+            return jax.lax.stop_gradient(jnp.asarray(self.get_variable("params", name)))
         return jnp.asarray(table[None])
