@@ -14,6 +14,10 @@ PATCHES = (2, 4, 8)
 HEADS = {(size["depth"], size["hidden_size"]): size["num_heads"] for size in SIZES.values()}
 """(depth, width) -> heads, which no state dict shows."""
 
+CLASS_COUNTS = (10, 100, 1000)
+"""Of the data sets that most models of classes are trained on: MNIST and CIFAR-10, CIFAR-100,
+ImageNet. A label table of so many rows has no null row, one of a row more has one."""
+
 CLASS_DROPOUT = 0.1
 """Share of labels left out in training (2212.09748, section 4); a state dict shows only that it
 was above 0."""

@@ -15,8 +15,8 @@ from skipdit_jax.checkpoints.layouts import OWN_NAMES, WeightLayout, dialect_of
 from skipdit_jax.checkpoints.load import SAFETENSORS_SUFFIX
 from skipdit_jax.checkpoints.native import array_spec
 from skipdit_jax.checkpoints.rules import Entry, tensor_entries
-from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
-from skipdit_jax.checkpoints.torch_write import write_torch_file
+from skipdit_jax.checkpoints.safetensors_files import DTYPES, write_safetensors_file
+from skipdit_jax.checkpoints.torch_write import STORAGES, write_torch_file
 from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.typing import Params
 
@@ -88,8 +88,14 @@ def write_state_dict(target: Path, tensors: Mapping[str, ArraySpec]) -> None:
     """Writes a bare state dict, one tensor at a time in memory; it appears whole.
 
     Raises:
-      CheckpointError: it cannot be written there.
+      CheckpointError: it cannot be written there, or files of that kind have no such type.
     """
+    held = DTYPES.values() if target.suffix == SAFETENSORS_SUFFIX else STORAGES
+    for name, spec in tensors.items():
+        if spec.dtype not in held:
+            raise CheckpointError(
+                f"{target}: {name} has type {spec.dtype}, which no {target.suffix} file of ours has"
+            )
     if target.suffix == SAFETENSORS_SUFFIX:
         write_safetensors_file(target, tensors, TORCH_METADATA)
     else:

@@ -14,7 +14,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
 from skipdit_jax.layers.positions import sincos_2d
-from skipdit_jax.published import CLASS_DROPOUT, HEADS
+from skipdit_jax.published import CLASS_COUNTS, CLASS_DROPOUT, HEADS
 from skipdit_jax.trees import Shape
 
 PATCH_KERNEL = "x_embedder.proj.weight"
@@ -68,7 +68,8 @@ def claims(config: Mapping[str, Any]) -> Claims:
 def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
     """Returns the fields of `DiTConfig` that the names and shapes of a state dict show.
 
-    The label table is taken to have its null row, so `class_dropout_prob` is the published 0.1.
+    The label table is taken to have its null row, so `class_dropout_prob` is the published 0.1,
+    unless it has as many rows as a well-known data set has classes, see `published.CLASS_COUNTS`.
     Without a position table, `input_size` is None: nothing else shows it.
 
     Args:
@@ -81,7 +82,7 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
     """
     width, channels, patch, _ = shape_of(shapes, PATCH_KERNEL, 4)
     depth = _depth(shapes)
-    classes = shape_of(shapes, LABELS, 2)[0] - 1 if LABELS in shapes else 0
+    classes, has_null = classes_of_rows(shape_of(shapes, LABELS, 2)[0] if LABELS in shapes else 0)
     heads = num_heads or HEADS.get((depth, width))
     if heads is None:
         raise CheckpointError(
@@ -96,7 +97,7 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
         "depth": depth,
         "num_heads": heads,
         "mlp_ratio": _ratio(_mlp_width(shapes), width),
-        "class_dropout_prob": CLASS_DROPOUT if classes else 0.0,
+        "class_dropout_prob": CLASS_DROPOUT if has_null else 0.0,
         "num_classes": classes,
         "learn_sigma": _learns_sigma(shapes, patch * patch * channels),
         "skip": any(name.startswith(("skip_norms.", "skip_linears.")) for name in shapes),
@@ -110,6 +111,16 @@ def shape_of(shapes: Shapes, name: str, rank: int) -> Shape:
     if len(shapes[name]) != rank or 0 in shapes[name]:
         raise CheckpointError(f"{name} has shape {shapes[name]}, wanted {rank} axes")
     return shapes[name]
+
+
+def classes_of_rows(rows: int) -> tuple[int, bool]:
+    """Returns the number of classes of a label table, and whether its last row is the null.
+
+    >>> classes_of_rows(1001), classes_of_rows(1000), classes_of_rows(8)
+    ((1000, True), (1000, False), (7, True))
+    """
+    whole = rows in CLASS_COUNTS or rows <= 1
+    return (rows, False) if whole else (rows - 1, True)
 
 
 def _depth(shapes: Shapes) -> int:

@@ -27,6 +27,9 @@ LENGTH_BYTES = 8
 ALIGNMENT = 8  # of the first tensor, as the library's own files have it
 METADATA = "__metadata__"
 DTYPES = {
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "C64": np.dtype(np.complex64),
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),

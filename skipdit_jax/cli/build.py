@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from skipdit_jax import registry, weights
-from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
@@ -26,7 +26,7 @@ from skipdit_jax.cli.settings import (
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.published import VAE_FACTOR
+from skipdit_jax.published import PIXEL_CHANNELS, VAE_FACTOR
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.runs.class_names import read_class_names
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
@@ -130,7 +130,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         model=model,
         params=weights.load_opened(checkpoint, model),
         source=f"{checkpoint.path} ({checkpoint.which})",
-        notes=(*checkpoint.notes, *weights.tables_told(checkpoint, model)),
+        notes=(*checkpoint.notes, *weights.assumptions(checkpoint, model)),
         settings=settings,
         key=jax.random.key(options.seed),
         labels=labels,
@@ -233,11 +233,17 @@ def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
 
 def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoint | None) -> int:
     if entry is not None:
-        factor = entry.pixels_per_latent
-    else:
-        factor = VAE_FACTOR
-        if checkpoint and draws_pixels(weights.model_of(checkpoint)):
-            factor = 1
+        return _divided(image_size, entry.pixels_per_latent)
+    known = config_fields(checkpoint, num_heads=1) if checkpoint else {}  # heads do not matter here
+    return latent_size(image_size, known.get("in_channels"))
+
+
+def latent_size(image_size: int, channels: int | None) -> int:
+    """The side of what a model of so many channels works on; raises ValueError for other sizes."""
+    return _divided(image_size, 1 if channels in PIXEL_CHANNELS else VAE_FACTOR)
+
+
+def _divided(image_size: int, factor: int) -> int:
     if image_size % factor:
         raise ValueError(f"--image-size {image_size}: wanted a multiple of {factor}")
     return image_size // factor

@@ -25,11 +25,11 @@ from skipdit_jax.checkpoints.conversion import (
 )
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.state_dicts import Ask
-from skipdit_jax.cli.build import open_source
+from skipdit_jax.cli.build import latent_size, open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
-from skipdit_jax.cli.numbers import positive
+from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.cli.options import add_place
 from skipdit_jax.cli.outputs import check_writable, make_folders
 from skipdit_jax.cli.runner import StepBar
@@ -67,6 +67,8 @@ class ConvertOptions:
     dtype: str | None
     to: str | None
     num_heads: int | None
+    num_classes: int | None
+    image_size: int | None
     dry_run: bool
 
 
@@ -93,6 +95,18 @@ def make_parser() -> argparse.ArgumentParser:
         type=positive,
         metavar="N",
         help="of a state dict whose size was never published",
+    )
+    add(
+        "--num-classes",
+        type=natural,
+        metavar="N",
+        help="of a state dict; as many as its label table has rows: none of them is the null",
+    )
+    add(
+        "--image-size",
+        type=positive,
+        metavar="PIXELS",
+        help="side, of a state dict without a position table",
     )
     add("--dry-run", action="store_true", help="check, show the table, write nothing")
     return parser
@@ -150,23 +164,34 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
     if options.dtype and layout == NATIVE:  # what the file is going to say of itself
         overrides["param_dtype"] = options.dtype if options.dtype in DTYPES else DTYPES[0]
     dtype = np.dtype(jnp.dtype(options.dtype)) if options.dtype else None
-    if options.num_heads is not None:
-        if checkpoint.family.name in registry.AUTOENCODERS:
-            raise ValueError(f"--num-heads: {checkpoint.path} holds an autoencoder")
-        _check_heads(checkpoint, options.num_heads)
-        overrides["num_heads"] = options.num_heads
+    overrides |= _sizes(options, checkpoint)
     known = (*registry.FAMILIES, *registry.AUTOENCODERS)
     network = weights.network_of(checkpoint, known, " or ".join(known), **overrides)
     expected = registry.abstract_params(network)
     return plan_conversion(checkpoint, expected, weights.fields_of(network), layout, dtype)
 
 
-def _check_heads(checkpoint: Checkpoint, given: int) -> None:
-    """Raises CheckpointError where a file that knows its heads is told other ones."""
-    if checkpoint.which != NATIVE:
-        return
-    if (own := config_fields(checkpoint).get("num_heads")) != given:
-        raise CheckpointError(f"{checkpoint.path}: has num_heads {own}, wanted num_heads {given}")
+def _sizes(options: ConvertOptions, checkpoint: Checkpoint) -> dict[str, int]:
+    """Fields of the config that were typed.
+
+    Raises:
+      ValueError: they are none of an autoencoder's.
+      CheckpointError: a file that knows them is told other ones.
+    """
+    names = ("num_heads", "num_classes", "image_size")
+    typed = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if typed and checkpoint.family.name in registry.AUTOENCODERS:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        raise ValueError(f"{flags}: {checkpoint.path} holds an autoencoder")
+    own = config_fields(checkpoint, options.num_heads) if typed else {}
+    if "image_size" in typed:
+        typed["input_size"] = latent_size(typed.pop("image_size"), own["in_channels"])
+    for name, value in typed.items():
+        if checkpoint.which == NATIVE and own.get(name) != value:
+            raise CheckpointError(
+                f"{checkpoint.path}: has {name} {own.get(name)}, wanted {name} {value}"
+            )
+    return typed
 
 
 if __name__ == "__main__":

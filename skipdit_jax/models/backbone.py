@@ -248,7 +248,7 @@ class ClassBackbone(nn.Module):
         self.x_embedder = Linear(width, **types)
         self.t_embedder = TimestepEmbedder(width, **types)
         if config.num_classes:
-            rows = config.num_classes + self.conditioning.has_null
+            rows = self.conditioning.rows
             self.y_embedder = LabelEmbedder(rows, width, types["param_dtype"])
         block = remat_block(DiTBlock, config.remat)
         self.blocks = [block(config, axis) for axis in self._axes()]
@@ -268,5 +268,5 @@ class ClassBackbone(nn.Module):
     def fixed(self, name: str, table: Any) -> Float[Array, "1 n D"]:
         """A fixed table, or the rounded one that half-precision weights were saved with."""
         if self.has_variable("params", name):
-            return jax.lax.stop_gradient(self.get_variable("params", name))
+            return jax.lax.stop_gradient(jnp.asarray(self.get_variable("params", name)))
         return jnp.asarray(table[None])

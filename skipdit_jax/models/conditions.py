@@ -47,6 +47,17 @@ class ClassConditioning:
         """Whether the label table has the extra row that guidance needs."""
         return self.num_classes > 0 and self.dropout > 0
 
+    @property
+    def rows(self) -> int:
+        """Of the label table."""
+        return self.num_classes + self.has_null
+
+    @property
+    def described(self) -> str:
+        """How many classes, and whether they have a null, for people."""
+        null = "" if self.has_null or not self.num_classes else " and no null"
+        return f"{self.num_classes} classes{null}"
+
     def prepare(self, given: Any, rows: int) -> Labels | None:
         """Returns labels int32 [rows] of whole numbers; None of an unconditional model.
 

@@ -4,10 +4,9 @@ import jax
 
 from skipdit_jax import registry, weights
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.runs.train_config import InitConfig
 from skipdit_jax.typing import Params
-from skipdit_jax.weights.labels import LABEL_TABLE, other_classes
+from skipdit_jax.weights.labels import LABEL_TABLE, conditioning_of, other_classes
 
 
 def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Params, list[str]]:
@@ -28,16 +27,21 @@ def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Par
         if init.allow_missing:
             raise ValueError(f"init.allow_missing: {init.allow_missing} without init.ckpt")
         return registry.init_params(model, key), []
-    checkpoint = weights.open_weights(init.ckpt, init.weights or None)
+    checkpoint = weights.open_weights(
+        init.ckpt, init.weights or None, init.key or None, init.prefix or None
+    )
     notes = [f"starting from {checkpoint.path} ({checkpoint.which})"]
     allowed = init.allow_missing
     found = other_classes(checkpoint, model)
     if found is not None:
         allowed = (*allowed, *LABEL_TABLE)
         notes.append(
-            f"the label table is drawn anew: the checkpoint has {found} classes, the model "
-            f"{num_classes(model)}"
+            f"the label table is drawn anew: the checkpoint has {found.described}, the model "
+            f"{conditioning_of(weights.fields_of(model)).described}"
         )
+    else:
+        notes += weights.assumptions(checkpoint, model)
+    notes += checkpoint.notes
     params = weights.load_opened(checkpoint, model, allowed, key)
     if init.allow_missing:
         notes.append(f"drawn anew where the checkpoint has none: {', '.join(init.allow_missing)}")

@@ -49,12 +49,16 @@ class InitConfig:
     Attributes:
       ckpt: weights to start from, any file or run folder that sample.py takes; "" draws them.
       weights: "ema" or "model" where the file has both; "" prefers ema.
+      key: of the dict in a file of torch that holds the weights; "" finds it.
+      prefix: what the names of the weights begin with; "" finds it.
       allow_missing: shell patterns of parameters that the file may lack, drawn anew: ("skip_*",)
         makes a skip model of a plain DiT.
     """
 
     ckpt: str = ""
     weights: str = ""
+    key: str = ""
+    prefix: str = ""
     allow_missing: tuple[str, ...] = ()
 
 

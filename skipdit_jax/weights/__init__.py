@@ -10,14 +10,15 @@ from skipdit_jax.weights.backbones import (
 )
 from skipdit_jax.weights.networks import (
     RUN_WEIGHTS,
+    assumptions,
     fields_of,
     network_of,
     open_known,
-    tables_told,
 )
 
 __all__ = [
     "RUN_WEIGHTS",
+    "assumptions",
     "export_checkpoint",
     "export_vae",
     "fetch_vae",
@@ -29,6 +30,5 @@ __all__ = [
     "network_of",
     "open_known",
     "open_weights",
-    "tables_told",
     "vae_of",
 ]

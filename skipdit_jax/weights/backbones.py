@@ -65,6 +65,7 @@ def load_opened(
     model: Backbone,
     allow_missing: Sequence[str] = (),
     key: jax.Array | None = None,
+    keep_dtype: bool = False,
 ) -> Params:
     """Fills the parameters of a model from an opened checkpoint; see `load_checkpoint`."""
     if checkpoint.family.name != family_of(model):
@@ -78,7 +79,7 @@ def load_opened(
         checkpoint = without_label_table(checkpoint)
     key = jax.random.key(0) if key is None else key
     init = init_params(model, key) if allow_missing else None
-    return filled(checkpoint, model, allow_missing=allow_missing, init=init)
+    return filled(checkpoint, model, allow_missing=allow_missing, init=init, keep_dtype=keep_dtype)
 
 
 def model_of(checkpoint: Checkpoint, **overrides: Any) -> Any:
@@ -100,6 +101,7 @@ def load_checkpoint(
     prefix: str | None = None,
     allow_missing: Sequence[str] = (),
     key: jax.Array | None = None,
+    keep_dtype: bool = False,
     **overrides: Any,
 ) -> Any:
     """Reads weights; without a model, makes it from the file.
@@ -118,6 +120,8 @@ def load_checkpoint(
         DiT into a skip model; those parameters are drawn as for a new model. With ["y_embedder*"]
         the label table of another number of classes is drawn anew too.
       key: for parameters that are drawn; None is `jax.random.key(0)`.
+      keep_dtype: parameters in the types that the file has, bit for bit, as `export_checkpoint`
+        writes them again; else all are of the model's `param_dtype`, float32 if it says no other.
       **overrides: without a model, fields of its config, e.g. `num_heads` or `dtype`.
 
     Returns:
@@ -142,9 +146,9 @@ def load_checkpoint(
     if model is not None:
         if overrides:
             raise ValueError(f"load_checkpoint: {sorted(overrides)} given together with a model")
-        return load_opened(checkpoint, model, allow_missing, key)
+        return load_opened(checkpoint, model, allow_missing, key, keep_dtype)
     model = model_of(checkpoint, **overrides)
-    return model, load_opened(checkpoint, model, allow_missing, key)
+    return model, load_opened(checkpoint, model, allow_missing, key, keep_dtype)
 
 
 def export_checkpoint(

@@ -1,10 +1,12 @@
 """Weights of one number of classes for a model of another: all but the label table."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint, config_fields
 from skipdit_jax.contracts import Network
+from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.trees import matches_glob
 from skipdit_jax.weights.networks import fields_of
 
@@ -12,11 +14,16 @@ LABEL_TABLE = ("y_embedder*",)
 """Of every family, in torch's names and in ours."""
 
 
-def other_classes(checkpoint: Checkpoint, network: Network) -> int | None:
-    """How many classes a checkpoint has if the model has another number; None if they agree."""
+def conditioning_of(fields: Mapping[str, Any]) -> ClassConditioning:
+    """What the fields of a config say of classes; none of them is no classes."""
+    return ClassConditioning(fields.get("num_classes", 0), fields.get("class_dropout_prob", 0.0))
+
+
+def other_classes(checkpoint: Checkpoint, network: Network) -> ClassConditioning | None:
+    """The classes of a checkpoint if its label table has other rows; None if they agree."""
     fields = fields_of(network)
-    found = config_fields(checkpoint, fields.get("num_heads")).get("num_classes", 0)
-    return None if found == fields.get("num_classes", 0) else found
+    found = conditioning_of(config_fields(checkpoint, fields.get("num_heads")))
+    return None if found.rows == conditioning_of(fields).rows else found
 
 
 def without_label_table(checkpoint: Checkpoint) -> Checkpoint:

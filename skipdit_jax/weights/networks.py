@@ -16,7 +16,9 @@ from skipdit_jax.checkpoints import (
 from skipdit_jax.checkpoints.claims import check_claims
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.rules_dit import LABELS
 from skipdit_jax.contracts import Network
+from skipdit_jax.published import CLASS_COUNTS, CLASS_DROPOUT
 from skipdit_jax.typing import Params
 
 RUN_WEIGHTS = "ema.safetensors"
@@ -42,7 +44,8 @@ def network_of(
       checkpoint: of `open_known`.
       families: names of those that will do.
       wanted: what they are, for the error.
-      **overrides: fields of the config; `num_heads` cannot be read off an unpublished size.
+      **overrides: fields of the config; `num_heads` cannot be read off an unpublished size. With
+        `num_classes` as many as the label table of a state dict has rows, none of them is the null.
 
     Raises:
       CheckpointError: it is of another family, or states what makes no network.
@@ -51,7 +54,8 @@ def network_of(
         raise CheckpointError(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted {wanted}"
         )
-    fields = {**config_fields(checkpoint, overrides.get("num_heads")), **overrides}
+    own = config_fields(checkpoint, overrides.get("num_heads"))
+    fields = {**own, **_null_row(checkpoint, overrides.get("num_classes")), **overrides}
     if untold := [name for name, value in fields.items() if value is None]:
         names = ", ".join(untold)
         raise CheckpointError(
@@ -65,11 +69,40 @@ def network_of(
     return network
 
 
-def tables_told(checkpoint: Checkpoint, network: Network) -> list[str]:
-    """What a user should know of fixed tables that a state dict lacks or has for another size."""
+def _null_row(checkpoint: Checkpoint, classes: int | None) -> dict[str, float]:
+    """Whether the label table of a state dict has a null row, given the number of classes."""
+    rows = _label_rows(checkpoint)
+    if not rows or classes is None:
+        return {}
+    return {"class_dropout_prob": 0.0 if classes == rows else CLASS_DROPOUT}
+
+
+def _label_rows(checkpoint: Checkpoint) -> int:
+    """Of the label table of a state dict; 0 where the file says itself what they are."""
+    table = None if checkpoint.which == NATIVE else checkpoint.handles.get(LABELS)
+    return table.shape[0] if table is not None and table.shape else 0
+
+
+def assumptions(checkpoint: Checkpoint, network: Network) -> list[str]:
+    """What a user should know of what a state dict does not say, a line each.
+
+    Fixed tables that it lacks or has for another size, and which rows of its label table are
+    classes.
+    """
     if checkpoint.which == NATIVE:
         return []
-    notes = []
+    notes, rows = [], _label_rows(checkpoint)
+    classes = getattr(network.config, "num_classes", 0)
+    if rows and rows == classes:
+        notes.append(
+            f"the label table has {rows} rows: {rows} classes and no null, so without guidance; "
+            f"--num-classes {rows - 1} takes the last row for the null"
+        )
+    elif rows and classes not in CLASS_COUNTS:
+        notes.append(
+            f"the label table has {rows} rows: {rows - 1} classes and the null; --num-classes "
+            f"{rows} takes all rows for classes"
+        )
     for name, table in checkpoint.family.fixed_tables(fields_of(network)).items():
         handle = checkpoint.handles.get(name)
         if handle is None:

@@ -1,5 +1,6 @@
 """There and back again: import, export, import, bit for bit."""
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from skipdit_jax.checkpoints import (
     rules_dit,
     save_native,
 )
-from skipdit_jax.weights import open_known
+from skipdit_jax.checkpoints.arrays import ArraySpec
+from skipdit_jax.checkpoints.safetensors_files import write_safetensors_file
+from skipdit_jax.weights import export_checkpoint, load_checkpoint, open_known
 from tests.checkpoints.states import model_of, torch_state, write_state
 
 SUFFIXES = [".pt", ".pth", ".bin", ".safetensors"]
@@ -108,6 +111,40 @@ def test_native_files_keep_every_bit_and_the_config(tmp_path, param_dtype):
     assert checkpoint.metadata["diffusion"] == {"schedule": "linear"}
     assert checkpoint.metadata["step"] == 3
     assert same_bits(imported(target, True, param_dtype=param_dtype)[0], params)
+
+
+KEPT = ("float16", "bfloat16", "float64", "float8_e4m3fn")
+
+
+@pytest.mark.parametrize("dtype", KEPT)
+def test_types_are_kept_by_load_and_export_if_asked(tmp_path, dtype):
+    arrays = {name: array.astype(dtype) for name, array in torch_state(True).items()}
+    if dtype == "float8_e4m3fn":  # no table is as coarse as that
+        arrays["pos_embed"] = torch_state(True)["pos_embed"]
+    source = tmp_path / "x.safetensors"
+    specs = {n: ArraySpec(a.shape, a.dtype, lambda a=a: a) for n, a in arrays.items()}
+    write_safetensors_file(source, specs, {"format": "pt"})
+    model, params = load_checkpoint(source, num_heads=2, keep_dtype=True)
+    assert {str(leaf.dtype) for leaf in trees.flatten(params).values()} == {dtype}
+    for suffix in (".safetensors", ".pt"):
+        target = tmp_path / f"out{suffix}"
+        if dtype == "float8_e4m3fn" and suffix == ".pt":
+            with pytest.raises(CheckpointError, match=r"has type float8_e4m3fn, which no \.pt"):
+                export_checkpoint(target, params, model)
+            assert not target.exists()
+            continue
+        export_checkpoint(target, params, model)
+        written = open_known(target).handles
+        assert written.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert written[name].dtype == array.dtype, name
+            assert written[name].read().tobytes() == array.tobytes(), name
+    if dtype not in ("float16", "float64"):  # of each kind one
+        return
+    x, t, y = jnp.ones((1, 4, 4, 3)), jnp.ones(1), jnp.zeros(1, jnp.int32)
+    plain = load_checkpoint(source, model)
+    got, want = (model.apply({"params": tree}, x, t, y) for tree in (params, plain))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_metadata_that_json_cannot_hold_writes_nothing(tmp_path):
