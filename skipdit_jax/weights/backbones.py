@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from skipdit_jax.checkpoints import (
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.registry import FAMILIES, family_of, init_params, layout_of
+from skipdit_jax.registry import BUNDLED, FAMILIES, family_of, init_params, layout_of
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.networks import (
     RUN_WEIGHTS,
@@ -37,7 +38,9 @@ def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
-    path = fetch(source)
+    bundled = BUNDLED.get(os.fspath(source))
+    here = bundled is not None and not Path(source).exists()
+    path = bundled.weights if here else fetch(source)
     if path.is_dir():
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
@@ -86,8 +89,9 @@ def load_checkpoint(
     """Reads weights; without a model, makes it from the file.
 
     Args:
-      source: native file, `.pt`/`.pth`/`.bin`, `.safetensors` state dict, or a run folder; or where
-        to fetch one, hf://OWNER/REPO/FILE[@REVISION] or https://... Its family is told by its keys.
+      source: native file, `.pt`/`.pth`/`.bin`, `.safetensors` state dict, or a run folder; where
+        to fetch one, hf://OWNER/REPO/FILE[@REVISION] or https://...; or the name of a model that
+        comes with weights, such as "dit-digits". Its family is told by its keys.
         Nothing in it is executed.
       model: what to fill; None makes the model that the file shows.
       weights: "ema" or "model" where the file holds both; None prefers ema.
