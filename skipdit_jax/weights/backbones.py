@@ -38,9 +38,8 @@ def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
-    bundled = BUNDLED.get(os.fspath(source))
-    here = bundled is not None and not Path(source).exists()
-    path = bundled.weights if here else fetch(source)
+    bundled = None if Path(source).exists() else BUNDLED.get(os.fspath(source))
+    path = fetch(source) if bundled is None or bundled.weights is None else bundled.weights
     if path.is_dir():
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
