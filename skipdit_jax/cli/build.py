@@ -17,7 +17,8 @@ from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
-from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, SampleOptions
+from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, PROGRAM, SampleOptions
 from skipdit_jax.cli.outputs import PACKED, Targets, choose_targets
 from skipdit_jax.cli.settings import (
     Settings,
@@ -32,6 +33,7 @@ from skipdit_jax.runs.class_names import read_class_names
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
 from skipdit_jax.runs.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.typing import Params
+from skipdit_jax.visualise.grids import check_finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,13 @@ class SamplingJob:
         return drawn if self.decoder is None else self.decoder.shape(drawn)
 
     def to_pixels(self, samples: np.ndarray) -> np.ndarray:
-        """What the model drew, float32 [n,...], decoded if there is a decoder."""
+        """What the model drew, float32 [n,...], decoded if there is a decoder.
+
+        Raises:
+          SystemExit: with code 2 for samples that are no numbers; every output comes by here.
+        """
+        with told_in_one_line(PROGRAM):
+            check_finite(samples, "samples")
         return samples if self.decoder is None else self.decoder(samples)
 
 

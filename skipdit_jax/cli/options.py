@@ -58,6 +58,7 @@ class SampleOptions:
     sampler: str | None
     eta: float | None
     cfg_scale: float | None
+    guidance_interval: tuple[float, float] | None
     seed: int
     class_labels: tuple[int | str, ...] | None
     num_samples: int | None
@@ -95,6 +96,8 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
     values: dict[str, Any] = vars(make_parser().parse_args(argv))
     groups = values.pop("class_labels")
     labels = None if groups is None else tuple(label for group in groups for label in group)
+    if (interval := values["guidance_interval"]) is not None:
+        values["guidance_interval"] = tuple(interval)
     cluster = from_flags(values)
     options = SampleOptions(**values, class_labels=labels, cluster=cluster)
     _check_many(options)
@@ -225,6 +228,13 @@ def _add_sampling(group: Any) -> None:
         type=finite,
         metavar="X",
         help="guidance, at most 1 is none; default: the checkpoint's, else 4",
+    )
+    add(
+        "--guidance-interval",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="timesteps of the model between which it guides; default: all",
     )
     add("--seed", type=seed, default=0, metavar="N", help="default: %(default)s")
     add(

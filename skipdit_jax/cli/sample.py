@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def decode(job: SamplingJob, samples: np.ndarray) -> np.ndarray:
     """Makes pictures of latents if there is a decoder, and tells how long it took."""
     if job.decoder is None:
-        return samples
+        return job.to_pixels(samples)
     start = time.perf_counter()
     pictures = job.to_pixels(samples)
     print(f"decode   {time.perf_counter() - start:.1f} s, compiling included")
@@ -115,6 +115,9 @@ def describe_run(job: SamplingJob) -> str:
     sampler = settings.sampler(job.model)
     shape = "x".join(map(str, job.model.sample_shape))
     method = f"ddim (eta {settings.eta:g})" if settings.method == "ddim" else settings.method
+    guidance = f"{sampler.guidance.scale:g}"
+    if sampler.guidance.interval is not None:
+        guidance += " at timesteps {:g} to {:g}".format(*sampler.guidance.interval)
     cache = "none"
     if sampler.cache is not None and sampler.plan is not None:
         cache = f"{notation.short(sampler.cache)} at branch {sampler.plan.trunk.front}"
@@ -132,7 +135,7 @@ def describe_run(job: SamplingJob) -> str:
     return "\n".join(
         (
             *lines,
-            f"run      {method}, steps {settings.steps}, guidance {settings.guidance:g}, "
+            f"run      {method}, steps {settings.steps}, guidance {guidance}, "
             f"cache {cache}; {job.count} samples, {job.batch} at a time",
             f"cost     {sampler.summary(job.count)}",
         )

@@ -18,6 +18,7 @@ from skipdit_jax.registry import NamedModel, published_sampling
 from skipdit_jax.runs.class_names import to_labels
 from skipdit_jax.runs.recipe import Recipe, check_steps
 from skipdit_jax.runs.samples import default_labels, draws_pixels
+from skipdit_jax.sampling.guidance import Guidance
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
 MAX_COLUMNS = 20
@@ -29,7 +30,7 @@ class Settings(NamedTuple):
 
     steps: str
     method: str
-    guidance: float
+    guidance: float | Guidance
     cache: CachePolicy | None
     diffusion: Diffusion
     eta: float
@@ -56,17 +57,29 @@ def make_settings(
     method = options.sampler or recipe.method
     if options.eta is not None and method != "ddim":
         raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
+    eta = recipe.eta if options.eta is None else options.eta
     recommended = (entry.cache if entry else None) or recipe.policy()
     return Settings(
         steps=_steps(options.num_sampling_steps or recipe.steps, diffusion),
         method=method,
-        guidance=recipe.guidance if options.cfg_scale is None else options.cfg_scale,
+        guidance=_guidance(options, recipe, model),
         cache=make_cache(options, recommended, published_sampling(model).cache),
         diffusion=diffusion,
-        eta=recipe.eta if options.eta is None else options.eta,
+        eta=eta if method == "ddim" else 0.0,  # the checkpoint's is of its own method
         clip=draws_pixels(model) if recipe.clip is None else recipe.clip,
         driver=options.driver,
     )
+
+
+def _guidance(options: SampleOptions, recipe: Recipe, model: Backbone) -> float | Guidance:
+    """The scale; with an interval a `Guidance` of the published channels."""
+    scale = recipe.guidance if options.cfg_scale is None else options.cfg_scale
+    if options.guidance_interval is None:
+        return scale
+    if scale <= 1:
+        raise ValueError(f"--guidance-interval: guidance is {scale:g}, wanted above 1")
+    channels = published_sampling(model).guided_channels
+    return Guidance(scale=scale, channels=channels, interval=options.guidance_interval)
 
 
 def _steps(text: str, diffusion: Diffusion) -> str:

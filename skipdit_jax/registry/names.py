@@ -35,18 +35,24 @@ class NamedModel(NamedTuple):
     weights: Path | None = None
 
 
+_SMALL = {"in_channels": 1, "depth": 12, "num_heads": 4, "num_classes": 10, "skip": True}
+_PICTURES = {"input_size": 8, "patch_size": 2, "hidden_size": 64, "learn_sigma": True}
+_CLIPS = {
+    "input_size": 32,
+    "patch_size": 8,
+    "hidden_size": 96,
+    "learn_sigma": False,
+    "num_frames": 8,
+}
 BUNDLED = {
     DIGITS: NamedModel(
-        "dit", {"input_size": 8, "in_channels": 1}, 1, weights=ASSETS / "dit_digits.safetensors"
+        "dit", {**_SMALL, **_PICTURES}, 1, weights=ASSETS / "dit_digits.safetensors"
     ),
     MOVING_DIGITS: NamedModel(
-        "latte",
-        {"input_size": 32, "in_channels": 1},
-        1,
-        weights=ASSETS / "latte_digits.safetensors",
+        "latte", {**_SMALL, **_CLIPS}, 1, weights=ASSETS / "latte_digits.safetensors"
     ),
 }
-"""Models that come with the library."""
+"""Models that come with the library; configs/digits_skip.py and configs/latte_digits.py."""
 
 
 def model_names() -> list[str]:
@@ -81,7 +87,7 @@ def create_model(name: str, *, image_size: int | None = None, **overrides: Any) 
 
     Args:
       name: "DiT-XL/2", "DiT-B/4-skip", "DiT-skip" (= XL/2-skip), "Latte-XL/2-skip", ...:
-        `model_names()`.
+        `model_names()`; "dit-digits" and "latte-digits" are the models that come with weights.
       image_size: side in pixels, a multiple of the autoencoder's 8; sets `input_size`.
       **overrides: any field of the family's config (`DiTConfig`, `LatteConfig`): `depth`,
         `num_classes`, `num_frames`, `dtype`...

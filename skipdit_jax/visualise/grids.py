@@ -72,9 +72,14 @@ def decoded_to_uint8(images: Float[np.ndarray, "*many C"]) -> UInt8[np.ndarray, 
 
 
 def _finite(images: np.ndarray) -> np.ndarray:
-    if not np.isfinite(images).all():
-        raise ValueError("pictures: some values are NaN or infinite")
+    check_finite(images, "pictures")
     return images
+
+
+def check_finite(values: np.ndarray, what: str) -> None:
+    """Raises ValueError, beginning with what they are, for values that are NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what}: some values are NaN or infinite, wanted finite numbers")
 
 
 def enlarge(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.registry import FAMILIES, family_of, init_params, layout_of
+from skipdit_jax.registry import BUNDLED, FAMILIES, family_of, init_params, layout_of
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.labels import allows_new_labels, other_classes, without_label_table
 from skipdit_jax.weights.networks import (
@@ -50,7 +51,11 @@ def open_weights(
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
-    path = fetch(source)
+    bundled = BUNDLED.get(os.fspath(source))
+    if bundled is None or bundled.weights is None or Path(source).exists():
+        path = fetch(source)
+    else:
+        path = bundled.weights
     with naming(path):  # of a name that no file can have
         of_run = (path / RUN_WEIGHTS).is_file()
     if of_run:
@@ -108,9 +113,9 @@ def load_checkpoint(
 
     Args:
       source: native file, `.pt`/`.pth`/`.ckpt`/`.bin`, `.safetensors` state dict or the index of a
-        split one, a run folder or a folder with one file of weights; or where to fetch one,
-        hf://OWNER/REPO/FILE[@REVISION] or https://... Its family is told by its keys. Nothing in it
-        is executed.
+        split one, a run folder or a folder with one file of weights; where to fetch one,
+        hf://OWNER/REPO/FILE[@REVISION] or https://...; or the name of a model that comes with
+        weights, such as "dit-digits". Its family is told by its keys. Nothing in it is executed.
       model: what to fill; None makes the model that the file shows.
       weights: "ema" or "model" where the file holds both; None prefers ema.
       state_key: of the dict in a torch file that holds the weights, "outer/inner" of nested ones;

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_jax.cli import sample
+from skipdit_jax.cli import many, sample
+from skipdit_jax.cli.build import prepare_sampling
+from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.runner import Result
 from skipdit_jax.cli.sample import main
 from skipdit_jax.visualise.grids import CELL, MARGIN
@@ -119,6 +121,25 @@ def test_samples_that_are_no_numbers_are_told(small, own_folder, monkeypatch, ca
         main(["--ckpt", str(small)])
     assert "NaN" in capsys.readouterr().err
     assert not list(own_folder.iterdir())
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_latents_that_are_none_are_told(plain_latents, own_folder, monkeypatch, capsys, number):
+    """As they are for pictures: with --out and among many samples."""
+
+    def nothing(_job, _progress):
+        return Result(np.full((10, 4, 4, 4), number, np.float32), 1.0, 1.0)
+
+    monkeypatch.setattr(sample, "run", nothing)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--ckpt", str(plain_latents), "--out", "z.npz"])
+    assert "error: samples: some values are NaN or infinite" in capsys.readouterr().err
+    flags = ["--ckpt", str(plain_latents), "--num-fid-samples", "2", "--per-proc-batch-size", "1"]
+    job = prepare_sampling(parse([*flags, "--sample-dir", "many"]))
+    many.open_folder(job)
+    with pytest.raises(SystemExit, match="2"):
+        many.write(job, many.find_tasks(job, 0, 1)[0], np.full((1, 4, 4, 4), number, np.float32))
+    assert [path.name for path in own_folder.rglob("*") if path.is_file()] == ["run.json"]
 
 
 def test_help_shows_defaults_and_examples(capsys):

@@ -71,6 +71,13 @@ FLAGS = {
     "cfg no number": (["--cfg-scale", "much"], "--cfg-scale"),
     "cfg negative": (["--cfg-scale", "-1"], "scale is -1"),
     "cfg nan": (["--cfg-scale", "nan"], "scale is nan"),
+    "interval reversed": (["--guidance-interval", "700", "100"], "ends before it begins"),
+    "interval half": (["--guidance-interval", "700"], "expected 2 arguments"),
+    "interval nan": (["--guidance-interval", "nan", "100"], "interval is (nan, 100.0)"),
+    "interval of no guidance": (
+        ["--guidance-interval", "1", "9", "--cfg-scale", "1"],
+        "guidance is 1, wanted above 1",
+    ),
     "eta of ddpm": (["--eta", "0.5"], "ddim"),
     "eta above 1": (["--sampler", "ddim", "--eta", "1.5"], "0 to 1"),
     "cache N0": (["--cache", "N0"], "N is 0"),

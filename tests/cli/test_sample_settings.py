@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_jax import Diffusion, SkipCache, registry
+from skipdit_jax import Diffusion, Guidance, SkipCache, registry
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import Targets
@@ -14,6 +14,8 @@ from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.runs.samples import default_labels
 from tests.cli import makers
+
+INSIDE = Guidance(scale=2.0, interval=(100, 700))
 
 
 def job(*flags):
@@ -29,6 +31,11 @@ def test_nothing_typed_takes_what_the_checkpoint_recommends(small):
     assert found.settings.clip, "pixels are clipped"
     assert found.labels.tolist() == [*range(10), *range(10)]
     assert (found.count, found.batch, found.columns) == (20, 20, 10)
+
+
+def test_an_interval_keeps_the_published_channels(plain_latents):
+    found = job("--ckpt", plain_latents, "--guidance-interval", "0", "500").settings.guidance
+    assert found == Guidance(scale=4.0, channels=3, interval=(0, 500))
 
 
 def test_nothing_typed_and_nothing_recommended_is_as_published(plain_latents):
@@ -48,6 +55,7 @@ def test_nothing_typed_and_nothing_recommended_is_as_published(plain_latents):
         (["--sampler", "ddim"], "method", "ddim"),
         (["--sampler", "ddim", "--eta", "0.5"], "eta", 0.5),
         (["--cfg-scale", "1.5"], "guidance", 1.5),
+        (["--guidance-interval", "100", "700"], "guidance", INSIDE),
         (["--driver", "nested"], "driver", "nested"),
         (["--cache", "none"], "cache", None),
         (["--cache", "N2-900-50"], "cache", SkipCache(every=2, start=900, stop=50)),
