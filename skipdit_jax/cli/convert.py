@@ -28,6 +28,7 @@ from skipdit_jax.cli.build import open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import OneLineParser, told_in_one_line
+from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.numbers import positive
 from skipdit_jax.cli.outputs import check_writable
 from skipdit_jax.cli.runner import StepBar
@@ -93,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@interruptible(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -103,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code, 0.
 
     Raises:
-      SystemExit: with code 2 for bad input.
+      SystemExit: with code 2 for bad input, or that of a signal.
     """
     start = time.perf_counter()
     with told_in_one_line(PROGRAM):

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from skipdit_jax.cli.together import leave
+
 BAD_INPUT = 2
 
 
@@ -14,7 +16,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
     """Ends the program with one line if the block raises a ValueError or an OSError.
 
     Put it around what depends on the user's input, not around the computation: a bug of ours must
-    keep its traceback.
+    keep its traceback. Other processes of the run are told, and end too.
 
     Args:
       program: what the line begins with.
@@ -26,6 +28,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+        leave(BAD_INPUT, one_line(error))
         raise SystemExit(BAD_INPUT) from error
 
 

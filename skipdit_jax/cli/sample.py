@@ -14,6 +14,7 @@ from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import SamplingJob, prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import told_in_one_line
+from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.options import PROGRAM, parse
 from skipdit_jax.cli.outputs import save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
@@ -23,6 +24,7 @@ from skipdit_jax.visualise.video import make_strip, make_video_grid
 LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
+@interruptible(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -33,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code, 0.
 
     Raises:
-      SystemExit: with code 2 for bad input.
+      SystemExit: with code 2 for bad input, or that of a signal.
     """
     with told_in_one_line(PROGRAM):
         options = parse(argv)
-        initialize(options.cluster)
+        initialize(options.cluster, PROGRAM)
         job = prepare_sampling(options)
         variants = compare.make_variants(job) if options.compare else []
     use_compilation_cache()
