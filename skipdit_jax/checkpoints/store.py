@@ -126,7 +126,13 @@ class Store:
 
 
 def steps_in(root: Path) -> list[int]:
-    """Returns the finished steps below `root`, newest first; creates nothing."""
+    """Returns the finished steps below `root`, newest first; creates nothing.
+
+    Raises:
+      CheckpointError: it is a file.
+    """
+    if root.exists() and not root.is_dir():
+        raise CheckpointError(f"{root}: is no folder, wanted one of checkpoints, or none")
     if not root.is_dir():
         return []
     names = (entry.name for entry in root.iterdir() if entry.is_dir())

@@ -87,7 +87,7 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
         distributed.initialize(command.cluster, PROGRAM)
         job = prepare_training(command.config, command.workdir)
         folder = RunFolder(job)
-    for note in job.notes:
+    for note in (*job.notes, *folder.notes):
         distributed.say(note)
     steps = job.config.loop.steps
     try:

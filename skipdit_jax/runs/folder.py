@@ -22,7 +22,12 @@ class RunFolder:
     """Writes into the folder of a run; of many processes only the first one does.
 
     Use as a context manager: leaving it closes the files and lets the folder go.
+
+    Attributes:
+      notes: what a user should know before the run starts, a line each.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, job: TrainingJob):
         """Makes the folder with the config, and opens the logs.
@@ -44,6 +49,7 @@ class RunFolder:
                 project=job.config.wandb, dir=job.workdir, config=job.config.resolved
             )
             self._json = JsonLog(job.workdir / "metrics.jsonl", done)
+            self.notes = self._json.notes
             self._board = BoardLog(job.workdir / "tensorboard", done)
 
     def __enter__(self) -> "RunFolder":
