@@ -7,9 +7,10 @@ Opening an orbax root creates it, and its errors tell the cause only in `__cause
 is looked at first, and errors are told with their chain.
 """
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -73,6 +74,7 @@ class Store:
             ),
             cleanup_tmp_directories=True,
         )
+        self._root, self._step = root, 0
         self._pending: Any = None
 
     def __enter__(self) -> "Store":
@@ -97,19 +99,40 @@ class Store:
         """
         self.wait()
         sealed = seal(metadata, {name: digest(tree) for name, tree in items.items()})
-        self._pending = self._checkpointer.save_checkpointables_async(
-            step, items, custom_metadata=sealed, force=True, overwrite=True
-        )
+        with self._telling(step):
+            self._pending = self._checkpointer.save_checkpointables_async(
+                step, items, custom_metadata=sealed, force=True, overwrite=True
+            )
+        self._step = step
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises what went wrong with it."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with self._telling(self._step):
+                pending.result()
+
+    @contextlib.contextmanager
+    def _telling(self, step: int) -> Iterator[None]:
+        """Whatever orbax raises, of whatever kind, is told in one line, by its deepest cause."""
+        try:
+            yield
+        except Exception as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            reason = " ".join(str(cause).split()) or type(cause).__name__
+            raise CheckpointError(f"{self._root}/{step}: cannot be saved: {reason}") from error
 
 
 def steps_in(root: Path) -> list[int]:
-    """Returns the finished steps below `root`, newest first; creates nothing."""
+    """Returns the finished steps below `root`, newest first; creates nothing.
+
+    Raises:
+      CheckpointError: it is a file.
+    """
+    if root.exists() and not root.is_dir():
+        raise CheckpointError(f"{root}: is no folder, wanted one of checkpoints, or none")
     if not root.is_dir():
         return []
     names = (entry.name for entry in root.iterdir() if entry.is_dir())

@@ -29,6 +29,7 @@ from skipdit_jax.cli.build import latent_size, open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
+from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.cli.options import add_place
 from skipdit_jax.cli.outputs import check_writable, make_folders
@@ -112,6 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@interruptible(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -122,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code, 0.
 
     Raises:
-      SystemExit: with code 2 for bad input.
+      SystemExit: with code 2 for bad input, or that of a signal.
     """
     show_any_name()
     start = time.perf_counter()

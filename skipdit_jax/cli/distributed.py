@@ -12,6 +12,7 @@ import jax
 from orbax.checkpoint import multihost
 
 from skipdit_jax.cli.numbers import natural, positive
+from skipdit_jax.cli.together import watch
 from skipdit_jax.sharding import leads
 
 MAX_PORT = 2**16 - 1
@@ -94,16 +95,22 @@ def from_flags(values: dict[str, Any]) -> Cluster:
     return Cluster(**{field.name: values.pop(field.name) for field in dataclasses.fields(Cluster)})
 
 
-def initialize(cluster: Cluster) -> None:
+def initialize(cluster: Cluster, program: str = "skipdit_jax") -> None:
     """Joins the other processes and waits for all of them; a second call does nothing.
 
-    Must come before JAX is asked for a device.
+    Must come before JAX is asked for a device. From here on all processes end with the first error
+    of one of them.
+
+    Args:
+      cluster: who they are.
+      program: what the line begins with that tells of such an error.
 
     Raises:
       ValueError: no cluster was found, or the processes did not meet in time.
     """
     if cluster.alone or jax.distributed.is_initialized():
         return
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
     try:
         if cluster.detect:
             jax.distributed.initialize()
@@ -118,6 +125,7 @@ def initialize(cluster: Cluster) -> None:
                 f"--coordinator, --num-processes and --process-id ({error})"
             ) from error
         raise ValueError(f"--coordinator {cluster.coordinator}: {error}") from error
+    watch(program)
 
 
 def say(text: str) -> None:

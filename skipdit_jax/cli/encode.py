@@ -32,6 +32,7 @@ from skipdit_jax.cli.distributed import initialize, say, wait_for_all
 from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_encoding
 from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
 from skipdit_jax.cli.encode_summary import describe_source
+from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import KEPT, FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (
@@ -50,6 +51,7 @@ from skipdit_jax.encoders.vae import AutoencoderKL, Pixels, sample_moments
 from skipdit_jax.files import remove_leftovers
 from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.published import LATENT_SCALE
+from skipdit_jax.runs.locks import FolderLock
 from skipdit_jax.typing import Params
 
 MEGABYTE = 1e6
@@ -66,6 +68,7 @@ class Made(NamedTuple):
     broken: list[Note]
 
 
+@interruptible(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -76,13 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code, 0.
 
     Raises:
-      SystemExit: with code 2 for bad input.
+      SystemExit: with code 2 for bad input, or that of a signal.
     """
     show_any_name()
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
     with told_in_one_line(PROGRAM):
         options = parse(argv)
-        initialize(options.cluster)
+        initialize(options.cluster, PROGRAM)
         if options.verify:
             verify(options.out)
             return 0
@@ -94,12 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             verify(job.folder)
             remove_notes(job.folder)  # of a run that was killed behind its manifest
         return 0
-    say(encode(job, options.progress and sharding.leads()))
-    wait_for_all("all shards are written")
-    if sharding.leads():
-        with told_in_one_line(PROGRAM):
-            finish(job)
-        say(describe_folder(job))
+    with contextlib.ExitStack() as held:
+        if sharding.leads():
+            with told_in_one_line(PROGRAM):
+                held.enter_context(FolderLock(job.folder, f"--out {job.folder}"))
+        say(encode(job, options.progress and sharding.leads()))
+        wait_for_all("all shards are written")
+        if sharding.leads():
+            with told_in_one_line(PROGRAM):
+                finish(job)
+            say(describe_folder(job))
     wait_for_all("the folder is finished")
     return 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from skipdit_jax.checkpoints.errors import CheckpointError, printable
+from skipdit_jax.cli.together import leave
 
 BAD_INPUT = 2
 MAX_VALUE = 400  # characters of one word, or of the place before the first colon
@@ -21,7 +22,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
     """Ends the program with one line if the block raises a ValueError, OSError or MemoryError.
 
     Put it around what depends on the user's input, not around the computation: a bug of ours must
-    keep its traceback.
+    keep its traceback. Other processes of the run are told, and end too.
 
     Args:
       program: what the line begins with.
@@ -33,6 +34,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
         yield
     except (ValueError, OSError, MemoryError) as error:
         print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+        leave(BAD_INPUT, one_line(error))
         raise SystemExit(BAD_INPUT) from error
 
 

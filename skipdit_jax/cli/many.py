@@ -26,6 +26,7 @@ from skipdit_jax.cli.options import PROGRAM
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
 from skipdit_jax.files import remove_leftovers
 from skipdit_jax.runs.claims import claim
+from skipdit_jax.runs.locks import FolderLock
 from skipdit_jax.visualise.grids import save_png, to_uint8
 
 RECORD = "run.json"
@@ -52,16 +53,20 @@ def run(job: SamplingJob, progress: bool = False) -> None:
       progress: show a bar of batches on process 0.
 
     Raises:
-      SystemExit: with code 2 if the folder belongs to another run or cannot be written.
+      SystemExit: with code 2 if the folder belongs to another run, is in use or cannot be written.
     """
-    with told_in_one_line(PROGRAM):
-        open_folder(job)
-    tasks = find_tasks(job, jax.process_index(), jax.process_count())
-    draw(job, tasks, progress and sharding.leads())
-    wait_for_all("all samples are drawn")
-    if sharding.leads():
+    assert job.folder is not None, "many samples have a folder"
+    with contextlib.ExitStack() as held:
         with told_in_one_line(PROGRAM):
-            pack(job)
+            open_folder(job)
+            if sharding.leads():
+                held.enter_context(FolderLock(job.folder, f"--sample-dir {job.folder}"))
+        tasks = find_tasks(job, jax.process_index(), jax.process_count())
+        draw(job, tasks, progress and sharding.leads())
+        wait_for_all("all samples are drawn")
+        if sharding.leads():
+            with told_in_one_line(PROGRAM):
+                pack(job)
     wait_for_all("all samples are packed")
 
 

@@ -14,6 +14,7 @@ from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import SamplingJob, prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import show_any_name, told_in_one_line
+from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.options import PROGRAM, parse
 from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
@@ -25,6 +26,7 @@ MOST_CLASSES = 10  # told by name
 LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
+@interruptible(PROGRAM)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -35,12 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code, 0.
 
     Raises:
-      SystemExit: with code 2 for bad input.
+      SystemExit: with code 2 for bad input, or that of a signal.
     """
     show_any_name()
     with told_in_one_line(PROGRAM):
         options = parse(argv)
-        initialize(options.cluster)
+        initialize(options.cluster, PROGRAM)
         job = prepare_sampling(options)
         variants = compare.make_variants(job) if options.compare else []
     use_compilation_cache()

@@ -9,10 +9,13 @@ checkpoints/ (the whole state), samples/ (grids, with --config.sample_every) and
 (averaged weights and all that sampling needs: sample.py --ckpt RUN).
 Many processes: --distributed finds a cluster (Slurm, Kubernetes, TPU), or give --coordinator
 HOST:PORT --num-processes N --process-id I.
-Exit codes: 0 done, 2 bad input or data (one line on stderr), 3 the loss stopped being finite.
+Exit codes: 0 done, 2 bad input or data, or a disk that is full (one line on stderr), 3 the loss
+stopped being finite; 130, 143 or 138 stopped by Ctrl-C, SIGTERM or SIGUSR1 and saved.
 """
 
+import logging
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +37,13 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from skipdit_jax import sharding
+from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.cli import distributed
+from skipdit_jax.cli.interrupts import Interrupts, code_of, interruptible
 from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.cli.terminal import Terminal
+from skipdit_jax.cli.together import leave
 from skipdit_jax.data.sources import DataError
 from skipdit_jax.runs import RunFolder, prepare_training, run_training
 from skipdit_jax.runs.config_fields import open_fields
@@ -48,6 +55,7 @@ PROGRAM = "train.py"
 DIVERGED = 3
 CHANGE = r"--?(?P<no>no)?config\.(?P<name>[^=]+)(=(?P<text>.*))?"
 """A flag that changes a value of the config, as ml_collections takes it."""
+ORBAX = "orbax"  # folder of its files
 FLAG_ERRORS = (flags.Error, TypeError, OSError)
 """What absl and ml_collections raise for flags that cannot be used."""
 
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the flags, without the program's name; None for those of the process.
 
     Returns:
-      The exit code, 0 or 3.
+      The exit code: 0, 2, 3 or that of a signal.
 
     Raises:
       SystemExit: with code 2 for bad input.
@@ -83,26 +91,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"--help", "-h"} & set(argv):
         print(f"{__doc__}\nShipped configs: {', '.join(shipped_configs())}")
         return 0
+    with interruptible(PROGRAM) as interrupts:
+        return _run(argv, interrupts)
+
+
+def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
     use_compilation_cache()
+    logging.getLogger("absl").addFilter(_is_not_of_orbax)
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask absl for theirs
     with told_in_one_line(PROGRAM):
         command = parse(argv)
-        distributed.initialize(command.cluster)
+        distributed.initialize(command.cluster, PROGRAM)
         job = prepare_training(command.config, command.workdir)
         folder = RunFolder(job)
-    for note in job.notes:
+    for note in (*job.notes, *folder.notes):
         distributed.say(note)
-    terminal = Terminal(int(job.state.step), job.config.loop.steps)
+    steps = job.config.loop.steps
     try:
-        with terminal:
-            run_training(job, folder, terminal.record)
-    except DataError as error:
-        print(f"{PROGRAM}: error: {one_line(error)}", file=sys.stderr)
-        return BAD_INPUT
+        with interrupts.gracefully(), Terminal(int(job.state.step), steps) as terminal:
+            state = run_training(job, folder, terminal.record, interrupts.stop_after)
+    except (DataError, CheckpointError, OSError) as error:
+        return _ended(BAD_INPUT, f"error: {one_line(error)}")
     except DivergedError as error:
-        print(f"{PROGRAM}: {error}; {job.workdir} keeps its last checkpoint", file=sys.stderr)
-        return DIVERGED
-    return 0
+        return _ended(DIVERGED, f"{error}; {job.workdir} keeps its last checkpoint")
+    if interrupts.asked is None or (done := int(state.step)) == steps:
+        return 0
+    if sharding.leads():
+        name = signal.Signals(interrupts.asked).name
+        text = f"stopped by {name} after step {done} of {steps}, saved: the same command goes on"
+        print(f"{PROGRAM}: {text}", file=sys.stderr)
+    return code_of(interrupts.asked)
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs every error with its traceback, once in each thread, and raises it too."""
+    return ORBAX not in Path(record.pathname).parts
+
+
+def _ended(code: int, text: str) -> int:
+    """Tells people, and the other processes, why a run ends."""
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+    leave(code, text)
+    return code
 
 
 def parse(argv: Sequence[str]) -> Command:

@@ -7,6 +7,7 @@ that the next epoch fills, so nothing is dropped, and nothing depends on threads
 """
 
 import logging
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,15 @@ import numpy as np
 from absl import flags
 
 from skipdit_jax.config import check_seed
-from skipdit_jax.data.sources import BROKEN, ArraySource, Example, Source
+from skipdit_jax.data.sources import BROKEN, ArraySource, DataError, Example, Source
 
 __all__ = ["ArraySource", "BatchIterator", "Reading", "Source", "make_batches"]
 
 Transform = grain.transforms.Map | grain.transforms.RandomMap
+OF_THE_RUN = (signal.SIGINT, signal.SIGUSR1)
+"""Signals that ask a whole run to stop, and come to all of its processes."""
+KILLED = "terminated unexpectedly"
+"""What grain says of a worker that died."""
 POSITION = "next_index"
 """Key of the number of global batches done, named as in the states of grain itself."""
 
@@ -226,4 +231,42 @@ def read_ahead(
     workers = grain.MultiprocessingOptions(
         num_workers=reading.workers, per_worker_buffer_size=reading.ahead
     )
-    return iter(rest.mp_prefetch(workers))
+    return _Workers(iter(rest.mp_prefetch(workers)))
+
+
+class _Workers(grain.DatasetIterator):
+    """Worker processes: one that is killed is told, and signals of a terminal are not for them."""
+
+    def __init__(self, batches: grain.DatasetIterator):
+        super().__init__()
+        self._batches, self._started = batches, False
+
+    def __next__(self) -> Any:
+        try:
+            if self._started:
+                return next(self._batches)
+            # What starts now is born deaf to these; here they come through when it has started.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_RUN)
+            try:
+                self._started = True
+                return next(self._batches)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except RuntimeError as error:
+            if KILLED not in str(error):
+                raise
+            reason = str(error).split(". ")[0]
+            raise DataError(f"data.workers: {reason}: killed, perhaps for memory") from error
+
+    def get_state(self) -> dict[str, Any]:
+        """The state of what it reads from."""
+        return self._batches.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Sets that state."""
+        self._batches.set_state(state)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._batches.close()
+        super().close()

@@ -9,6 +9,7 @@ from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.optional import load
 from skipdit_jax.runs.class_names import CLASSES
 from skipdit_jax.runs.job import TrainingJob
+from skipdit_jax.runs.locks import FolderLock
 from skipdit_jax.runs.previews import Preview
 from skipdit_jax.training.logs import BoardLog, JsonLog, Record
 from skipdit_jax.training.state import TrainState, ema_name
@@ -20,14 +21,20 @@ CONFIG_FILE = "config.json"
 class RunFolder:
     """Writes into the folder of a run; of many processes only the first one does.
 
-    Use as a context manager: leaving it closes the files.
+    Use as a context manager: leaving it closes the files and lets the folder go.
+
+    Attributes:
+      notes: what a user should know before the run starts, a line each.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, job: TrainingJob):
         """Makes the folder with the config, and opens the logs.
 
         Raises:
-          ValueError: config.sampling or config.wandb ask for what cannot be done.
+          ValueError: config.sampling or config.wandb ask for what cannot be done, or another
+            process is at work in the folder.
           OSError: the folder cannot be written.
         """
         done = int(job.state.step)
@@ -36,11 +43,13 @@ class RunFolder:
         self._leads = sharding.leads()
         if self._leads:
             wandb = load("wandb", "wandb") if job.config.wandb else None
-            _make_folder(job)
+            self._lock = FolderLock(job.workdir, f"--workdir {job.workdir}")
+            _write_config(job)
             self._wandb = wandb and wandb.init(
                 project=job.config.wandb, dir=job.workdir, config=job.config.resolved
             )
             self._json = JsonLog(job.workdir / "metrics.jsonl", done)
+            self.notes = self._json.notes
             self._board = BoardLog(job.workdir / "tensorboard", done)
 
     def __enter__(self) -> "RunFolder":
@@ -56,6 +65,7 @@ class RunFolder:
             self._board.close()
             if self._wandb is not None:
                 self._wandb.finish()
+            self._lock.close()
 
     def record(self, record: Record) -> None:
         """Adds one record of the loop to the curves."""
@@ -95,7 +105,6 @@ class RunFolder:
         )
 
 
-def _make_folder(job: TrainingJob) -> None:
-    job.workdir.mkdir(parents=True, exist_ok=True)
+def _write_config(job: TrainingJob) -> None:
     with replacing_file(job.workdir / CONFIG_FILE) as file:
         file.write(json.dumps(job.config.resolved, indent=2).encode() + b"\n")

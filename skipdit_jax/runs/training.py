@@ -17,6 +17,7 @@ def run_training(
     job: TrainingJob,
     folder: RunFolder | None = None,
     watch: Callable[[Record], None] = lambda record: None,
+    stop: Callable[[int], bool] = lambda done: False,
 ) -> TrainState:
     """Trains to the end of the job; a job that was stopped goes on, prepared anew.
 
@@ -24,6 +25,7 @@ def run_training(
       job: see `job.prepare_training`.
       folder: of the run, made from the job if not given; closed in the end.
       watch: called with every record of the loop: step, loss, lr, images_per_second...
+      stop: see `Hooks`.
 
     Returns:
       The last state.
@@ -54,6 +56,7 @@ def run_training(
             log=log,
             sample=files.sample,
             before_step=profiler.before_step,
+            stop=stop,
         )
         try:
             return train(job.state, job.step, job.batches, config.loop, hooks, _meter(job))

@@ -63,6 +63,8 @@ class Hooks:
       log: called with step, loss, mse, vb, grad_norm, lr and what `Meter.read` gives.
       sample: called as sample(steps done, state).
       before_step: called with the number of steps done, before each step.
+      stop: called with the number of steps done, after each step; True ends the run there, saved
+        and logged. All processes must be given the same answer.
     """
 
     learning_rate: Callable[[int], Any]
@@ -70,6 +72,7 @@ class Hooks:
     log: Callable[[Record], None]
     sample: Callable[[int, TrainState], None] = lambda done, state: None
     before_step: Callable[[int], None] = lambda done: None
+    stop: Callable[[int], bool] = lambda done: False
 
 
 def train(
@@ -80,7 +83,7 @@ def train(
     hooks: Hooks,
     meter: Meter,
 ) -> TrainState:
-    """Runs from the state's own step to `config.steps` and returns the last state.
+    """Runs from the state's own step to `config.steps`, or a stop, and returns the last state.
 
     Args:
       state: where to start; donated to the first step.
@@ -105,8 +108,9 @@ def train(
         jax.block_until_ready(window[-IN_FLIGHT:][0])
         meter.count(metrics, len(batch["label"]), waited)
         done = step + 1
-        saving = config.due(done, config.checkpoint_every)
-        logging = config.due(done, config.log_every)
+        stopping = hooks.stop(done)
+        saving = stopping or config.due(done, config.checkpoint_every)
+        logging = stopping or config.due(done, config.log_every)
         if saving or logging:
             means = finite_means(window, first_step=done - len(window) + 1)
         if logging:
@@ -119,6 +123,8 @@ def train(
                 hooks.save(done, state)
             if config.due(done, config.sample_every):
                 hooks.sample(done, state)
+        if stopping:
+            break
     return state
 
 

@@ -9,7 +9,7 @@ import pytest
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.sealing import METADATA_FILE, SEAL, read_sealed, seal
-from skipdit_jax.checkpoints.store import Store, latest_step, restore, restore_newest
+from skipdit_jax.checkpoints.store import Store, latest_step, restore, restore_newest, steps_in
 
 ITEMS = {"params": {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}}, "ema": {"b": jnp.ones(2)}}
 
@@ -225,3 +225,31 @@ def test_checkpoints_without_a_seal_are_read_as_before(tmp_path):
 def test_no_item_takes_the_name_of_the_seal(tmp_path):
     with pytest.raises(ValueError, match="wanted another name"), Store(tmp_path / "root") as store:
         store.save(1, {SEAL: ITEMS["ema"]}, {})
+
+
+def test_a_file_where_checkpoints_should_be_is_named(tmp_path):
+    (tmp_path / "root").write_text("")
+    for look in (steps_in, lambda root: restore_newest(root, ITEMS, print), Store):
+        with pytest.raises(CheckpointError, match="root: is no folder, wanted one of checkpoints"):
+            look(tmp_path / "root")
+
+
+def test_a_save_that_fails_is_one_line_and_earlier_ones_stay(tmp_path, monkeypatch):
+    root = saved(tmp_path / "root")
+    store = Store(root)
+
+    class Pending:
+        def result(self):
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError as error:
+                raise RuntimeError("a save\nfailed") from error
+
+    monkeypatch.setattr(
+        store._checkpointer, "save_checkpointables_async", lambda *_, **__: Pending()
+    )
+    told = pytest.raises(CheckpointError, match=r"root/2: cannot be saved: .*No space left")
+    with told as caught, store:
+        store.save(2, ITEMS, {})
+    assert "\n" not in str(caught.value)
+    assert restore(root, ITEMS).step == 1

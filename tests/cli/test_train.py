@@ -1,6 +1,8 @@
 """train.py: the digits from a config file to weights that can be loaded, and bad input."""
 
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from configs import digits_plain, digits_skip
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import config_fields, fill
+from skipdit_jax.checkpoints.store import steps_in
 from skipdit_jax.cli import train
 from skipdit_jax.runs.train_config import check_same_run, read_train_config
 from skipdit_jax.training.logs import read_log
@@ -115,6 +118,30 @@ def test_a_loss_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
     assert train.main(flags) == train.DIVERGED
     assert capsys.readouterr().err.startswith("train.py: step ")
     assert not (tmp_path / "run" / "ema.safetensors").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_after_its_step_and_saves(tmp_path, capsys, monkeypatch, number, code):
+    show = train.Terminal.record
+
+    def record(self, values):
+        show(self, values)
+        if values["step"] == 1:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(train.Terminal, "record", record)
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGTERM)
+    assert train.main(flags_of(run, log_every=1, checkpoint_every=4)) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"train.py: stopped by {number.name} after step 2 of 4, saved" in err
+    assert steps_in(run / "checkpoints") == [2]
+    assert (run / "ema.safetensors").is_file()
+    assert signal.getsignal(signal.SIGTERM) == before
+    if code == 143:
+        assert train.main(flags_of(run, log_every=1)) == 0
+        assert f"resuming {run} at step 2" in capsys.readouterr().out
+        assert [record["step"] for record in read_log(run / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,19 @@
 import itertools
 import json
+import multiprocessing
+import os
+import signal
+from unittest.mock import Mock
 
+import grain
 import numpy as np
 import pytest
+from absl import flags
 
 from skipdit_jax.config import check_seed
-from skipdit_jax.data.loader import ArraySource, make_batches
+from skipdit_jax.data import loader
+from skipdit_jax.data.loader import ArraySource, Reading, make_batches
+from skipdit_jax.data.sources import DataError
 
 COUNT, BATCH = 10, 4
 
@@ -179,3 +187,30 @@ def test_a_closed_iterator_says_so():
 def test_bad_processes_are_named():
     with pytest.raises(ValueError, match=r"process_index: found 2, wanted 0\.\.1"):
         make_batches(numbered(), batch_size=1, seed=0, process_index=2, process_count=2)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_told_and_ctrl_c_is_not_for_workers():
+    """Grain needs 15 s to start two."""
+    flags.FLAGS.mark_as_parsed()
+    reading = Reading(workers=2)
+    batches = make_batches(numbered(), batch_size=BATCH, seed=0, reading=reading)
+    next(batches)
+    worker, other = multiprocessing.active_children()
+    os.kill(other.pid, signal.SIGINT)
+    for _ in range(20):
+        next(batches)
+    assert other.is_alive()
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(DataError, match=r"data.workers: Worker process was .* exit code -9: kil"):
+        list(itertools.islice(batches, 100))
+    batches.close()
+
+
+def test_a_killed_worker_is_an_error_of_the_data():
+    dead = Mock(spec=grain.DatasetIterator)
+    dead.__next__ = Mock(
+        side_effect=RuntimeError("Worker process was terminated unexpectedly with exit code -9. S")
+    )
+    with pytest.raises(DataError, match=r"^data.workers: Worker process was .* exit code -9: kil"):
+        next(loader._Workers(dead))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints.store import Store, latest_step, read_metadata, restore
+from skipdit_jax.training import logs
 from skipdit_jax.training.feed import Feed
 from skipdit_jax.training.logs import BoardLog, JsonLog, read_log
 from skipdit_jax.training.loop import DivergedError, Hooks, LoopConfig, train
@@ -202,3 +203,42 @@ def test_log_survives_a_line_cut_short_but_not_damage(tmp_path):
     path.write_text('{"st\n{"step": 1}\n')
     with pytest.raises(ValueError, match="line 1"):
         read_log(path)
+
+
+def test_only_the_end_of_a_log_is_read_to_continue_it(tmp_path, monkeypatch):
+    """A line of garbage at its beginning is not met; blocks may end anywhere in a line."""
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(1, 2001)]
+    for block in (1, 7, 64, 2**16):
+        monkeypatch.setattr(logs, "BLOCK", block)
+        path.write_text("null\n" + "".join(lines) + '{"step": 2001, "lo')
+        assert JsonLog(path, resumed_step=1990).notes == ()
+        assert path.read_text() == "null\n" + "".join(lines[:1990])
+    assert JsonLog(path, resumed_step=0).notes != ()
+
+
+@pytest.mark.parametrize("line", ["null", "[1]", '{"loss": 1}', '{"step": "1"}', "\x00", "{", ""])
+def test_a_log_that_cannot_be_continued_is_set_aside_and_told(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    content = '{"step": 1}\n' + line + "\n"
+    path.write_text(content)
+    log = JsonLog(path, resumed_step=1)
+    (note,) = log.notes
+    assert note.startswith(f"{path}: holds a line that is no ")
+    assert path.with_name("metrics.jsonl.damaged").read_text() == content
+    log.write({"step": 2})
+    assert read_log(path) == [{"step": 2}]
+
+
+def test_a_full_disk_is_an_error_of_the_board_itself(tmp_path, monkeypatch):
+    """Not of a thread that nobody asks."""
+
+    def write(*_):
+        raise OSError(28, "No space left on device")
+
+    board = BoardLog(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(board._writer, "_write_serialized_event", write)
+        with pytest.raises(OSError, match="No space left"):
+            board.write({"step": 3, "loss": 0.5})
+    board.close()
