@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from skipdit_jax import registry, weights
+from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
@@ -25,7 +26,6 @@ from skipdit_jax.cli.settings import (
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.published import VAE_FACTOR
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
 from skipdit_jax.runs.samples import draws_pixels, makes_clips, num_classes
@@ -103,6 +103,8 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     # Both are made once more to run; here they find what the model cannot follow.
     settings.sampler(model)
     model.conditioning.prepare(labels, count)
+    if options.compare and (options.cache or "").strip() == NO_CACHE:
+        raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
     if options.compare and settings.cache is None and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
@@ -223,12 +225,11 @@ def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
 
 
 def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoint | None) -> int:
+    factor = 1
     if entry is not None:
         factor = entry.pixels_per_latent
-    else:
-        factor = VAE_FACTOR
-        if checkpoint and draws_pixels(weights.model_of(checkpoint)):
-            factor = 1
+    elif checkpoint and not draws_pixels(weights.model_of(checkpoint)):
+        factor = registry.FAMILIES[checkpoint.family.name].pixels_per_latent
     if image_size % factor:
         raise ValueError(f"--image-size {image_size}: wanted a multiple of {factor}")
     return image_size // factor
