@@ -54,6 +54,8 @@ class CacheSummary:
 
     def __str__(self):
         """One line for people."""
+        if not self.cached_steps:
+            return f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
         saved = 100 * (1 - self.flops / self.flops_uncached)
         return (
             f"{self.full_steps} steps computed, {self.cached_steps} reused; "

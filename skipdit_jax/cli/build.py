@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from skipdit_jax import registry, weights
+from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
@@ -27,7 +28,7 @@ from skipdit_jax.cli.settings import (
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.published import PIXEL_CHANNELS, VAE_FACTOR
+from skipdit_jax.published import PIXEL_CHANNELS
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.runs.class_names import read_class_names
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
@@ -118,6 +119,8 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     # Both are made once more to run; here they find what the model cannot follow.
     settings.sampler(model)
     model.conditioning.prepare(labels, count)
+    if options.compare and (options.cache or "").strip() == NO_CACHE:
+        raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
     if options.compare and settings.cache is None and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
@@ -242,13 +245,16 @@ def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
 def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoint | None) -> int:
     if entry is not None:
         return _divided(image_size, entry.pixels_per_latent)
-    known = config_fields(checkpoint, num_heads=1) if checkpoint else {}  # heads do not matter here
-    return latent_size(image_size, known.get("in_channels"))
+    if checkpoint is not None:
+        known = config_fields(checkpoint, num_heads=1)  # heads do not matter here
+        return latent_size(image_size, checkpoint, known.get("in_channels"))
+    return _divided(image_size, 1)
 
 
-def latent_size(image_size: int, channels: int | None) -> int:
+def latent_size(image_size: int, checkpoint: Checkpoint, channels: int | None) -> int:
     """The side of what a model of so many channels works on; raises ValueError for other sizes."""
-    return _divided(image_size, 1 if channels in PIXEL_CHANNELS else VAE_FACTOR)
+    family = registry.FAMILIES[checkpoint.family.name]
+    return _divided(image_size, 1 if channels in PIXEL_CHANNELS else family.pixels_per_latent)
 
 
 def _divided(image_size: int, factor: int) -> int:

@@ -187,7 +187,7 @@ def _sizes(options: ConvertOptions, checkpoint: Checkpoint) -> dict[str, int]:
         raise ValueError(f"{flags}: {checkpoint.path} holds an autoencoder")
     own = config_fields(checkpoint, options.num_heads) if typed else {}
     if "image_size" in typed:
-        typed["input_size"] = latent_size(typed.pop("image_size"), own["in_channels"])
+        typed["input_size"] = latent_size(typed.pop("image_size"), checkpoint, own["in_channels"])
     for name, value in typed.items():
         if checkpoint.which == NATIVE and own.get(name) != value:
             raise CheckpointError(

@@ -7,7 +7,9 @@ what the next one adds are, byte for byte, what one run would have written.
 """
 
 import contextlib
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,7 +22,7 @@ from skipdit_jax import sharding
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.cli.build import SamplingJob
-from skipdit_jax.cli.distributed import wait_for_all
+from skipdit_jax.cli.distributed import say, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
@@ -31,6 +33,18 @@ from skipdit_jax.visualise.grids import save_png, to_uint8
 
 RECORD = "run.json"
 DIGITS = 6  # of a sample number in a file name, as published
+
+
+UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, struct.error, zlib.error)
+"""What NumPy and Pillow raise for a file that is cut or holds something else."""
+
+
+class DamagedError(ValueError):
+    """Files of samples that cannot be read, or hold something else."""
+
+    def __init__(self, files: list[Path]):
+        super().__init__(f"{files[0]}: damaged, as {len(files) - 1} others are")
+        self.files = files
 
 
 class Task(NamedTuple):
@@ -66,7 +80,7 @@ def run(job: SamplingJob, progress: bool = False) -> None:
         wait_for_all("all samples are drawn")
         if sharding.leads():
             with told_in_one_line(PROGRAM):
-                pack(job)
+                finish(job)
     wait_for_all("all samples are packed")
 
 
@@ -153,11 +167,29 @@ def write(job: SamplingJob, task: Task, samples: Any) -> None:
                     np.save(file, host[row])
 
 
+def finish(job: SamplingJob) -> None:
+    """Joins all files into one; those that turn out to be damaged are named and drawn again.
+
+    Raises:
+      ValueError: see `pack`.
+      OSError: a file cannot be written or removed.
+    """
+    try:
+        pack(job)
+    except DamagedError as error:
+        for path in error.files:
+            say(f"damaged  {path}: drawn again")
+            path.unlink()
+        draw(job, find_tasks(job, 0, 1))
+        pack(job)
+
+
 def pack(job: SamplingJob) -> None:
     """Joins all files into one .npz, one by one, so that memory does not grow with their number.
 
     Raises:
       ValueError: files are missing: the processes did not see one folder.
+      DamagedError: some hold no sample of the run; nothing is written.
     """
     assert job.folder is not None, "many samples have a folder"
     assert job.targets.arrays is not None, "many samples have a file"
@@ -175,8 +207,14 @@ def pack(job: SamplingJob) -> None:
     ):
         dtype = np.dtype(np.uint8 if job.pixels else np.float32)
         with _entry(archive, "arr_0" if job.pixels else "latents", shape, dtype) as entry:
+            damaged = []
             for path in files:
-                entry.write(_read(path, shape[1:]).tobytes())
+                try:
+                    entry.write(_read(path, shape[1:], dtype).tobytes())
+                except UNREADABLE:
+                    damaged.append(path)
+            if damaged:
+                raise DamagedError(damaged)
         if job.labels is not None:
             labels = job.labels.astype(np.int64)
             with _entry(archive, "labels", labels.shape, labels.dtype) as entry:
@@ -195,9 +233,13 @@ def _entry(
         yield entry  # type: ignore[misc]
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """A sample [H,W,C] or [F,H,W,C]: a PNG keeps every byte, which an MP4 would not."""
     if path.suffix == ".npy":
-        return np.load(path)
-    with Image.open(path) as image:
-        return np.asarray(image).reshape(shape)
+        found = np.load(path)
+    else:
+        with Image.open(path) as image:
+            found = np.asarray(image).reshape(shape)
+    if (found.shape, found.dtype) != (shape, dtype):
+        raise ValueError(f"{path}: found {found.dtype} {found.shape}, wanted {dtype} {shape}")
+    return found

@@ -301,7 +301,8 @@ def _add_output(group: Any) -> None:
     add(
         "--compare",
         action="store_true",
-        help="the same noise uncached, cached with N = 2, 3, 4 and with fewer steps: one labelled "
+        help="the same noise uncached, cached with N = 2, 3, 4 and that of --cache, and with fewer "
+        "steps: one labelled "
         "picture (of clips also one that moves), PSNR, SSIM and measured speedups",
     )
     add("--progress", action="store_true", help="a bar, moved from inside the compiled loop")

@@ -10,6 +10,8 @@ from skipdit_jax.cli import compare
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.sample import main
+from skipdit_jax.cli.settings import Settings
+from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.visualise.grids import CELL, MARGIN
 
 
@@ -41,6 +43,30 @@ def test_the_flags_choose_range_and_branch(small):
     _, first, *_ = variants("--ckpt", small, "--cache", "N9-700-300", "--cache-at-branch", 1)
     assert first.name == "Skip-Cache N2-700-300"
     assert first.sampler.plan.trunk.front == 1
+
+
+def test_the_n_of_the_flags_is_among_them(small):
+    rows = variants("--ckpt", small, "--cache", "N9-700-300")
+    names = [row.name for row in rows if row.name.startswith("Skip-Cache")]
+    assert names == [f"Skip-Cache N{n}-700-300" for n in (2, 3, 4, 9)]
+    rows = variants("--ckpt", small, "--cache-step", 5)
+    assert [row.name for row in rows][1:5] == [f"Skip-Cache N{n}-1000-20" for n in (2, 3, 4, 5)]
+
+
+def test_what_is_faster_than_its_flops_allow_is_marked_as_noise():
+    made = [
+        compare.Variant(name, None, 8, c) for name, c in (("full", 1.0), ("a", 1.5), ("b", 2.0))
+    ]
+    drawn = [np.zeros((1, 8, 8, 1), np.float32)] * 3
+    scores = compare.score(made, drawn, [3.0, 1.5, 1.6], pixels=True)
+    assert [score.noisy for score in scores] == [False, True, False]
+    settings = Settings("8", "ddim", 1.0, None, Diffusion(), 0.0, True, "scan")
+    full, first, second, note = compare.table(scores, settings).splitlines()[1:]
+    assert "2.00x~" in first
+    assert "~" not in full + second
+    assert "noise of the measurement" in note
+    quiet = compare.score(made, drawn, [3.0, 2.0, 1.6], pixels=True)
+    assert "noise" not in compare.table(quiet, settings)
 
 
 def test_runs_of_equal_steps_are_run_once(small):

@@ -1,5 +1,7 @@
 """Many samples for FID: what a folder gets, and that stopped runs end as undisturbed ones."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +76,35 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(small, whole, tmp_path, m
     assert sample.main(flags(small, folder)) == 0
     assert contents(folder) == contents(whole)
     assert before == {name: (folder / name).stat().st_mtime_ns for name in saved}
+
+
+def test_damaged_files_are_named_and_drawn_again(small, whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "samples")
+    (folder / "samples.npz").unlink()
+    good = (folder / "000001.png").read_bytes()
+    (folder / "000001.png").write_bytes(good[: len(good) // 2])
+    (folder / "000002.png").write_bytes(b"")
+    (folder / "000003.png").write_bytes(good[:20] + b"\xff" * (len(good) - 20))
+    Image.new("L", (9, 9)).save(folder / "000006.png")
+    assert sample.main(flags(small, folder)) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("damaged")]
+    assert told == [f"damaged  {folder}/00000{n}.png: drawn again" for n in (1, 2, 3, 6)]
+    assert contents(folder) == contents(whole)
+
+
+def test_a_file_that_cannot_be_mended_is_named(small, whole, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(whole, tmp_path / "samples")
+    (folder / "000004.png").write_bytes(b"")
+    monkeypatch.setattr(many, "draw", lambda _job, tasks, _progress=False: task_files(tasks))
+    assert "000004.png: damaged" in refused(flags(small, folder), capsys)
+    assert contents(folder)["samples.npz"] == contents(whole)["samples.npz"]
+
+
+def task_files(tasks):
+    """Leaves the files of tasks empty, as a disk that loses everything would."""
+    for task in tasks:
+        for path in task.missing.values():
+            path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])

@@ -102,6 +102,35 @@ def test_latents_are_written_as_they_are_with_a_note(
 
 
 @pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")],
+)
+def test_a_picture_is_of_the_kind_that_its_name_says_in_a_new_folder(small, name, kind):
+    run("--ckpt", small, "--out", f"new/deep er/{name}", "--npz", "arrays/a.npz")
+    with Image.open(f"new/deep er/{name}") as image:
+        assert image.format == kind
+        shown = np.asarray(image.convert("L")).astype(int)
+    assert abs(shown[CELL // 2, CELL // 2] - 128) < 4  # a zero, and what JPEG makes of it
+    assert arrays("arrays/a.npz")["arr_0"].shape == (20, 4, 4, 1)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_without_a_cache_nothing_is_said_of_it(small, capsys):
+    run("--ckpt", small, "--cache", "none")
+    (cost,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cost")]
+    assert "8 steps computed; " in cost
+    assert "faster" not in cost
+
+
+@pytest.mark.usefixtures("drawn")
+def test_names_of_any_bytes_are_written_and_told(small, own_folder, capsys):
+    run("--ckpt", small, "--out", "n\udcff.png")
+    assert [path.name for path in own_folder.iterdir()] == ["n\udcff.png"]
+    assert "n\\udcff.png" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("drawn")
 def test_an_unconditional_model_needs_no_labels(tmp_path):
     path = makers.save_small(tmp_path / "u.safetensors", num_classes=0)
     run("--ckpt", path, "--num-samples", 3, "--npz", "u.npz")

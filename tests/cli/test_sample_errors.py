@@ -1,5 +1,6 @@
 """Bad input to sample.py: one line, exit code 2, nothing written, nothing compiled."""
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from skipdit_jax import registry
 from skipdit_jax.checkpoints import save_native
 from skipdit_jax.cli import compare, sample
 from skipdit_jax.cli.runner import Result
@@ -108,6 +110,7 @@ FLAGS = {
     "empty value behind a sign": (["--model="], "--model: found an empty value"),
     "samples beyond an index": (["--num-samples", "99999999999"], "is above 2147483647"),
     "seed of 20 digits": (["--seed", "9" * 20], "is above 4294967295"),
+    "comparison of no cache": (["--compare", "--cache", "none"], "nothing to compare"),
     "npz over out": (["--npz", "a.png", "--out", "a.png"], "both a.png"),
     "npz is a folder": (["--npz", ".."], "is a folder"),
 }
@@ -147,6 +150,13 @@ def test_skip_cache_needs_skips_in_the_checkpoint(refused, plain_latents):
 
 def test_the_checkpoint_is_not_written_over(refused, small):
     assert "is read by this run" in refused("--ckpt", small, "--npz", small)
+
+
+def test_pixels_of_a_latent_are_those_of_the_family(refused, plain_latents, monkeypatch):
+    family = dataclasses.replace(registry.FAMILIES["dit"], pixels_per_latent=4)
+    monkeypatch.setitem(registry.FAMILIES, "dit", family)
+    assert "wanted a multiple of 4" in refused("--ckpt", plain_latents, "--image-size", 30)
+    assert "wanted input_size 8" in refused("--ckpt", plain_latents, "--image-size", 32)
 
 
 def test_checkpoint_missing(refused):
