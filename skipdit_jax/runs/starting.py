@@ -35,8 +35,8 @@ def first_params(model: Backbone, key: jax.Array, init: InitConfig) -> tuple[Par
     if found is not None:
         allowed = (*allowed, *LABEL_TABLE)
         notes.append(
-            f"the label table is drawn anew: the checkpoint has {found} classes, the model "
-            f"{num_classes(model)}"
+            f"the label table is drawn anew: the checkpoint has {found.num_classes} classes, "
+            f"the model {num_classes(model)}"
         )
     params = weights.load_opened(checkpoint, model, allowed, key)
     if init.allow_missing:
