@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
+from skipdit_jax.data.listing import read_text
 from skipdit_jax.data.sources import Example
 from skipdit_jax.files import replacing_path, sha256_of
 
@@ -89,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"data.path: no {path}, wanted a folder of write_latents, or of .npz shards"
         )
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(read_text(path))
         stored |= {key: tuple(stored[key]) for key in ("arrays", "shape")}
         stored |= {key: tuple(stored.get(key, ())) for key in ("class_counts", "classes")}
         stored["skipped"] = tuple((name, why) for name, why in stored.get("skipped", ()))

@@ -174,3 +174,15 @@ def test_written_sets_are_not_overwritten(tmp_path):
         write_latents(tmp_path / "set", samples(3))
     with pytest.raises(ValueError, match="format: found 'zip'"):
         write_latents(tmp_path / "other", samples(3), format="zip")
+
+
+def test_marks_of_other_systems_do_no_harm(tmp_path):
+    """A manifest saved by Notepad, and what macOS leaves beside shards without one."""
+    write_latents(tmp_path / "set", samples())
+    path = tmp_path / "set" / "latents.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert batches(tmp_path / "set").num_examples == COUNT
+    write_latents(tmp_path / "bare", samples(), format="npz")
+    (tmp_path / "bare" / "latents.json").unlink()
+    (tmp_path / "bare" / "._latents-00000.npz").write_bytes(b"\0\5\x16\7")
+    assert batches(tmp_path / "bare").num_examples == COUNT
