@@ -268,7 +268,7 @@ class Machine:
         target = self.peek(Record, dict)
         if not isinstance(state, dict):
             raise CheckpointError(f"its pickle sets attributes from a {type(state).__name__}")
-        self.code.spend(len(state))
+        self.code.spend(len(state) if isinstance(state, list | tuple | dict) else 1)
         if isinstance(target, Record):
             target.fields.update(state)
 
