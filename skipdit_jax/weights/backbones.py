@@ -12,7 +12,6 @@ from skipdit_jax.checkpoints import (
     export_state_dict,
     save_native,
 )
-from skipdit_jax.checkpoints.errors import naming
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.contracts import Backbone
@@ -39,9 +38,7 @@ def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> 
       CheckpointError: nothing there, or nothing that can be read.
     """
     path = fetch(source)
-    with naming(path):  # of a name that no file can have
-        folder = path.is_dir()
-    if folder:
+    if path.is_dir():
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
         if not (path / RUN_WEIGHTS).is_file():
