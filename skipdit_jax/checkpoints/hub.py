@@ -24,7 +24,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEn
 from huggingface_hub.utils import build_hf_headers, validate_repo_id
 
 from skipdit_jax.checkpoints.atomic import replacing_file
-from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.errors import CheckpointError, naming, shown
 from skipdit_jax.checkpoints.transfer import http_get
 from skipdit_jax.files import cache_home, check_replaceable, sha256_of
 
@@ -155,6 +155,8 @@ def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
     """
     remote = parse(source)
     if remote is None:
+        with naming(source):
+            Path(source).exists()  # raises for a name that no file can have
         return Path(source)
     if here := _cached(remote):  # also in a folder that cannot be written
         return here

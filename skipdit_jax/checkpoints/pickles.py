@@ -280,7 +280,7 @@ class Machine:
         """BUILD: the attributes of a record; those of a dict (torch's `_metadata`) are dropped."""
         (state,) = self.take(1)
         target = self.peek(Record, dict)
-        self.code.spend(len(state) if isinstance(state, dict) else 1)
+        self.code.spend(len(state) if isinstance(state, list | tuple | dict) else 1)
         if isinstance(target, Record):
             target.fields.update(state if isinstance(state, dict) else {STATE: state})
         elif not isinstance(state, dict):

@@ -13,7 +13,6 @@ from skipdit_jax.checkpoints import (
     export_state_dict,
     save_native,
 )
-from skipdit_jax.checkpoints.errors import naming
 from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
@@ -56,9 +55,7 @@ def open_weights(
         path = fetch(source)
     else:
         path = bundled.weights
-    with naming(path):  # of a name that no file can have
-        of_run = (path / RUN_WEIGHTS).is_file()
-    if of_run:
+    if (path / RUN_WEIGHTS).is_file():
         if weights == "model":
             raise CheckpointError(f"{path}: a run folder gives its ema weights only")
         path = path / RUN_WEIGHTS

@@ -15,6 +15,7 @@ import numpy as np
 
 from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import CheckpointError
+from skipdit_jax.checkpoints.limits import MAX_BLOCKS
 from skipdit_jax.registry import ASSETS
 from skipdit_jax.runs.recipe import read_diffusion, read_recipe
 from skipdit_jax.weights.networks import filled
@@ -368,7 +369,7 @@ def blocks_just_allowed(path):
     shapes = torch_shapes(False)
     for key, shape in torch_shapes(False).items():
         if key.startswith("blocks.0."):
-            shapes |= {key.replace(".0.", f".{i}.", 1): shape for i in range(100)}
+            shapes |= {key.replace(".0.", f".{i}.", 1): shape for i in range(MAX_BLOCKS)}
     numel = max(int(np.prod(shape)) for shape in shapes.values())
     items = {key: tensor("0", shape, numel=numel) for key, shape in shapes.items()}
     write_zip(path, dictionary(items), [("0", bytes(4 * numel))])

@@ -10,14 +10,19 @@ from tests.checkpoints import attacks
 from tests.checkpoints.subprocesses import in_subprocess
 
 SECONDS, MEGABYTES = 5, 500
-HARMLESS = {"claims_heads"}  # 64 heads of one channel are a model
+HARMLESS = {  # 64 heads of one channel are a model, and so is one of 524,176 tokens
+    "claims_heads",
+    "claims_largest_table",
+}
 SLOW = {  # to make or to refuse, and others stand for the same limit
     "a_group_without_end",
     "a_header_just_allowed",
     "a_header_without_end",
     "blocks_just_allowed",
     "blocks_without_number",
+    "claims_channels",
     "claims_largest_table",
+    "claims_patch",
     "members_just_allowed",
     "tensors_without_number",
 }
@@ -39,7 +44,7 @@ def check_costs(labels, folder):
 
 
 def test_small_files_are_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(attacks, "SIZE", 2**20)
+    monkeypatch.setattr(attacks, "SIZE", 2**18)
     check_costs([label for label in attacks.ATTACKS if label not in SLOW], tmp_path)
 
 
