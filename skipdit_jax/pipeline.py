@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from skipdit_jax import compiler
+from skipdit_jax import compiler, sharding
 from skipdit_jax.caching.plan import CachePolicy, Trunk
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
@@ -146,7 +146,8 @@ class Sampler:
         return (*self._data(params, keys, labels, x), self._listener())
 
     def _data(self, params: Params, keys: Any, labels: Any, x: Any = None) -> tuple[Any, ...]:
-        model, keys = self._program.model, arguments.as_keys(keys)
+        model, params = self._program.model, sharding.off_explicit(params)
+        keys, x = sharding.off_explicit((arguments.as_keys(keys), x))
         condition = model.conditioning.prepare(labels, len(keys))
         noise, keys = _split_and_draw(keys, model.sample_shape)
         x = noise if x is None else arguments.as_latents(model, x, len(keys))

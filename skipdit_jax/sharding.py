@@ -108,6 +108,40 @@ def local_mesh() -> Mesh:
     return make_mesh(MeshConfig(), jax.local_devices())
 
 
+def as_auto(mesh: Mesh | AbstractMesh) -> Mesh | AbstractMesh:
+    """The same devices with axes of type Auto, which programs written for one device need."""
+    if isinstance(mesh, AbstractMesh) or AxisType.Explicit not in mesh.axis_types:
+        return mesh
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def off_explicit(tree: Any) -> Any:
+    """Arrays of a mesh with Explicit axes, where they lie, as those of `as_auto`; others as is.
+
+    Raises:
+      ValueError: a traced array, or one inside `jax.set_mesh`, whose mesh the caller has chosen.
+    """
+    return jax.tree.map(_off_explicit, tree)
+
+
+def _off_explicit(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array):
+        return leaf
+    traced = isinstance(leaf, jax.core.Tracer)
+    at = jax.typeof(leaf).sharding if traced else leaf.sharding
+    if not isinstance(at, NamedSharding) or AxisType.Explicit not in at.mesh.axis_types:
+        return leaf
+    around = jax.sharding.get_abstract_mesh().axis_types
+    if not traced and AxisType.Explicit not in around:
+        return jax.device_put(leaf, NamedSharding(as_auto(at.mesh), at.spec))
+    if traced and not any(at.spec):
+        return leaf
+    raise ValueError(
+        f"sharding: found a mesh with Explicit axes ({', '.join(at.mesh.axis_names)}), "
+        "wanted jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,) * number of axes)"
+    )
+
+
 def leads() -> bool:
     """Whether this is the process that writes what is written once."""
     return jax.process_index() == 0
@@ -115,7 +149,7 @@ def leads() -> bool:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(as_auto(mesh), PartitionSpec())
 
 
 def spec_of(
@@ -167,7 +201,7 @@ def shardings(mesh: Mesh | AbstractMesh, tree: Any, rules: Splits) -> Any:
 
     def sharding(path: Any, leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(mesh, spec_of(name, leaf.shape, rules, mesh.shape))
+        return NamedSharding(as_auto(mesh), spec_of(name, leaf.shape, rules, mesh.shape))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
@@ -186,7 +220,7 @@ def abstract(mesh: Mesh, tree: Any, rules: Splits) -> Any:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first dimension is split over "data" and "fsdp", the others are not."""
-    return NamedSharding(mesh, PartitionSpec(ROWS))
+    return NamedSharding(as_auto(mesh), PartitionSpec(ROWS))
 
 
 def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int = 1) -> None:
