@@ -82,6 +82,7 @@ class StoredClips:
 
     def __init__(self, source: Source, *, name: str):
         self._source, self._name = source, name
+        self.fingerprint = getattr(source, "fingerprint", "")
 
     def __len__(self) -> int:
         return len(self._source)

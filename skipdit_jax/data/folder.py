@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skipdit_jax.data.fingerprints import fingerprint
 from skipdit_jax.data.images import read_image
 from skipdit_jax.data.sources import Example
 
@@ -44,6 +45,9 @@ class FolderSource:
         # Bytes: numpy's text takes four bytes for each letter, 128 MB for ImageNet.
         self._files = np.array([name for names in files for name in names])
         self._labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(f) for f in files])
+        classes = [os.fsencode(name) + b"/" for name in self.classes]
+        names = [classes[y] + name for y, name in zip(self._labels, self._files, strict=True)]
+        self.fingerprint = fingerprint(self._root, names)
 
     def __len__(self) -> int:
         return len(self._labels)

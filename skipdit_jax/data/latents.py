@@ -1,6 +1,7 @@
 """Reading of pre-encoded latents by index, from either format of `latent_files`."""
 
 import functools
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from array_record.python import array_record_module
 from jaxtyping import Int
 
+from skipdit_jax.data.fingerprints import fingerprint
 from skipdit_jax.data.latent_files import (
     KINDS,
     LABEL_DTYPE,
@@ -47,7 +49,8 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
         raise ValueError(f"{folder}: {missing[0]} of {len(missing)} missing shards, see {MANIFEST}")
     check_labels(np.array([manifest.max_label]), num_classes, str(folder))
     if manifest.format == "npz":
-        source: Source = NpzSource(folder, list(manifest.shards), num_classes=num_classes)
+        checksums = tuple(manifest.checksums.values())
+        source: Source = NpzSource(folder, [*manifest.shards], checksums, num_classes=num_classes)
     else:
         source = RecordSource(folder, manifest)
     if len(source) != sum(manifest.shards.values()):
@@ -97,13 +100,17 @@ class NpzSource:
     Shards are mapped into memory, the last `OPEN_SHARDS` of them stay open.
     """
 
-    def __init__(self, folder: Path, names: list[str], *, num_classes: int):
+    def __init__(
+        self, folder: Path, names: list[str], checksums: tuple[str, ...] = (), *, num_classes: int
+    ):
         self._paths = [str(folder / name) for name in names]
         labels = [np.array(_map_shard(path)["label"]) for path in self._paths]
         for path, values in zip(self._paths, labels, strict=True):
             check_labels(values, num_classes, path)
         self._labels = np.concatenate(labels).astype(np.int32)
         self._starts = np.cumsum([0, *map(len, labels)])
+        facts = checksums or (self._labels.tobytes(),)
+        self.fingerprint = fingerprint(folder, [os.fsencode(name) for name in names], facts)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -124,6 +131,8 @@ class RecordSource:
         self._records = grain.sources.ArrayRecordDataSource(
             [str(folder / name) for name in manifest.shards]
         )
+        names = [os.fsencode(name) for name in manifest.shards]
+        self.fingerprint = fingerprint(folder, names, manifest.checksums.values())
 
     def __len__(self) -> int:
         return len(self._records)

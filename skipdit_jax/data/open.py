@@ -26,6 +26,8 @@ from skipdit_jax.data.videos import VideoSource
 
 # Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
 FIXED_SEED = 0
+FINGERPRINT = "fingerprint"
+"""In the position of a run: another set of the same size has another one, see `fingerprints`."""
 
 
 def open_data(
@@ -63,9 +65,11 @@ def open_data(
     if len(sample_shape) == 4:
         clips = _open_clips(config, sample_shape, num_classes)
         source: Source = Indices(len(clips))
+        known = getattr(clips, "fingerprint", "")
         first = [_draw_clip(config, clips, sample_shape, num_classes)]
     else:
         source = _checked_images(config, sample_shape, num_classes)
+        known = getattr(source, "fingerprint", "")
     return make_batches(
         source,
         batch_size=batch_size,
@@ -74,7 +78,7 @@ def open_data(
         process_count=process_count,
         shuffle=config.shuffle,
         transforms=[*first, *_transforms(config)],
-        identity=_identity(config, sample_shape),
+        identity=_identity(config, sample_shape) | ({FINGERPRINT: known} if known else {}),
         reading=Reading(workers=config.workers, threads=config.threads, ahead=config.ahead),
     )
 
