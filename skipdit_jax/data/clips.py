@@ -84,6 +84,7 @@ class StoredClips:
     def __init__(self, source: Source, *, name: str):
         self._source, self._name = source, name
         self.classes = classes_of(source)
+        self.fingerprint = getattr(source, "fingerprint", "")
 
     def __len__(self) -> int:
         return len(self._source)

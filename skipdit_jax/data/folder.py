@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skipdit_jax.data.fingerprints import fingerprint
 from skipdit_jax.data.images import ENDINGS, read_image
 from skipdit_jax.data.listing import by_ending, contents, ending, tell_passed_over, walk
 from skipdit_jax.data.sources import ANY_CLASS, Example
@@ -43,6 +44,7 @@ class FolderSource:
         # Bytes: numpy's text takes four bytes for each letter, 128 MB for ImageNet.
         self._files = np.array([os.fsencode(name) for names in files for name in names])
         self._labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(f) for f in files])
+        self.fingerprint = fingerprint(self._root, self._files.tolist())
         loose = contents(self._root).files if self.classes else []
         no_pictures = [name for names in others for name in names]
         tell_passed_over(self._root, no_pictures, "that are no pictures known here")

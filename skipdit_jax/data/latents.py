@@ -1,6 +1,7 @@
 """Reading of pre-encoded latents by index, from either format of `latent_files`."""
 
 import functools
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from array_record.python import array_record_module
 from jaxtyping import Int
 
+from skipdit_jax.data.fingerprints import fingerprint
 from skipdit_jax.data.latent_files import (
     KINDS,
     LABEL_DTYPE,
@@ -49,7 +51,10 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     # All that a shard should hold may have been broken.
     shards = [name for name, count in manifest.shards.items() if count]
     if manifest.format == "npz":
-        source: Source = NpzSource(folder, shards, manifest.classes, num_classes=num_classes)
+        checksums = tuple(manifest.checksums.values())
+        source: Source = NpzSource(
+            folder, shards, manifest.classes, checksums, num_classes=num_classes
+        )
     else:
         source = RecordSource(folder, shards, manifest)
     if len(source) != sum(manifest.shards.values()):
@@ -100,7 +105,13 @@ class NpzSource:
     """
 
     def __init__(
-        self, folder: Path, names: list[str], classes: tuple[str, ...] = (), *, num_classes: int
+        self,
+        folder: Path,
+        names: list[str],
+        classes: tuple[str, ...] = (),
+        checksums: tuple[str, ...] = (),
+        *,
+        num_classes: int,
     ):
         self.classes = classes
         self._paths = [str(folder / name) for name in names]
@@ -109,6 +120,8 @@ class NpzSource:
             check_labels(values, num_classes, path)
         self._labels = np.concatenate(labels).astype(np.int32)
         self._starts = np.cumsum([0, *map(len, labels)])
+        facts = checksums or (self._labels.tobytes(),)
+        self.fingerprint = fingerprint(folder, [os.fsencode(name) for name in names], facts)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -128,6 +141,8 @@ class RecordSource:
         self._folder, self._layout = str(folder), record_dtype(manifest)
         self.classes = manifest.classes
         self._records = grain.sources.ArrayRecordDataSource([str(folder / name) for name in shards])
+        names = [os.fsencode(name) for name in manifest.shards]
+        self.fingerprint = fingerprint(folder, names, manifest.checksums.values())
 
     def __len__(self) -> int:
         return len(self._records)

@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
@@ -246,6 +247,7 @@ class _Workers(grain.DatasetIterator):
             if self._started:
                 return next(self._batches)
             # What starts now is born deaf to these; here they come through when it has started.
+            resource_tracker.ensure_running()  # its start would unblock them again
             before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_RUN)
             try:
                 self._started = True

@@ -34,6 +34,8 @@ from skipdit_jax.data.videos import VideoSource
 # Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
 FIXED_SEED = 0
 _log = logging.getLogger(__name__)
+FINGERPRINT = "fingerprint"
+"""In the position of a run: another set of the same size has another one, see `fingerprints`."""
 
 
 def open_data(
@@ -72,10 +74,12 @@ def open_data(
         clips = _open_clips(config, sample_shape, num_classes)
         classes = classes_of(clips)
         source: Source = Indices(len(clips))
+        known = getattr(clips, "fingerprint", "")
         first = [_draw_clip(config, clips, sample_shape, num_classes)]
     else:
         source = _checked_images(config, sample_shape, num_classes)
         classes = classes_of(source)
+        known = getattr(source, "fingerprint", "")
     _tell_idle_labels(config, classes, num_classes)
     return make_batches(
         source,
@@ -85,7 +89,7 @@ def open_data(
         process_count=process_count,
         shuffle=config.shuffle,
         transforms=[*first, *_transforms(config)],
-        identity=_identity(config, sample_shape),
+        identity=_identity(config, sample_shape) | ({FINGERPRINT: known} if known else {}),
         reading=Reading(workers=config.workers, threads=config.threads, ahead=config.ahead),
         classes=classes,
     )

@@ -101,6 +101,7 @@ class CheckedSource:
         self._source, self._shape = source, shape
         self._num_classes, self._skip = num_classes, skip_broken
         self.classes = classes_of(source)
+        self.fingerprint = getattr(source, "fingerprint", "")
 
     def __len__(self) -> int:
         return len(self._source)

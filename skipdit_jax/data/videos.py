@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skipdit_jax.data.clips import Choose, Window
+from skipdit_jax.data.fingerprints import fingerprint
 from skipdit_jax.data.images import ENDINGS, read_image, to_pixels
 from skipdit_jax.data.listing import Contents, contents, ending, read_text, tell_passed_over, walk
 from skipdit_jax.data.sources import ANY_CLASS, Example, check_labels, unreadable
@@ -73,6 +74,7 @@ class VideoSource:
         labels = found.labels or [0] * len(found.names)
         check_labels(np.array(labels), num_classes, str(path))
         self._labels = np.array(labels, np.int32)
+        self.fingerprint = fingerprint(self._root, self._names.tolist(), labels)
         file = next((name for name in found.names if _is_video(name)), None)
         if file is not None:
             load("av", str(self._root / file))

@@ -1,0 +1,30 @@
+"""What tells one data set from another of the same size, cheaply."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+MEASURED = 64  # files whose sizes are looked at: a network disk may take a millisecond for each
+DIGITS = 16  # hexadecimal
+
+
+def fingerprint(root: Path, names: Sequence[bytes], facts: Iterable[object] = ()) -> str:
+    """A digest of all names, and of the sizes of some files spread evenly over them.
+
+    Args:
+      root: the folder that names are relative to; it may be moved.
+      names: of the files, in the order of the examples.
+      facts: more that belongs to the set, such as labels or checksums.
+
+    Raises:
+      OSError: a file is not there.
+    """
+    sha = hashlib.sha256()
+    for name in names:
+        sha.update(name + b"\0")
+    for name in names[:: -(-len(names) // MEASURED) or 1]:
+        file = root / name.decode(errors="surrogateescape")
+        sha.update(f"{file.stat().st_size if file.is_file() else ''},".encode())
+    for fact in facts:
+        sha.update(f"{fact},".encode())
+    return sha.hexdigest()[:DIGITS]
