@@ -20,9 +20,6 @@ Condition = Any
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 """`jax.random.key(0)` or the older raw `jax.random.PRNGKey(0)`."""
 
-MAX_SEED = 2**32 - 1
-"""What a key of JAX's default generator distinguishes without 64-bit mode; larger seeds wrap."""
-
 Hidden = Float[Array, "B *tokens D"]
 """Hidden state of a stage: [B,N,D] for images, [B,F,N,D] for videos."""
 

@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 
-from skipdit_jax.typing import MAX_SEED
+from skipdit_jax.config import MAX_SEED
 
 LARGEST = 2**31 - 1  # of every other whole number: what a 32-bit index of JAX holds
 FINITE = float(np.finfo(np.float32).max)

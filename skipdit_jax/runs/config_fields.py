@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin
 import ml_collections
 from ml_collections import FieldReference
 
-from skipdit_jax.typing import MAX_SEED
+from skipdit_jax.config import MAX_SEED
 
 Table = Mapping[str, Mapping[str, Any]]
 

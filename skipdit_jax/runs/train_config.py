@@ -21,7 +21,6 @@ from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, TimestepSampler
 from skipdit_jax.training.logs import Record
 from skipdit_jax.training.loop import LoopConfig
 from skipdit_jax.training.optimizer import OptimizerConfig
-from skipdit_jax.typing import MAX_SEED
 
 OPTIMIZER_NAMES = {"lr_schedule": "schedule", "lr_final_fraction": "final_fraction"}
 """Names in a config that differ from those of `OptimizerConfig`."""
@@ -203,15 +202,16 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
     table = field_types()
     check_values(full, {section: table[section] for section in table if section != "sampling"})
     check_values(full, {"model": field_types(full["model"].get("name") or "")["model"]})
-    plain.check_names(Recipe, full["sampling"], "sampling")
+    if unknown := sorted(set(full["sampling"]) - set(table["sampling"])):
+        known_there = ", ".join(table["sampling"])
+        raise ValueError(f"sampling: unknown option {', '.join(unknown)}; it takes {known_there}")
     if misplaced := sorted({"dtype", "remat"} & set(full["model"])):
         raise ValueError(f"model.{misplaced[0]}: wanted {misplaced[0]}, of the config itself")
-    if not 0 <= full["seed"] <= MAX_SEED:
-        raise ValueError(f"seed: found {full['seed']}, wanted 0..{MAX_SEED}")
     if full["timesteps"] not in TIMESTEP_SAMPLERS:
         raise ValueError(
             f"timesteps: found {full['timesteps']!r}, wanted one of {[*TIMESTEP_SAMPLERS]}"
         )
+    plain.check_seed(full["seed"], "seed")
     if full["batch_size"] < 1 or full["accumulate"] < 1:
         found = f"{full['batch_size']} and {full['accumulate']}"
         raise ValueError(f"batch_size and accumulate: found {found}, wanted 1 or more")
