@@ -53,7 +53,11 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
       ValueError: a name that is no field, a value of another type than its field's (64.0 or true
         for a whole number, 7 for true, NaN), or whatever the dataclass itself refuses.
     """
-    check_names(kind, values, place)
+    known = field_names(kind)
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(
+            f"{place}: unknown option {shown(', '.join(unknown))}; it takes {', '.join(known)}"
+        )
     hints = _hints(kind)  # type: ignore[arg-type]
     made = {name: typed(value, hints[name], f"{place}: {name}") for name, value in values.items()}
     try:
@@ -62,15 +66,6 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
         if len(str(error)) <= MAX_ERROR:
             raise
         raise ValueError(f"{str(error)[:MAX_ERROR]}...") from error
-
-
-def check_names(kind: type, values: Mapping[str, Any], place: str) -> None:
-    """Raises ValueError, beginning with the place, for names that are no fields of a dataclass."""
-    known = field_names(kind)
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(
-            f"{place}: unknown option {shown(', '.join(unknown))}; it takes {', '.join(known)}"
-        )
 
 
 def typed(value: Any, annotation: Any, place: str) -> Any:

@@ -23,6 +23,7 @@ def interval_reuse(timesteps: Int[np.ndarray, "S"], every: int, start: int, stop
     """
     tau = np.asarray(timesteps)
     before = np.concatenate([[np.iinfo(np.int64).max], tau[:-1]])
+    every = min(every, max(len(tau), 1))  # a larger one never comes round, and may fit no integer
     return (np.arange(len(tau)) % every != 0) & (tau < start) & (before > stop)
 
 

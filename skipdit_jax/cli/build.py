@@ -20,8 +20,9 @@ from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, PROGRAM, SampleOptions
-from skipdit_jax.cli.outputs import PACKED, Targets, choose_targets
+from skipdit_jax.cli.outputs import PACKED, Targets, check_writable, choose_targets
 from skipdit_jax.cli.settings import (
+    MAX_SAMPLES,
     Settings,
     choose_labels,
     make_settings,
@@ -128,6 +129,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         targets = choose_targets(options, pixels, makes_clips(model))
         batch = options.batch_size or MAX_BATCH
     else:
+        check_writable("--sample-dir", options.sample_dir / PACKED)
         targets = Targets(None, options.sample_dir / PACKED)
         batch = _fid_batch(options.per_proc_batch_size or FID_BATCH)
     if checkpoint is None:
@@ -162,6 +164,8 @@ def draw_labels(seed: int, count: int, num_classes: int) -> np.ndarray | None:
 
 def _fid_batch(size: int) -> int:
     devices = jax.local_device_count()
+    if size > MAX_SAMPLES:
+        raise ValueError(f"--per-proc-batch-size {size}: wanted at most {MAX_SAMPLES}")
     if size % devices:
         raise ValueError(
             f"--per-proc-batch-size {size}: cannot be split over the {devices} devices of a "

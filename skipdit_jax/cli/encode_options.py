@@ -14,11 +14,12 @@ from skipdit_jax.data.shown import ORIENTATIONS
 from skipdit_jax.encoders.vae import DTYPES as COMPUTE_DTYPES
 
 PROGRAM = "python -m skipdit_jax.cli.encode"
-TFDS = "tfds:"
+TFDS, TRAIN = "tfds:", "train"
 MOMENTS, SAMPLE = KINDS = ("moments", "sample")
 IMAGE_SIZE = 256
 SIDES = ("height", "width")
 BATCH = 32
+MAX_BATCH = 10**6  # examples, of whatever size: more are a slip of the finger
 THREADS = 4
 
 DESCRIPTION = """\
@@ -87,6 +88,12 @@ def parse(argv: Sequence[str] | None) -> EncodeOptions:
     options = EncodeOptions(**values, image_size=(sides[0], sides[-1]), cluster=cluster)
     if not options.verify and (options.data is None or options.vae is None):
         raise ValueError("wanted --data SOURCE and --vae FILE (or --verify)")
+    if options.data and not options.data.startswith(TFDS):
+        typed = {"--split": options.split != TRAIN, "--data-dir": bool(options.data_dir)}
+        if unused := [flag for flag, given in typed.items() if given]:
+            raise ValueError(f"{' and '.join(unused)}: of {TFDS}NAME, but --data is {options.data}")
+    if options.batch_size > MAX_BATCH:
+        raise ValueError(f"--batch-size {options.batch_size}: wanted at most {MAX_BATCH}")
     if options.num_frames is None and options.frame_stride != 1:
         raise ValueError("--frame-stride: wanted --num-frames, of the clips")
     return options
@@ -115,7 +122,7 @@ def _add_source(group: Any) -> None:
         help="a folder of class folders of pictures; with --num-frames a folder or list of videos "
         f"(docs/training.md); or {TFDS}NAME, a prepared set of TFDS",
     )
-    add("--split", default="train", help="of a set of TFDS; default: %(default)s")
+    add("--split", default=TRAIN, help="of a set of TFDS; default: %(default)s")
     add("--data-dir", default="", metavar="DIR", help="of TFDS; default: its own")
     add(
         "--image-size",

@@ -84,7 +84,7 @@ class OneLineParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Like argparse's; raises ValueError where a flag is followed by nothing but ""."""
         typed = list(sys.argv[1:] if args is None else args)
-        for word, value in zip(typed, [*typed[1:], None], strict=True):
+        for word, value in zip(typed, [*typed[1:], None], strict=False):
             flag, equals, text = word.partition("=")
             given = text if equals else value
             # argparse drops the "--" of --seed=-- and takes the flag for one without a value.

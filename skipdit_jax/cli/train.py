@@ -160,7 +160,13 @@ def _read_config(file: str, changes: Sequence[str]) -> ml_collections.ConfigDict
     model = config.get("model")
     name = model.get("name") if isinstance(model, ml_collections.ConfigDict) else None
     name = typed.get("model.name") or name
-    open_fields(config, field_types(name if isinstance(name, str) else None), typed)
+    table = field_types(name if isinstance(name, str) else None)
+    open_fields(config, table, typed)
+    for word in changes:
+        flag = word.split("=")[0]
+        bare = flag.removeprefix("--")
+        if bare != flag and bare in table[""]:
+            raise ValueError(f"unknown flag {flag}, did you mean --config.{bare}?")
     values, line = flags.FlagValues(), [PROGRAM, *changes]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=line)

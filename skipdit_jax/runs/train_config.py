@@ -206,7 +206,9 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
     table = field_types()
     check_values(full, {section: table[section] for section in table if section != "sampling"})
     check_values(full, {"model": field_types(full["model"].get("name") or "")["model"]})
-    plain.check_names(Recipe, full["sampling"], "sampling")
+    if unknown := sorted(set(full["sampling"]) - set(table["sampling"])):
+        known_there = ", ".join(table["sampling"])
+        raise ValueError(f"sampling: unknown option {', '.join(unknown)}; it takes {known_there}")
     if misplaced := sorted({"dtype", "remat"} & set(full["model"])):
         raise ValueError(f"model.{misplaced[0]}: wanted {misplaced[0]}, of the config itself")
     if full["timesteps"] not in TIMESTEP_SAMPLERS:

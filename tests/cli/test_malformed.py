@@ -3,9 +3,12 @@
 Every call of `malformed` is wrong by construction, so that the code is known beforehand.
 """
 
+import runpy
+import sys
+
 import pytest
 
-from skipdit_jax.cli import compare, encode, errors, many, sample, train
+from skipdit_jax.cli import compare, convert, encode, errors, many, options, sample, train
 from skipdit_jax.cli.errors import MAX_LINE, one_line
 from tests.cli.malformed import MAINS, Bench
 
@@ -60,6 +63,21 @@ def test_300_malformed_calls(bench, capsys, own_folder):
 @pytest.mark.slow
 def test_1000_malformed_calls(bench, capsys, own_folder):
     check(bench, capsys, own_folder, seed=1, count=1000)
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("program", MAINS)
+def test_every_program_runs_as_a_module(program, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [program, "--frobnicate"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module(f"skipdit_jax.cli.{program}", run_name="__main__")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_flags_at_all_are_well_formed():
+    assert options.parse([]).class_labels is None
+    assert convert.make_parser().parse_args(["a", "b"]).source == "a"
 
 
 @pytest.mark.parametrize(

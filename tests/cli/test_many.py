@@ -153,6 +153,12 @@ def test_a_folder_of_another_run_is_left_alone(small, whole, capsys):
             "wanted no --class-labels, --npz",
         ),
         (["--coordinator", "a:1", "--num-processes", 2, "--process-id", 0], "only with --num-fid"),
+        (["--num-fid-samples", 2 * 10**9, "--sample-dir", "x"], "wanted at most 10000000"),
+        (["--num-fid-samples", 5, "--sample-dir", "/dev/null/x"], "cannot write into /dev/null/x"),
+        (
+            ["--num-fid-samples", 5, "--sample-dir", "x", "--per-proc-batch-size", 2 * 10**9],
+            "wanted at most 1000000",
+        ),
         (["--num-fid-samples", 0], "wanted a whole number >= 1"),
         (["--process-id", 0], "belong together"),
     ],

@@ -131,7 +131,7 @@ def test_a_name_or_value_that_means_nothing_is_refused(tmp_path, flag, words):
         ("lr", float("nan"), "lr: found nan, wanted a finite number"),
         ("weight_decay", float("inf"), "weight_decay: found inf, wanted a finite number"),
         ("batch_size", True, "batch_size: found True"),
-        ("seed", -1, "seed: found -1, wanted 0..4294967295"),
+        ("seed", -1, "seed: found -1, wanted a whole number from 0 to 4294967295"),
         ("seed", 10**20, "seed: found 1"),
         ("trainable", (3,), "trainable: found"),
         ("model", 3, "model: found 3"),
