@@ -16,6 +16,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.rules import Rule
 from skipdit_jax.trees import Shape
 
+NOTHING = r"(?!)"  # a regular expression that no name matches
 OWN_NAMES = "torch"  # what the layout of a family's own names is called
 NAMES_SHOWN = 3  # of an unknown state dict
 
@@ -105,6 +106,16 @@ UNREAD = (
 
 Layouts = Sequence[WeightLayout]
 """Of all families, in the order in which they were registered."""
+
+
+def any_sign(layouts: Layouts) -> re.Pattern[str]:
+    """Returns what matches the sign of any of these families, in its own names or a dialect."""
+    signs = (sign for layout in layouts for sign in (layout.sign, *_dialect_signs(layout)))
+    return re.compile("|".join(f"(?:{sign})" for sign in signs) or NOTHING)
+
+
+def _dialect_signs(layout: WeightLayout) -> Iterable[str]:
+    return (dialect.sign for dialect in layout.dialects)
 
 
 def dialect_of(layout: WeightLayout, name: str) -> Dialect | None:

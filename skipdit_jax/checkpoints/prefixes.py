@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
-from skipdit_jax.checkpoints.layouts import Layouts
+from skipdit_jax.checkpoints.layouts import Layouts, any_sign
 
 WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """Of torch.compile, FSDP and activation checkpointing, which wrap any part of a module."""
@@ -66,7 +66,8 @@ def without_prefix(
         raise CheckpointError("has names that differ only in a prefix such as module.")
     if COUNTER in state and all(PARALLEL.match(name) for name in state if name != COUNTER):
         del renamed[COUNTER]
-    found = sorted({place for name in renamed for place in _places(name, layouts)})
+    sign = any_sign(layouts)
+    found = sorted({place for name in renamed for place in _places(name, sign)})
     if not found or "" in found:
         return Named("", renamed, ())
     if len(found) > 1:
@@ -91,11 +92,11 @@ def _begin_with(state: dict[str, Any], prefix: str) -> Named:
     return Named(prefix, clean if len(clean) == len(kept) else kept, left)
 
 
-def _places(name: str, layouts: Layouts) -> list[str]:
+def _places(name: str, sign: re.Pattern[str]) -> list[str]:
     """Every prefix behind which the rest of a name is the sign of a family."""
     places, at = [], 0
     for _ in range(MAX_PARTS + 1):
-        if any(layout.knows([name[at:]]) for layout in layouts):
+        if sign.fullmatch(name, at):
             places.append(name[:at])
         at = name.find(".", at) + 1
         if not at:

@@ -9,10 +9,12 @@ from skipdit_jax import Diffusion, Guidance, SkipCache, registry
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import Targets
+from skipdit_jax.cli.sample import describe_run
 from skipdit_jax.cli.settings import choose_labels, make_settings
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.runs.samples import default_labels
+from tests.checkpoints.states import torch_state, write_wrapped
 from tests.cli import makers
 
 INSIDE = Guidance(scale=2.0, interval=(100, 700))
@@ -126,3 +128,23 @@ def test_a_state_dict_of_torch_needs_only_its_heads(tmp_path):
 def test_latents_go_to_npz_whatever_the_picture_was_called(plain_latents):
     assert job("--ckpt", plain_latents, "--out", "a.png").targets == Targets(None, Path("a.npz"))
     assert job("--ckpt", plain_latents, "--npz", "b.npz").targets == Targets(None, Path("b.npz"))
+
+
+def test_weights_are_named_by_key_and_prefix_and_told(tmp_path):
+    networks = {"a": torch_state(False), "b": {f"x.{n}": v for n, v in torch_state(False).items()}}
+    path = write_wrapped(tmp_path / "two.pt", networks)
+    heads = ("--num-heads", 2)
+    with pytest.raises(ValueError, match="several networks, at a, b: say which with --key"):
+        job("--ckpt", path, *heads)
+    found = job("--ckpt", path, "--key", "b", "--prefix", "x.", *heads)
+    assert found.source == f"{path} (b)"
+    assert found.notes == (
+        "the label table has 6 rows: 5 classes and the null; --num-classes 6 takes all rows for "
+        "classes",
+    )
+    guided = job("--ckpt", path, "--key", "a", *heads).settings.guidance
+    without = job("--ckpt", path, "--key", "a", "--num-classes", 6, "--class-labels", 5, *heads)
+    assert (guided, without.settings.guidance) == (4.0, 1.0)
+    assert "note     the label table has 6 rows: 6 classes and no null" in describe_run(without)
+    with pytest.raises(ValueError, match="trained with label dropout"):
+        job("--ckpt", path, "--key", "a", "--num-classes", 6, "--cfg-scale", 4, *heads)
