@@ -68,12 +68,16 @@ def probe(case: str, path: Path, heads: int) -> Figures:
 
 
 def measure(
-    path: Path, heads: int, rounds: int, caches: Sequence[str] = CACHES
+    path: Path,
+    heads: int,
+    rounds: int,
+    caches: Sequence[str] = CACHES,
+    cases: Sequence[str] = tuple(CASES),
 ) -> list[dict[str, object]]:
     """A row for each case and state of the cache; cases take turns."""
     runs: dict[tuple[str, str], list[Figures]] = {}
     for number in range(rounds):
-        for case in CASES:
+        for case in cases:
             forget(path)
             for cache in caches:  # the first leaves in memory what the second reads
                 figures = probe(case, path, heads)
@@ -109,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dir", type=Path, help="for the files; default: the system's temporary")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=tuple(CASES))
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     return parser
@@ -127,7 +132,7 @@ def main() -> None:
         print(report.markdown(("machine", ""), list(machine.items())) + "\n", flush=True)
         rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
         caches = CACHES[:1] if options.quick else CACHES
-        rows = measure(path, model.config.num_heads, rounds, caches)
+        rows = measure(path, model.config.num_heads, rounds, caches, options.cases)
     print(report.table(f"Import of the averaged weights of {MODEL}", rows))
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))

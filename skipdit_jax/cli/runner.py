@@ -17,6 +17,8 @@ from skipdit_jax.files import cache_home
 from skipdit_jax.pipeline import sample_keys
 
 CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPILATION_CACHE_DIR
+KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
+WORTH_KEEPING = 0.1  # s; small models compile in less than JAX's own 1.0 (seen with jax 0.12)
 
 Draw = Callable[[Any, Any], Any]
 """(keys [B], labels [B] or None) -> samples float32 [B,H,W,C] or [B,F,H,W,C]."""
@@ -151,4 +153,5 @@ def use_compilation_cache() -> Path | None:
     if not os.access(folder, os.W_OK | os.X_OK):
         return None
     jax.config.update(CACHE_OPTION, str(folder))
+    jax.config.update(KEPT_FROM, WORTH_KEEPING)
     return folder

@@ -14,12 +14,19 @@ from skipdit_jax.weights import open_known
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
+BOTH_WAYS = ("load", "native, bfloat16")  # reads into memory, and from file to file
+
+
+@pytest.fixture(
+    scope="module",
+    params=[BOTH_WAYS, pytest.param(tuple(importing.CASES), marks=pytest.mark.slow)],
+    ids=["two cases", "all cases"],
+)
+def quick(request, tmp_path_factory):
     """(what it printed, what it wrote)."""
     folder = tmp_path_factory.mktemp("benchmark")
     command = [sys.executable, "-m", "benchmarks.importing", "--quick", "--dir", str(folder)]
-    command += ["--json", str(folder / "figures.json")]
+    command += ["--json", str(folder / "figures.json"), "--cases", *request.param]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert [path.name for path in folder.iterdir()] == ["figures.json"]
@@ -29,7 +36,7 @@ def quick(tmp_path_factory):
 def test_every_case_has_its_rows(quick):
     printed, figures = quick
     assert printed.count("\n## ") == 1
-    assert [row["what"] for row in figures["rows"]] == list(importing.CASES)
+    assert tuple(row["what"] for row in figures["rows"]) in (BOTH_WAYS, tuple(importing.CASES))
 
 
 def test_the_optimiser_is_not_read(quick):
@@ -40,8 +47,10 @@ def test_the_optimiser_is_not_read(quick):
         assert row["peak GB"] >= row["base GB"]
     written = {row["what"]: row["written GB"] for row in figures["rows"]}
     assert written["load"] == 0
-    assert written["native, bfloat16"] < 0.6 * written["native"]
-    assert written["native"] < written["torch"] < whole / 3
+    assert 0 < written["native, bfloat16"] < whole / 6
+    if len(written) == len(importing.CASES):
+        assert written["native, bfloat16"] < 0.6 * written["native"]
+        assert written["native"] < written["torch"] < whole / 3
 
 
 def test_the_file_is_laid_out_as_torch_saves_a_training_run(tmp_path):
