@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
-from skipdit_jax.checkpoints.limits import MAX_BLOCKS, MAX_SHARING, MAX_TABLE, SMALL_FILE
+from skipdit_jax.checkpoints.limits import (
+    MAX_BLOCKS,
+    MAX_SHARING,
+    MAX_TABLE,
+    SMALL_FILE,
+    SMALL_TABLE,
+)
 from skipdit_jax.checkpoints.load import Checkpoint
 from skipdit_jax.trees import Misfits
 
@@ -21,9 +27,9 @@ def check_claims(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
       config: fields of the config of that network.
 
     Raises:
-      CheckpointError: more blocks than tensors, or than any network has; a fixed table of another
-        width than that of the file, or too large a one; tensors that share so many numbers that
-        they would take several times the size of the file.
+      CheckpointError: more blocks than tensors, or than any network has; a large fixed table of
+        another width than that of the file, or too large a one; tensors that share so many
+        numbers that they would take several times the size of the file.
     """
     blocks, tables = checkpoint.family.claims(config)
     with naming(checkpoint.path):
@@ -35,7 +41,8 @@ def check_claims(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
             )
         for name, shape in tables.items():
             found = checkpoint.handles[name].shape if name in checkpoint.handles else shape
-            if len(found) != len(shape) or found[-1] != shape[-1]:
+            differs = len(found) != len(shape) or found[-1] != shape[-1]
+            if differs and math.prod(shape) > SMALL_TABLE:
                 misfit = str(Misfits((), (), ((name, found, shape),)))
                 raise CheckpointError(f"does not fit the model: {misfit}")
             if math.prod(shape) > MAX_TABLE:

@@ -22,7 +22,7 @@ MALFORMED = (
 """What the parsers of the standard library raise on bytes that are not what they claim to be."""
 
 MAX_SHOWN = 120  # characters of foreign text quoted in a message
-MAX_MESSAGE = 4000  # characters of an error: two full screens; a file may claim 10^6 misfits
+MAX_MESSAGE = 2**15  # characters of an error: all misfits of DiT-XL; a file may claim 10^6 of them
 MESSAGE_END = 500  # of them kept from the end, where the reason stands
 
 

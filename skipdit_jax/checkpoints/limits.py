@@ -15,5 +15,6 @@ SMALL_KEY = 2**20  # parameters of an optimiser are numbered from 0
 TEXT_PER_VALUE = 64  # characters that are compared or copied in the time of one instruction
 MAX_BLOCKS = 80  # of a network that a file describes: tracing one takes 40 ms; DiT-XL has 28
 MAX_TABLE = 2**25  # numbers of a fixed table, 128 MB: 29,000 tokens of DiT-XL, 2,700 x 2,700 pixels
+SMALL_TABLE = 2**20  # numbers of one that is made even if it cannot fit: then all misfits are told
 MAX_SHARING = 4  # bytes of all tensors for one of the file, where they share their numbers
 SMALL_FILE = 2**24  # bytes; tensors of smaller files may still make so much of it

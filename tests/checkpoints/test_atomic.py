@@ -69,7 +69,7 @@ def test_a_target_that_is_a_folder_is_told(tmp_path):
 def test_an_error_is_short_whatever_a_file_claims():
     names = ", ".join(f"blocks.{i}.weight" for i in range(10**6))
     text = str(CheckpointError(f"file.pt: does not fit: 1000000 missing: {names}\x1b[2J; the end"))
-    assert len(text) <= 4000
+    assert len(text) <= 2**15
     assert text.startswith("file.pt: does not fit: 1000000 missing: blocks.0.weight, blocks.1")
     assert text.endswith("blocks.999999.weight\\x1b[2J; the end")
-    assert len(str(CheckpointError("\x1b" * 10**6))) <= 4000
+    assert len(str(CheckpointError("\x1b" * 10**6))) <= 2**15
