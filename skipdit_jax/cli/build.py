@@ -172,7 +172,7 @@ def open_source(source: str | Path, which: str | None) -> Checkpoint:
       CheckpointError: nothing that can be read, or not the weights asked for.
     """
     checkpoint = weights.open_weights(source, which)
-    if checkpoint.which == NATIVE and which == "model":
+    if checkpoint.which == NATIVE and which == "model" and not Path(source).is_dir():
         raise CheckpointError(
             f"{source}: a native file holds one set of weights, wanted no --weights"
         )

@@ -18,33 +18,28 @@ from skipdit_jax.contracts import Backbone
 from skipdit_jax.registry import FAMILIES, family_of, init_params, layout_of
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.networks import (
-    RUN_WEIGHTS,
     fields_of,
     filled,
     network_of,
     open_known,
 )
+from skipdit_jax.weights.run_folders import open_run
 
 
 def open_weights(source: str | os.PathLike[str], weights: str | None = None) -> Checkpoint:
-    """Opens a checkpoint file, or the averaged weights of a training run's folder.
+    """Opens a checkpoint file, or weights of a training run's folder.
 
     Args:
-      source: a native file, a torch file or .safetensors state dict, or a run folder; or where such
-        a file is to be fetched, hf://OWNER/REPO/FILE[@REVISION] or https://...
-      weights: "ema" or "model" where a torch file holds both; None prefers ema.
+      source: a native file, a torch file or .safetensors state dict, a run folder or one of its
+        checkpoints, RUN/checkpoints/STEP; or where such a file is to be fetched,
+        hf://OWNER/REPO/FILE[@REVISION] or https://...
+      weights: "ema" or "model" where a torch file or a run holds both; None prefers ema.
 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
     path = fetch(source)
-    if path.is_dir():
-        if weights == "model":
-            raise CheckpointError(f"{path}: a run folder gives its ema weights only")
-        if not (path / RUN_WEIGHTS).is_file():
-            raise CheckpointError(f"{path}: found no {RUN_WEIGHTS}, wanted a run folder or a file")
-        path = path / RUN_WEIGHTS
-    return open_known(path, weights)
+    return open_run(path, weights) if path.is_dir() else open_known(path, weights)
 
 
 def load_opened(
