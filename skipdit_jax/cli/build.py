@@ -196,7 +196,8 @@ def open_source(source: str | Path, ask: Ask) -> Checkpoint:
       CheckpointError: nothing that can be read, or not the weights asked for.
     """
     checkpoint = weights.open_weights(source, *ask)
-    if checkpoint.which == NATIVE and ask.weights == "model":
+    of_run = Path(source).is_dir()
+    if checkpoint.which == NATIVE and ask.weights == "model" and not of_run:
         raise CheckpointError(
             f"{source}: a native file holds one set of weights, wanted no --weights"
         )

@@ -17,6 +17,7 @@ import logging
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +43,7 @@ from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.cli import distributed
 from skipdit_jax.cli.interrupts import Interrupts, code_of, interruptible
 from skipdit_jax.cli.runner import use_compilation_cache
-from skipdit_jax.cli.terminal import Terminal
+from skipdit_jax.cli.terminal import Terminal, describe_end, describe_job
 from skipdit_jax.cli.together import leave
 from skipdit_jax.data.sources import DataError
 from skipdit_jax.runs import RunFolder, prepare_training, run_training
@@ -104,6 +105,8 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
         distributed.initialize(command.cluster, PROGRAM)
         job = prepare_training(command.config, command.workdir)
         folder = RunFolder(job)
+    start = time.monotonic()
+    distributed.say(describe_job(job))
     for note in (*job.notes, *folder.notes):
         distributed.say(note)
     steps = job.config.loop.steps
@@ -115,6 +118,7 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
     except DivergedError as error:
         return _ended(DIVERGED, f"{error}; {job.workdir} keeps its last checkpoint")
     if interrupts.asked is None or (done := int(state.step)) == steps:
+        distributed.say(describe_end(job, time.monotonic() - start))
         return 0
     if sharding.leads():
         name = signal.Signals(interrupts.asked).name

@@ -80,6 +80,11 @@ class Feed:
         self._state = state
 
     @property
+    def num_examples(self) -> int | None:
+        """Of the whole set, where the batches know it."""
+        return getattr(self._batches, "num_examples", None)
+
+    @property
     def skipped(self) -> int:
         """Broken examples passed over so far, also for batches that still wait."""
         return self._batches.skipped

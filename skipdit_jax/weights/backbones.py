@@ -21,13 +21,13 @@ from skipdit_jax.registry import BUNDLED, FAMILIES, family_of, init_params, layo
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.labels import allows_new_labels, other_classes, without_label_table
 from skipdit_jax.weights.networks import (
-    RUN_WEIGHTS,
     fields_of,
     filled,
     layouts_of,
     network_of,
     open_known,
 )
+from skipdit_jax.weights.run_folders import is_of_run, open_run
 
 
 def open_weights(
@@ -40,9 +40,10 @@ def open_weights(
 
     Args:
       source: a native file, a torch file or .safetensors state dict, the index of one that is
-        split, a run folder, or a folder with one such file; or where such a file is to be fetched,
-        hf://OWNER/REPO/FILE[@REVISION] or https://...
-      weights: "ema" or "model" where a torch file holds both; None prefers ema.
+        split, a run folder or one of its checkpoints, RUN/checkpoints/STEP, or a folder with one
+        such file; or where such a file is to be fetched, hf://OWNER/REPO/FILE[@REVISION] or
+        https://...
+      weights: "ema" or "model" where a torch file or a run holds both; None prefers ema.
       key: of the dict in a torch file that holds the weights, "outer/inner" of nested ones; None
         finds it.
       prefix: what the names of the weights begin with; None finds it.
@@ -55,11 +56,11 @@ def open_weights(
         path = fetch(source)
     else:
         path = bundled.weights
-    if (path / RUN_WEIGHTS).is_file():
-        if weights == "model":
-            raise CheckpointError(f"{path}: a run folder gives its ema weights only")
-        path = path / RUN_WEIGHTS
-    return open_known(path, weights, key, prefix)
+    if not is_of_run(path):
+        return open_known(path, weights, key, prefix)
+    if key is not None or prefix is not None:
+        raise CheckpointError(f"{path}: is of a run, wanted no --key, --prefix")
+    return open_run(path, weights)
 
 
 def load_opened(

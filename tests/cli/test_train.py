@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import skipdit_jax as sd
 from configs import digits_plain, digits_skip
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import config_fields, fill
 from skipdit_jax.checkpoints.store import steps_in
-from skipdit_jax.cli import train
+from skipdit_jax.cli import build, train
 from skipdit_jax.runs.train_config import check_same_run, read_train_config
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
-from skipdit_jax.weights import open_known
+from skipdit_jax.weights import open_known, open_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -63,11 +64,28 @@ def test_trains_saves_and_resumes_to_the_same_weights(tmp_path, capsys):
     straight, parts = tmp_path / "straight", tmp_path / "parts"
     # A cosine rate depends on the length of the run, so that is the same and the first part dies.
     assert train.main(flags_of(straight, lr_schedule="constant")) == 0
+    out = capsys.readouterr().out
+    _, params = weights(straight / "ema.safetensors")
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert f"model    DiT-S/2-skip: 2 stages, 1 skips, 8x8x1, {numbers:,} parameters\n" in out
+    assert "data     digits: 1442 examples, 10 classes; 4 a step, 0.0111 times each" in out
+    assert f"run      {straight}: steps 0 to 4 on 1 devices\n" in out
+    assert " left 0:0" in out
+    assert out.endswith(f"; python sample.py --ckpt {straight}\n")
     assert train.main(flags_of(parts, lr_schedule="constant", steps=2)) == 0
     capsys.readouterr()
     assert train.main(flags_of(parts, lr_schedule="constant")) == 0
     assert f"resuming {parts} at step 2" in capsys.readouterr().out
     _, want = weights(straight / "ema.safetensors")
+    averages = sd.load_checkpoint(straight / "checkpoints" / "4")[1]
+    jax.tree.map(np.testing.assert_array_equal, averages, want)
+    older = open_weights(straight / "checkpoints" / "2")
+    assert older.metadata["training"]["step"] == 2
+    assert build.open_source(straight, "model").path == straight / "checkpoints" / "4"
+    raw = sd.load_checkpoint(straight, weights="model")[1]
+    first = sd.load_checkpoint(straight / "checkpoints" / "2", weights="model")[1]
+    assert not np.array_equal(raw["x_embedder"]["kernel"], want["x_embedder"]["kernel"])
+    assert not np.array_equal(raw["x_embedder"]["kernel"], first["x_embedder"]["kernel"])
     fields, got = weights(parts / "ema.safetensors")
     jax.tree.map(np.testing.assert_array_equal, got, want)
     assert (fields["depth"], fields["hidden_size"], fields["skip"]) == (2, 8, True)
