@@ -37,6 +37,7 @@ FIXED_BY_RUN = (
     "timesteps",
     "trainable",
 )
+MAX_BATCH = 10**6  # examples; more are a slip of the finger, and take all memory
 FREE_OF_DATA = ("workers", "threads", "ahead", "path")
 """Where and how data is read may change; what is read may not."""
 Config = TypeVar("Config")
@@ -216,6 +217,8 @@ def read_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
             f"timesteps: found {full['timesteps']!r}, wanted one of {[*TIMESTEP_SAMPLERS]}"
         )
     plain.check_seed(full["seed"], "seed")
+    if full["batch_size"] > MAX_BATCH:
+        raise ValueError(f"batch_size: found {full['batch_size']}, wanted at most {MAX_BATCH}")
     if full["batch_size"] < 1 or full["accumulate"] < 1:
         found = f"{full['batch_size']} and {full['accumulate']}"
         raise ValueError(f"batch_size and accumulate: found {found}, wanted 1 or more")

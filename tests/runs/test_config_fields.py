@@ -130,6 +130,7 @@ def test_a_name_or_value_that_means_nothing_is_refused(tmp_path, flag, words):
         ("steps", 3.0, "steps: found 3.0, wanted a whole number"),
         ("lr", float("nan"), "lr: found nan, wanted a finite number"),
         ("weight_decay", float("inf"), "weight_decay: found inf, wanted a finite number"),
+        ("batch_size", 2 * 10**9, "batch_size: found 2000000000, wanted at most 1000000"),
         ("batch_size", True, "batch_size: found True"),
         ("seed", -1, "seed: found -1, wanted a whole number from 0 to 4294967295"),
         ("seed", 10**20, "seed: found 1"),
