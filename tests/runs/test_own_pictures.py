@@ -16,7 +16,8 @@ from skipdit_jax.data.config import DataConfig
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
 from skipdit_jax.runs.class_names import read_class_names, to_labels
-from skipdit_jax.runs.train_config import check_same_run
+from skipdit_jax.runs.starting import first_params
+from skipdit_jax.runs.train_config import InitConfig, check_same_run
 from tests.data.pictures import write_tree
 
 pytestmark = [
@@ -142,6 +143,9 @@ def test_the_number_of_classes_is_changed_from_python(run):
     for path, leaf in trees.flatten(params).items():
         wanted = drawn if path.startswith("y_embedder") else before
         np.testing.assert_array_equal(leaf, wanted[path])
+    started, notes = first_params(model, jax.random.key(0), InitConfig(ckpt=str(run)))
+    jax.tree.map(np.testing.assert_array_equal, started, params)
+    assert "the label table is drawn anew: the checkpoint has 3 classes, the model 7" in notes
     none = sd.create_model("DiT-S/4-skip", in_channels=3, num_classes=0, **TINY)
     assert "y_embedder" not in sd.load_checkpoint(run, none, allow_missing=["y_embedder*"])
     with pytest.raises(CheckpointError, match="y_embedder"):
