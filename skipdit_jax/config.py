@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Made = TypeVar("Made")
-MAX_SEED = 2**32 - 1  # what a key of JAX's default generator distinguishes without 64-bit mode
+MAX_SEED = 2**32 - 1
+"""What a key of JAX's default generator tells apart without 64-bit mode; no field holds more."""
 
 MAX_SHOWN = 80  # characters of a value in an error: a file may hold any number of them
 MAX_ERROR = 500  # characters of an error that a dataclass raises
-MAX_WHOLE = 2**63  # what arrays can count; a larger number of a file cannot even be made a float
 _SCALARS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
     int: (numbers.Integral, "a whole number"),
@@ -88,7 +88,9 @@ def typed(value: Any, annotation: Any, place: str) -> Any:
         if _fits(value, kind):
             return _plain(value, kind)
     wanted = " or ".join(_called(kind) for kind in kinds)
-    raise ValueError(f"{place} is {shown(repr(value))}, wanted {wanted}")
+    if isinstance(value, numbers.Integral) and abs(value) > MAX_SEED:
+        wanted = f"a number of at most {MAX_SEED}"
+    raise ValueError(f"{place}: found {shown(repr(value))}, wanted {wanted}")
 
 
 def shown(text: str) -> str:
@@ -137,7 +139,7 @@ def _fits(value: Any, kind: Any) -> bool:
         ):
             return False
         whole = isinstance(value, numbers.Integral)
-        if whole and not -MAX_WHOLE <= value < MAX_WHOLE:
+        if whole and abs(value) > MAX_SEED:
             return False
         return kind is not float or math.isfinite(value)
     if get_origin(kind) not in (tuple, Sequence):

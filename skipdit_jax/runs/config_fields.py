@@ -6,7 +6,6 @@ those of that section, ...}, each {name: annotation}.
 
 import difflib
 import json
-import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Union, get_args, get_origin
@@ -14,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import ml_collections
 from ml_collections import FieldReference
 
-from skipdit_jax.config import MAX_SEED
+from skipdit_jax import config as plain
 
 Table = Mapping[str, Mapping[str, Any]]
 
@@ -59,37 +58,7 @@ def check_values(values: Mapping[str, Any], table: Table) -> None:
         if not isinstance(held, Mapping):
             raise ValueError(f"{section}: found {held!r}, wanted names and values")
         for name in known.keys() & held.keys():
-            if not fits(held[name], known[name]):
-                wanted = _described(known[name])
-                raise ValueError(f"{_dotted(section, name)}: found {held[name]!r}, wanted {wanted}")
-
-
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a plain value is of a type; lists serve as tuples.
-
-    Numbers have to be finite, whole ones no larger than the largest seed.
-
-    Examples:
-      >>> fits(3, float), fits(3.0, int), fits(True, int), fits([1, 2], tuple[int, ...])
-      (True, False, False, True)
-      >>> fits(None, int | None), fits(float("nan"), float)
-      (True, False)
-    """
-    members = _members(annotation)
-    if len(members) > 1:
-        return any(fits(value, member) for member in members)
-    origin, parts = get_origin(annotation) or annotation, get_args(annotation)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            return False
-        if parts[1:] in ((), (...,)):
-            return all(fits(part, parts[0]) for part in value) if parts else True
-        return len(value) == len(parts) and all(map(fits, value, parts))
-    if origin in (int, float):
-        if isinstance(value, bool) or not isinstance(value, int | origin):
-            return False
-        return abs(value) <= MAX_SEED if isinstance(value, int) else math.isfinite(value)
-    return isinstance(value, origin) if isinstance(origin, type) else True
+            plain.typed(held[name], known[name], _dotted(section, name))
 
 
 def open_fields(
@@ -158,12 +127,6 @@ def _kind(annotation: Any, text: str | None) -> type:
 def _members(annotation: Any) -> tuple[Any, ...]:
     union = get_origin(annotation) in (Union, types.UnionType)
     return get_args(annotation) if union else (annotation,)
-
-
-def _described(annotation: Any) -> str:
-    names = [getattr(m, "__name__", str(m)) for m in _members(annotation)]
-    plain = {"str": "text", "int": "a whole number", "float": "a finite number", "NoneType": "None"}
-    return " or ".join(plain.get(name, str(annotation)) for name in names)
 
 
 def _unknown(section: str, name: str, table: Table) -> str:
