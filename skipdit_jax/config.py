@@ -88,7 +88,7 @@ def typed(value: Any, annotation: Any, place: str) -> Any:
         if _fits(value, kind):
             return _plain(value, kind)
     wanted = " or ".join(_called(kind) for kind in kinds)
-    if isinstance(value, numbers.Integral) and abs(value) > MAX_SEED:
+    if isinstance(value, numbers.Integral) and abs(int(value)) > MAX_SEED:
         wanted = f"a number of at most {MAX_SEED}"
     raise ValueError(f"{place}: found {shown(repr(value))}, wanted {wanted}")
 
