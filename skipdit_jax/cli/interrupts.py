@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 from skipdit_jax.cli.together import agree_to_stop, end_at_once, leave
-from skipdit_jax.training.loop import IN_FLIGHT
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 OF_SIGNALS = 128  # what a shell adds to the number of the signal that ended a program
@@ -57,9 +56,14 @@ class Interrupts:
             self._gracefully = False
             signal.signal(signal.SIGUSR1, before)
 
-    def stop_after(self, done: int) -> bool:
-        """Whether to stop after a step; all processes of a run get the same answer."""
-        number = agree_to_stop(self.asked, done, IN_FLIGHT + 1)
+    def stop_after(self, done: int, ahead: int = 1) -> bool:
+        """Whether to stop after a step; all processes of a run get the same answer.
+
+        Args:
+          done: steps done.
+          ahead: by how many one process may be ahead of another.
+        """
+        number = agree_to_stop(self.asked, done, ahead)
         if number is not None:
             self.asked = number
         return number is not None

@@ -91,10 +91,6 @@ def check_writable(flag: str, path: Path) -> None:
     if path.is_dir():
         raise ValueError(f"{flag} {path}: is a folder, wanted a file")
     try:
-        check_replaceable(path)
-    except OSError as error:
-        raise ValueError(f"{flag} {path}: {error.strerror}") from error
-    try:
         check_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):
             path.lstat()  # of a name that is too long
@@ -102,6 +98,10 @@ def check_writable(flag: str, path: Path) -> None:
         raise ValueError(
             f"{flag} {path}: cannot write into {path.parent}: {error.strerror}"
         ) from error
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise ValueError(f"{flag} {path}: {error.strerror}") from error
 
 
 def make_folders(paths: Iterable[Path]) -> None:

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ from skipdit_jax.runs import RunFolder, prepare_training, run_training
 from skipdit_jax.runs.config_fields import open_fields
 from skipdit_jax.runs.config_files import open_config, shipped_configs
 from skipdit_jax.runs.train_config import field_types
-from skipdit_jax.training.loop import DivergedError
+from skipdit_jax.training.loop import IN_FLIGHT, DivergedError
 
 PROGRAM = "train.py"
 DIVERGED = 3
@@ -110,9 +111,10 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
     for note in (*job.notes, *folder.notes):
         distributed.say(note)
     steps = job.config.loop.steps
+    stop = partial(interrupts.stop_after, ahead=IN_FLIGHT + 1)
     try:
         with interrupts.gracefully(), Terminal(int(job.state.step), steps) as terminal:
-            state = run_training(job, folder, terminal.record, interrupts.stop_after)
+            state = run_training(job, folder, terminal.record, stop)
     except (DataError, CheckpointError, OSError) as error:
         return _ended(BAD_INPUT, f"error: {one_line(error)}")
     except DivergedError as error:

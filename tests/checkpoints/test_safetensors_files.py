@@ -65,7 +65,9 @@ def test_we_read_what_the_library_writes(tmp_path):
 def test_every_element_type_survives(tmp_path, code):
     array = np.arange(6).astype(DTYPES[code]).reshape(3, 2)
     write_safetensors_file(tmp_path / "x.safetensors", specs({"x": array}), {})
-    assert_same(safetensors.numpy.load_file(tmp_path / "x.safetensors"), {"x": array})
+    [(name, found)] = safetensors.deserialize((tmp_path / "x.safetensors").read_bytes())
+    assert (name, found["dtype"], found["shape"]) == ("x", code, [3, 2])
+    assert bytes(found["data"]) == array.tobytes()
     assert_same(read(tmp_path / "x.safetensors"), {"x": array})
 
 
@@ -95,7 +97,7 @@ FORGED = {
     "negative offsets": framed(entry([1], [-4, 0]), b"\0" * 4),
     "backward offsets": framed(entry([1], [4, 0]), b"\0" * 4),
     "unknown type": framed(entry([1], [0, 4], "Q9"), b"\0" * 4),
-    "type unknown here": framed(entry([4], [0, 4], "F8_E4M3"), b"\0" * 4),
+    "type unknown here": framed(entry([4], [0, 4], "F8_E8M0"), b"\0" * 4),
     "deep json": framed(b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"),
 }
 

@@ -68,8 +68,9 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(small, whole, tmp_path, m
         true_save(path, picture)
 
     monkeypatch.setattr(many, "save_png", killed_at_the_fifth)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as ended:
         sample.main(flags(small, folder))
+    assert ended.value.code == 130
     assert not (folder / "samples.npz").exists()
     before = {name: (folder / name).stat().st_mtime_ns for name in saved}
     monkeypatch.setattr(many, "save_png", true_save)

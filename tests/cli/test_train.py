@@ -175,7 +175,7 @@ def test_a_signal_ends_a_run_after_its_step_and_saves(tmp_path, capsys, monkeypa
         ({"lr_schedule": "step"}, "lr_schedule: found 'step'"),
         ({"steps": 0}, "steps: found 0"),
         ({"steps": 2**31}, "steps: found 2147483648"),
-        ({"seed": 2**32}, "seed: found 4294967296, wanted a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed: found 4294967296, wanted a number of at most 4294967295"),
         ({"seed": -1}, "seed: found -1"),
         ({"batch_size": 0}, "batch_size and accumulate: found 0 and 1"),
         ({"accumulate": 3}, "batch_size: 4 in 3 parts"),
