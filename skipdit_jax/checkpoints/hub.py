@@ -41,6 +41,7 @@ TAG_DIGITS = 16  # of the digest that tells versions of a file apart
 
 _ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[^@]+))?")
 
+_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/")  # "C:/" is a disk
 _HOST = re.compile(rb"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+")
 
 Tell = Callable[[str], None]
@@ -72,7 +73,8 @@ def parse(source: str | os.PathLike[str]) -> Remote | None:
     """Returns where a file is to be fetched, or None for one of this machine.
 
     Raises:
-      CheckpointError: the name begins with hf:// or https:// but names no file.
+      CheckpointError: the name begins with hf:// or https:// but names no file, or like an address
+        of another kind.
     """
     text = os.fspath(source)
     if text.startswith(HUB):
@@ -88,6 +90,8 @@ def parse(source: str | os.PathLike[str]) -> Remote | None:
         if place.count("/") < 1 or not _is_plain(place) or not _is_address(text):
             raise CheckpointError(f"{shown(text)}: wanted https://HOST/FOLDER/FILE")
         return Remote(text, text, cache_folder() / place)
+    if _OTHER_SCHEME.match(text) and not os.path.lexists(text):
+        raise CheckpointError(f"{shown(text)}: wanted a path, hf://... or https://...")
     return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.limits import MAX_HEADER_BYTES
 from skipdit_jax.checkpoints.safetensors_files import read_safetensors_file
 from skipdit_jax.checkpoints.state_dicts import Ask, choose
 from skipdit_jax.checkpoints.torch_files import read_torch_file
@@ -25,7 +26,7 @@ COMMON = tuple(
 DISTRIBUTED = ".metadata"  # of torch.distributed.checkpoint, beside __0_0.distcp
 CONFIG = "config.json"  # of diffusers and transformers, beside the weights
 CLASS = "_class_name"
-MAX_JSON_BYTES = 2**24
+MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index names as many tensors as a header
 MAX_SHARDS = 1000
 SHOWN = 4  # names in a message
 

@@ -188,6 +188,16 @@ def test_names_that_name_no_file_are_refused(source):
         hub.parse(source)
 
 
+@pytest.mark.parametrize("source", ["ftp://host/a.pt", "s3://bucket/a.pt", "https:/host/a.pt"])
+def test_addresses_of_other_kinds_are_told_and_are_no_files(source, tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="wanted a path, hf://"):
+        hub.parse(source)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / source).mkdir(parents=True)
+    assert hub.parse(source) is None
+    assert hub.parse("C:/a.pt") is None
+
+
 def test_weights_are_loaded_by_name(server, tmp_path):
     small = makers.save_small(tmp_path / "small.pt")
     server.put(REPO, "small.pt", small.read_bytes())
