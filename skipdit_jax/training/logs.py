@@ -12,6 +12,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import image, scalar
 
+from skipdit_jax.files import check_replaceable
+
 Record = dict[str, Any]
 DAMAGED = ".damaged"
 """Ending of a log that cannot be continued."""
@@ -32,8 +34,9 @@ class JsonLog:
         Only its end is read. One that holds something else than records there is set aside.
 
         Raises:
-          OSError: it cannot be read or written.
+          OSError: it cannot be read or written, or is a pipe or a device.
         """
+        check_replaceable(path)
         self.path = path
         self.notes: tuple[str, ...] = ()
         if not path.exists():

@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -242,3 +243,10 @@ def test_a_full_disk_is_an_error_of_the_board_itself(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             board.write({"step": 3, "loss": 0.5})
     board.close()
+
+
+def test_a_log_that_is_a_pipe_is_refused_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(OSError, match="pipe"):
+        JsonLog(tmp_path / "metrics.jsonl")
+    assert (tmp_path / "metrics.jsonl").is_fifo()
