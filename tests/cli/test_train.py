@@ -13,6 +13,7 @@ import skipdit_jax as sd
 from configs import digits_plain, digits_skip
 from skipdit_jax import registry
 from skipdit_jax.checkpoints import config_fields, fill
+from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.checkpoints.store import steps_in
 from skipdit_jax.cli import build, train
 from skipdit_jax.runs.train_config import check_same_run, read_train_config
@@ -81,7 +82,7 @@ def test_trains_saves_and_resumes_to_the_same_weights(tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, averages, want)
     older = open_weights(straight / "checkpoints" / "2")
     assert older.metadata["training"]["step"] == 2
-    assert build.open_source(straight, "model").path == straight / "checkpoints" / "4"
+    assert build.open_source(straight, Ask("model")).path == straight / "checkpoints" / "4"
     raw = sd.load_checkpoint(straight, weights="model")[1]
     first = sd.load_checkpoint(straight / "checkpoints" / "2", weights="model")[1]
     assert not np.array_equal(raw["x_embedder"]["kernel"], want["x_embedder"]["kernel"])
