@@ -145,7 +145,8 @@ def test_the_number_of_classes_is_changed_from_python(run):
         np.testing.assert_array_equal(leaf, wanted[path])
     started, notes = first_params(model, jax.random.key(0), InitConfig(ckpt=str(run)))
     jax.tree.map(np.testing.assert_array_equal, started, params)
-    assert "the label table is drawn anew: the checkpoint has 3 classes, the model 7 classes" in notes
+    told = "the label table is drawn anew: the checkpoint has 3 classes, the model 7 classes"
+    assert told in notes
     none = sd.create_model("DiT-S/4-skip", in_channels=3, num_classes=0, **TINY)
     assert "y_embedder" not in sd.load_checkpoint(run, none, allow_missing=["y_embedder*"])
     with pytest.raises(CheckpointError, match="y_embedder"):
