@@ -26,6 +26,8 @@ from skipdit_jax.cli.distributed import say, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.cli.options import PROGRAM
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
+from skipdit_jax.data.images import DECODING_ERRORS
+from skipdit_jax.data.sources import is_of_machine
 from skipdit_jax.files import remove_leftovers
 from skipdit_jax.runs.claims import claim
 from skipdit_jax.runs.locks import FolderLock
@@ -35,8 +37,8 @@ RECORD = "run.json"
 DIGITS = 6  # of a sample number in a file name, as published
 
 
-UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, struct.error, zlib.error)
-"""What NumPy and Pillow raise for a file that is cut or holds something else."""
+UNREADABLE = (*DECODING_ERRORS, TypeError, struct.error, zlib.error)
+"""What Pillow and NumPy raise for a file that is cut or holds something else."""
 
 
 class DamagedError(ValueError):
@@ -210,9 +212,13 @@ def pack(job: SamplingJob) -> None:
             damaged = []
             for path in files:
                 try:
-                    entry.write(_read(path, shape[1:], dtype).tobytes())
-                except UNREADABLE:
+                    sample = _read(path, shape[1:], dtype)
+                except UNREADABLE as error:
+                    if is_of_machine(error):
+                        raise
                     damaged.append(path)
+                else:
+                    entry.write(sample.tobytes())
             if damaged:
                 raise DamagedError(damaged)
         if job.labels is not None:

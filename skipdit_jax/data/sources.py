@@ -48,7 +48,7 @@ def unreadable(name: str, error: BaseException, reason: str) -> DataError:
     Not a broken example where the machine failed: the next attempt may read it, so that skipping it
     would make the examples depend on chance.
     """
-    if getattr(error, "errno", None) in MACHINE_ERRORS:
+    if is_of_machine(error):
         return DataError(f"{name}: {reason}")
     return BrokenExampleError(name, reason)
 
@@ -75,6 +75,11 @@ class ArraySource:
 
     def __getitem__(self, index: int) -> Example:
         return {"image": self._images[index], "label": self._labels[index]}
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Whether the machine failed to read a file that may be whole."""
+    return getattr(error, "errno", None) in MACHINE_ERRORS
 
 
 def classes_of(source: object) -> tuple[str, ...]:

@@ -1,5 +1,8 @@
 """Many samples for FID: what a folder gets, and that stopped runs end as undisturbed ones."""
 
+import contextlib
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -54,6 +57,23 @@ def test_they_are_the_samples_of_these_labels(small, whole, own_folder):
     with np.load(own_folder / "a.npz") as file:
         distance = np.abs(file["arr_0"].astype(int) - pictures.astype(int))
     assert distance.max() <= 1  # another batch, another rounding
+
+
+def test_a_disk_that_fills_up_while_samples_are_joined_costs_none(
+    small, whole, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "samples"
+    shutil.copytree(whole, folder)
+    (folder / "samples.npz").unlink()
+    before = contents(folder)
+
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(many, "_entry", lambda *_: contextlib.nullcontext(Full()))
+    assert "No space left on device" in refused(flags(small, folder), capsys)
+    assert contents(folder) == before
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(small, whole, tmp_path, monkeypatch):
