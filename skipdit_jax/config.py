@@ -93,9 +93,9 @@ def typed(value: Any, annotation: Any, place: str) -> Any:
     raise ValueError(f"{place}: found {shown(repr(value))}, wanted {wanted}")
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = MAX_SHOWN) -> str:
     """Returns text cut to a length that fits a message."""
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def check_seed(seed: Any, place: str) -> int:

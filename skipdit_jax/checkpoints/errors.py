@@ -6,6 +6,8 @@ import struct
 import zipfile
 from collections.abc import Iterator
 
+from skipdit_jax import config
+
 MALFORMED = (
     ValueError,  # with UnicodeDecodeError and the errors of json, pickletools and int()
     KeyError,
@@ -48,7 +50,7 @@ def bounded(text: str) -> str:
 
 def shown(text: str) -> str:
     """Returns foreign text cut to a length that fits a message."""
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+    return config.shown(text, MAX_SHOWN)
 
 
 @contextlib.contextmanager

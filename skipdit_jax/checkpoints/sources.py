@@ -92,14 +92,13 @@ def described(path: Path) -> dict[str, Any]:
     Empty if there is none; other programs have files of that name, which say nothing here.
     """
     config = path.parent / CONFIG
-    if not config.is_file() or config.stat().st_size > MAX_JSON_BYTES:
+    if not config.is_file():
         return {}
     try:
-        stated = json.loads(config.read_bytes())
-    except (ValueError, RecursionError):
+        stated = read_json(config)
+    except CheckpointError:  # of no program that writes weights
         return {}
-    named = isinstance(stated, dict) and isinstance(stated.get(CLASS), str)
-    return stated if named else {}
+    return stated if isinstance(stated.get(CLASS), str) else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:

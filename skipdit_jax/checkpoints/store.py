@@ -12,7 +12,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -48,7 +47,7 @@ class Restored:
     skipped: tuple[str, ...] = ()
 
 
-class Store:
+class Store(contextlib.AbstractContextManager):
     """Writes checkpoints of one run, asynchronously, and keeps the newest ones.
 
     Use as a context manager: leaving it waits for the last save and raises its error.
@@ -77,15 +76,7 @@ class Store:
         self._root, self._step = root, 0
         self._pending: Any = None
 
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.wait()
         self._checkpointer.close()
 

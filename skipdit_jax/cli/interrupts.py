@@ -15,7 +15,7 @@ from typing import Any
 
 from skipdit_jax.cli.together import agree_to_stop, end_at_once, leave
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OF_SIGNALS = 128  # what a shell adds to the number of the signal that ended a program
 
 
@@ -33,7 +33,7 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        self._before: dict[int, Any] = {n: signal.signal(n, self._handle) for n in SIGNALS[:2]}
+        self._before: dict[int, Any] = {n: signal.signal(n, self._handle) for n in SIGNALS}
         # Python runs a handler only when a computation or compilation returns; a byte comes at
         # once, so that a second Ctrl-C can end the program at once.
         self._fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)

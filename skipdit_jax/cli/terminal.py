@@ -4,7 +4,6 @@ import datetime
 import math
 import sys
 import time
-from types import TracebackType
 
 import jax
 from rich.progress import Progress
@@ -39,12 +38,7 @@ class Terminal:
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -1,14 +1,18 @@
 """A tree of pictures, one folder for each class, as torchvision's ImageFolder reads it."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from skipdit_jax.data.fingerprints import fingerprint
 from skipdit_jax.data.images import ENDINGS, read_image
-from skipdit_jax.data.listing import by_ending, contents, ending, tell_passed_over, walk
+from skipdit_jax.data.listing import Contents, by_ending, contents, ending, tell_passed_over, walk
 from skipdit_jax.data.sources import ANY_CLASS, Example
+
+Places = Iterable[tuple[str, Contents]]
+"""Names of folders relative to the root, with what stands in them."""
 
 
 class FolderSource:
@@ -38,14 +42,17 @@ class FolderSource:
     ):
         self._root, self._size, self._channels = Path(root), size, channels
         self._orientation = orientation
-        self.classes = class_folders(self._root)
-        _check_classes(self._root, self.classes, num_classes)
-        files, others = zip(*(_pictures(self._root, c) for c in self.classes or [""]), strict=True)
+        top = _top(self._root)
+        self.classes = tuple(top.folders)
+        _check_classes(self._root, top, num_classes)
+        trees: dict[str, Places] = {name: walk(self._root, name) for name in self.classes}
+        found = (_pictures(self._root, *tree) for tree in (trees or {"": [("", top)]}).items())
+        files, others = zip(*found, strict=True)
         # Bytes: numpy's text takes four bytes for each letter, 128 MB for ImageNet.
         self._files = np.array([os.fsencode(name) for names in files for name in names])
         self._labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(f) for f in files])
         self.fingerprint = fingerprint(self._root, self._files.tolist())
-        loose = contents(self._root).files if self.classes else []
+        loose = top.files if self.classes else []
         no_pictures = [name for names in others for name in names]
         tell_passed_over(self._root, no_pictures, "that are no pictures known here")
         tell_passed_over(self._root, loose, "beside the class folders")
@@ -71,28 +78,33 @@ def class_folders(root: str | Path) -> tuple[str, ...]:
     Raises:
       ValueError: no such folder.
     """
-    if not Path(root).is_dir():
+    return tuple(_top(Path(root)).folders)
+
+
+def _top(root: Path) -> Contents:
+    if not root.is_dir():
         raise ValueError(f"data.path: no folder {str(root)!r}, wanted one folder for each class")
-    return tuple(contents(Path(root)).folders)
+    return contents(root)
 
 
-def _check_classes(root: Path, classes: tuple[str, ...], num_classes: int) -> None:
+def _check_classes(root: Path, top: Contents, num_classes: int) -> None:
+    classes = top.folders
     if len(classes) > num_classes:
         raise ValueError(
             f"data.path: {root} has {len(classes)} class folders, "
             f"wanted labels 0..{num_classes - 1} (num_classes): set model.num_classes to "
             f"{len(classes)}"
         )
-    pictures = not classes and any(ending(name) in ENDINGS for name in contents(root).files)
+    pictures = not classes and any(ending(name) in ENDINGS for name in top.files)
     if not classes and (not pictures or num_classes not in (1, ANY_CLASS)):
         raise ValueError(f"data.path: {root} has no class folders, wanted one for each class")
 
 
-def _pictures(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Sorted names of the pictures below a class folder, and of what is none, relative to root."""
+def _pictures(root: Path, folder: str, places: Places) -> tuple[list[str], list[str]]:
+    """Sorted names of the pictures in the places of a class, and of what is none, all of root."""
     pictures: list[str] = []
     others: list[str] = []
-    for place, found in walk(root, folder) if folder else [("", contents(root))]:
+    for place, found in places:
         for name in found.files:
             (pictures if ending(name) in ENDINGS else others).append(os.path.join(place, name))
         others += found.others

@@ -6,6 +6,7 @@ In a native file they are the metadata "classes", a list by label.
 from collections.abc import Sequence
 
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.config import shown
 
 CLASSES = "classes"
 MOST_TOLD, MOST_LETTERS = 10, 60
@@ -53,7 +54,7 @@ def to_labels(
 
 def printable(name: str) -> str:
     """A name that may come from anywhere, for one line on a terminal."""
-    short = name if len(name) <= MOST_LETTERS else name[:MOST_LETTERS] + "..."
+    short = shown(name, MOST_LETTERS)
     return short if short.isprintable() else repr(short)
 
 

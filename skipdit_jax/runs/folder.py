@@ -1,8 +1,8 @@
 """The files of a training run beside its checkpoints: config, curves, pictures, weights."""
 
+import contextlib
 import dataclasses
 import json
-from types import TracebackType
 
 from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.atomic import replacing_file
@@ -18,7 +18,7 @@ from skipdit_jax.visualise.grids import save_png
 CONFIG_FILE = "config.json"
 
 
-class RunFolder:
+class RunFolder(contextlib.AbstractContextManager):
     """Writes into the folder of a run; of many processes only the first one does.
 
     Use as a context manager: leaving it closes the files and lets the folder go.
@@ -52,15 +52,7 @@ class RunFolder:
             self.notes = self._json.notes
             self._board = BoardLog(job.workdir / "tensorboard", done)
 
-    def __enter__(self) -> "RunFolder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._leads:
             self._board.close()
             if self._wandb is not None:

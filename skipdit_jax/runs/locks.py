@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -21,7 +20,7 @@ BEAT_SECONDS = 5.0
 WATCH_SECONDS = 3 * BEAT_SECONDS
 
 
-class FolderLock:
+class FolderLock(contextlib.AbstractContextManager):
     """Held from its making until `close`; also a context manager."""
 
     def __init__(self, folder: Path, place: str):
@@ -52,15 +51,7 @@ class FolderLock:
         self._beats = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._beats.start()
 
-    def __enter__(self) -> "FolderLock":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

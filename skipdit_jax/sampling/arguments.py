@@ -13,12 +13,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy, Plan
+from skipdit_jax.config import shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import REFERENCE_TIMESTEPS, Diffusion
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.steppers import Ddim, Ddpm, Stepper
 
 METHODS = ("ddpm", "ddim")
+MAX_VALUE = 60  # characters of an argument in an error
 
 
 def as_key(key: Any) -> Key[Array, ""]:
@@ -160,5 +162,4 @@ def _scaled(timesteps: Int[np.ndarray, "S"], num_timesteps: int) -> Int[np.ndarr
 
 def _shown(value: Any) -> str:
     """A value for an error line, cut short."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    return shown(" ".join(repr(value).split()), MAX_VALUE)

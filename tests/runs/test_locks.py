@@ -68,7 +68,9 @@ def test_a_holder_on_another_host_is_known_by_its_beat(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["", "null", "[1]", '{"host": "x"'])
 def test_a_record_that_is_none_is_no_holder(tmp_path, text):
     (tmp_path / RECORD).write_text(text)
-    FolderLock(tmp_path, "a").close()
+    with FolderLock(tmp_path, "a"):
+        assert json.loads((tmp_path / RECORD).read_text())["process"] == os.getpid()
+    assert not (tmp_path / RECORD).exists()
 
 
 def test_training_holds_its_folder(tmp_path):
