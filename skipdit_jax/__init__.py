@@ -1,7 +1,17 @@
 """Diffusion Transformers with long skips and Skip-Cache sampling, in JAX."""
 
 from skipdit_jax.caching.methods.block_cache import BlockCache
+from skipdit_jax.caching.methods.combined import Combined
+from skipdit_jax.caching.methods.deep_cache import DeepCache
+from skipdit_jax.caching.methods.delta_dit import DeltaDiT
+from skipdit_jax.caching.methods.faster_cache import FasterCache
+from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
+from skipdit_jax.caching.methods.fora import Fora
+from skipdit_jax.caching.methods.mag_cache import MagCache
+from skipdit_jax.caching.methods.pab import Pab
 from skipdit_jax.caching.methods.skip_cache import SkipCache
+from skipdit_jax.caching.methods.smooth_cache import SmoothCache
+from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.diffusion.schedules import Diffusion
@@ -16,12 +26,22 @@ __version__ = "0.1.0"  # pyproject.toml takes it from here
 __all__ = [
     "BlockCache",
     "CheckpointError",
+    "Combined",
     "DecodeOptions",
+    "DeepCache",
+    "DeltaDiT",
     "Diffusion",
     "Family",
+    "FasterCache",
+    "FasterDiffusion",
+    "Fora",
     "Guidance",
+    "MagCache",
+    "Pab",
     "Sampler",
     "SkipCache",
+    "SmoothCache",
+    "TaylorSeer",
     "__version__",
     "create_model",
     "decode_latents",

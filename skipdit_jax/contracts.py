@@ -2,7 +2,7 @@
 
 A backbone (models/, or one of your own) offers the calls of `Backbone`; sampling and training see
 it through `StagedModel`, through functions, and through its `Conditioning`; a caching method sees
-it through `StagedModel` and, one day, through the `Hook` that its sub-layers call.
+it through `StagedModel` and through the `Hook` that its sub-layers call.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,8 @@ class StagedModel:
 
     Attributes:
       embed: (x [B,H,W,C], t [B], condition) -> tokens h [B,N,D] and conditioning c (a pytree).
-      run: (h, c, skips, lo, hi) -> (h, skips) after stages lo..hi-1.
+      run: (h, c, skips, lo, hi, hook=None) -> (h, skips) after stages lo..hi-1. A model without the
+        seam (`Seam`) may leave `hook` out: caches of sub-layers then do not apply to it.
       head: (h, c) -> prediction [B,H,W,C_out].
       num_stages: U. Stage u < K pushes its output; stage u >= U - K fuses that of stage U-1-u.
       num_skips: K; 0 for a plain model.
@@ -44,12 +45,15 @@ class Costs:
       fuse: one long-skip fusion.
       num_stages: U.
       num_skips: K.
+      sublayers: (name, FLOPs) of the sub-layers of a stage that pass the seam (`Seam`), as they
+        run; what is left of `stage` is modulation. Empty for a model without the seam.
     """
 
     stage: int
     fuse: int
     num_stages: int
     num_skips: int
+    sublayers: tuple[tuple[str, int], ...] = ()
 
     def total(self) -> int:
         """FLOPs of a whole call."""
@@ -76,24 +80,44 @@ class Sublayer(NamedTuple):
     stage: int
     name: str
     x: Array
-    gate: Array | None
+    gate: Any
     run: Callable[[Array], Array]
     mass: Callable[[], Float[Array, "B N"]] | None = None
 
+    def plain(self) -> tuple[Any, Array]:
+        """What happens without a hook: the gate, and the update computed."""
+        return self.gate, self.run(self.x)
 
-@runtime_checkable
-class Hook(Protocol):
-    """What a model calls in place of a sub-layer, if it is given one at trace time."""
 
-    def __call__(self, sublayer: Sublayer, row: Any, slot: Any) -> tuple[Array, Any]:
-        """Returns the update before the gate, and the slot for the next step.
+Hook = Callable[[Sublayer], tuple[Any, Array]]
+"""What a model calls, at trace time, in place of a sub-layer: returns its gate and its update.
 
-        Args:
-          sublayer: where it is called; `sublayer.run(sublayer.x)` is what happens without a hook.
-          row: numbers of this sampling step, a pytree of scan inputs.
-          slot: what the hook kept of this sub-layer at the step before, a pytree of arrays.
-        """
-        ...
+`sublayer.plain()` is what happens without one. It is an argument of a trace, no part of a module.
+"""
+
+
+class Seam(NamedTuple):
+    """A stage's own view of the hook, if there is one: what a block calls for each sub-layer.
+
+    Attributes:
+      hook: None computes everything: the program is then that of a model without the seam.
+      stage: which stage calls.
+    """
+
+    hook: Hook | None = None
+    stage: int = 0
+
+    def __call__(
+        self,
+        name: str,
+        x: Array,
+        gate: Any,
+        run: Callable[[Array], Array],
+        mass: Callable[[], Float[Array, "B N"]] | None = None,
+    ) -> tuple[Any, Array]:
+        """Returns the gate and the update of a sub-layer; see `Sublayer`."""
+        sublayer = Sublayer(self.stage, name, x, gate, run, mass)
+        return sublayer.plain() if self.hook is None else self.hook(sublayer)
 
 
 @runtime_checkable
@@ -230,7 +254,9 @@ class Backbone(Network, Protocol):
         """See `StagedModel`."""
         ...
 
-    def run(self, h: Array, c: Any, skips: Skips, lo: int, hi: int) -> tuple[Array, Skips]:
+    def run(
+        self, h: Array, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
+    ) -> tuple[Array, Skips]:
         """See `StagedModel`."""
         ...
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from skipdit_jax import compiler, sharding
-from skipdit_jax.caching.plan import CachePolicy, Trunk
+from skipdit_jax.caching.engine import EMPTY, empty_state
+from skipdit_jax.caching.plan import CachePolicy, Kinds, Sockets
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion, Parameterization
@@ -40,9 +41,9 @@ class _Program:
     kind: Parameterization
     stepper: Stepper
     guided_channels: int | None  # None: a single batch
-    trunk: Trunk | None
+    sockets: Sockets
     driver: str
-    static_reuse: tuple[bool, ...] | None
+    static_kinds: tuple[Kinds, ...] | None  # where they are fixed in the program
     taps: bool
 
 
@@ -63,7 +64,7 @@ def _run(
     keys: Key[Array, "B"],
     condition: Condition,
     inputs: loop.StepInputs,
-    reuse: Any,
+    plan: loop.Steps,
     listener: Any = None,
 ) -> Samples:
     model, guided = program.model, program.guided_channels is not None
@@ -73,8 +74,11 @@ def _run(
         condition,
         model.conditioning.null(condition) if guided else None,
         program.guided_channels,
-        program.trunk,
+        program.sockets,
     )
+    if program.static_kinds is not None:
+        columns = zip(*program.static_kinds, strict=True)
+        plan = plan._replace(kinds=Kinds(*(None if c[0] is None else np.array(c) for c in columns)))
     samples, taps = loop.run(
         denoiser,
         program.stepper,
@@ -82,7 +86,7 @@ def _run(
         x,
         inputs,
         loop.sample_noise(keys, model.sample_shape),
-        reuse=reuse if program.static_reuse is None else np.array(program.static_reuse),
+        plan=plan,
         driver=program.driver,
         taps=program.taps,
         listener=listener,
@@ -124,18 +128,23 @@ class Sampler:
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance)
         self.cache = arguments.as_policy(cache, published.cache)
-        self.plan = arguments.make_plan(model, self.cache, self.diffusion, self.inputs.t)
+        self.plan = arguments.make_plan(
+            model, self.cache, self.diffusion, self.guidance, self.inputs.t
+        )
         self.progress = progress
-        reuse = None if self.plan is None else self.plan.reuse
-        self._reuse = reuse if driver == "scan" else None
+        planned, sockets = loop.Steps(), EMPTY
+        if self.plan is not None:
+            planned, sockets = loop.Steps(self.plan.kinds, self.plan.rows), self.plan.sockets
+        fixed = None if driver == "scan" else tuple(planned.each(len(self.inputs.t)))
+        self._steps = planned if fixed is None else planned._replace(kinds=Kinds())
         self._program = _Program(
             model=model,
             kind=self.diffusion.parameterization,
             stepper=arguments.as_stepper(method, eta, clip, stepper),
             guided_channels=_guided_channels(model, self.guidance),
-            trunk=None if self.plan is None else self.plan.trunk,
+            sockets=sockets,
             driver=driver,
-            static_reuse=None if reuse is None or driver == "scan" else tuple(map(bool, reuse)),
+            static_kinds=fixed,
             taps=taps,
         )
 
@@ -151,7 +160,7 @@ class Sampler:
         condition = model.conditioning.prepare(labels, len(keys))
         noise, keys = _split_and_draw(keys, model.sample_shape)
         x = noise if x is None else arguments.as_latents(model, x, len(keys))
-        return params, x, keys, condition, self.inputs, self._reuse
+        return params, x, keys, condition, self.inputs, self._steps
 
     def _listener(self) -> Any:
         if self.progress is None:
@@ -189,8 +198,12 @@ class Sampler:
         model = self._program.model
         rows = batch * (2 if self.guidance.doubles else 1)
         params, inputs = abstract_params(model), model.example_inputs(rows)
-        cache, _ = jax.eval_shape(lambda p, *inputs: bind(model, p).embed(*inputs), params, *inputs)
-        return summarise(self.plan, len(self.inputs.t), model.costs, rows, cache)
+        kept = jax.eval_shape(
+            lambda p, *inputs: empty_state(bind(model, p), self._program.sockets, *inputs),
+            params,
+            *inputs,
+        )
+        return summarise(self.plan, len(self.inputs.t), model.costs, rows, kept)
 
 
 def _guided_channels(model: Backbone, guidance: Guidance) -> int | None:
@@ -324,9 +337,9 @@ def invert(
         kind=process.parameterization,
         stepper=DdimReverse(clip=clip),
         guided_channels=_guided_channels(model, settings),
-        trunk=None,
+        sockets=EMPTY,
         driver="scan",
-        static_reuse=None,
+        static_kinds=None,
         taps=False,
     )
     x = arguments.as_latents(model, images)
@@ -334,4 +347,4 @@ def invert(
     between = jax.tree.map(lambda column: column[:-1], rows)
     keys = sample_keys(jax.random.key(0), 0, len(x))  # of noise that this stepper never draws
     condition = model.conditioning.prepare(labels, len(x))
-    return _run(program, params, x, keys, condition, between, None)
+    return _run(program, params, x, keys, condition, between, loop.Steps())

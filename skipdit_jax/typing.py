@@ -31,6 +31,7 @@ Skips = dict[int, Array]
 
 Scalar = Float[Array, ""]
 Flag = bool | Bool[Array, ""]
+Index = int | Int[Array, ""]
 StepFlags = Bool[np.ndarray, "S"]
 Timesteps = Float[Array, "B"]
 Labels = Int[Array, "B"]

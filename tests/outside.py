@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import skipdit_jax as sd
-from skipdit_jax.caching.plan import Plan, Trunk
+from skipdit_jax.caching.planning import reuse_middle
 from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear
 from skipdit_jax.contracts import Costs
@@ -149,9 +149,9 @@ class EveryOther:
             return published
         return self
 
-    def plan(self, timesteps):
-        reuse = np.arange(len(timesteps)) % 2 == 1
-        return Plan(reuse, Trunk(front=self.ends or 1, back=self.ends or 1))
+    def plan(self, run):
+        reuse = np.arange(run.steps) % 2 == 1
+        return reuse_middle(run, reuse, self.ends or 1, self.ends or 1, residual=False)
 
 
 class Registered(NamedTuple):

@@ -1,25 +1,23 @@
-"""The one conditional of the library: reuse or compute, with the cheap side first."""
+"""The one conditional of the library: one of some kinds of work, with the cheapest first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from skipdit_jax.typing import Flag
+from skipdit_jax.typing import Index
 
 
-def choose(reuse: Flag, keep: Callable[..., Any], fresh: Callable[..., Any], *operands: Any) -> Any:
-    """Returns keep(*operands) where `reuse` is True, else fresh(*operands).
+def choose(index: Index, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """Returns branches[index](*operands).
 
-    A Python bool leaves only the chosen side in the program. A traced scalar makes one conditional
-    whose branch 0 is `keep`, chosen by an integer: a `lax.cond` with `keep` as its true side copies
-    the cache twice a step on CPU, one with `keep` as its false side twice on a GPU, this one never
-    (docs/notes.md, One scan with a conditional). The flag must not be mapped: under vmap both
-    sides would run.
+    A Python integer leaves only the chosen branch in the program. A traced scalar makes one
+    conditional: branch 0 should be the one that passes a cache through. A `lax.cond` with reuse as
+    its true side copies the cache twice a step on CPU, one with reuse as its false side twice on a
+    GPU, this one never (docs/notes.md, One scan with a conditional). The index must not be mapped:
+    under vmap all branches would run.
     """
-    if isinstance(reuse, bool | np.bool_):
-        return (keep if reuse else fresh)(*operands)
-    index = jnp.logical_not(reuse).astype(jnp.int32)
-    return jax.lax.switch(index, (keep, fresh), *operands)
+    if isinstance(index, int | np.integer):
+        return branches[index](*operands)
+    return jax.lax.switch(index, branches, *operands)

@@ -1,56 +1,100 @@
-"""The trunk engine: one network call whose middle may come from a cache.
+"""The caching engine: one network call of which parts may come from earlier ones.
 
-Every block-range method is this function. Skip-Cache is (front = back = k, absolute value); methods
-for models without skips keep the residual of the middle instead.
+Every method is this function under a plan. Its state is a value that goes in and comes out; all its
+arrays are [R,B,...], R values of the past of B rows.
 """
+
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array
 
+from skipdit_jax.caching import rings, sublayers, trunk
 from skipdit_jax.caching.choose import choose
-from skipdit_jax.caching.plan import Trunk
+from skipdit_jax.caching.plan import Kinds, Rows, Sockets, SubRows
 from skipdit_jax.contracts import StagedModel
-from skipdit_jax.typing import Condition, Flag, Hidden, Latents, Timesteps
+from skipdit_jax.typing import Condition, Latents, Timesteps
+
+EMPTY = Sockets()
+
+
+class State(NamedTuple):
+    """What is kept from call to call; () for an empty socket."""
+
+    trunk: Any = ()
+    sub: Any = ()
 
 
 def evaluate(
     model: StagedModel,
-    trunk: Trunk,
+    sockets: Sockets,
     x: Latents,
     t: Timesteps,
     condition: Condition,
-    cache: Hidden | None,
-    reuse: Flag,
-) -> tuple[Array, Hidden]:
-    """One network call that takes its deep part fresh or from the cache.
+    state: State,
+    kinds: Kinds,
+    rows: Rows,
+) -> tuple[Array, State]:
+    """One network call under the sockets `trunk` and `sub` of a plan.
 
     Args:
       model: the backbone with its parameters.
-      trunk: which stages the cache stands for.
+      sockets: what is cached.
       x: network input [B,H,W,C].
       t: model timesteps [B].
       condition: what the family conditions on, e.g. labels [B].
-      cache: the last full step's value, shaped like a hidden state; None if `reuse` is False.
-      reuse: True takes the cache; see `choose`. It must not be a batch.
+      state: as the call before left it, or `empty_state`.
+      kinds: of this step; see `choose`. They must not be a batch.
+      rows: numbers of this step.
 
     Returns:
-      The prediction [B,H,W,C_out], and the cache for the next step.
+      The prediction [B,H,W,C_out], and the state for the next step.
     """
-    lo, hi = trunk.front, model.num_stages - trunk.back
-    h, c = model.embed(x, t, condition)
-    h, skips = model.run(h, c, {}, 0, lo)
 
-    def fresh(h: Array, _cache: Array | None) -> Array:
-        deep, _ = model.run(h, c, skips, lo, hi)
-        return deep - h if trunk.residual else deep
+    def network(state: State) -> tuple[Array, State]:
+        h, c = model.embed(x, t, condition)
+        if sockets.sub is None:
+            run = sublayers.plain_runner(model, c)
+        else:
+            row = SubRows() if rows.sub is None else rows.sub
+            run = sublayers.runner(model, c, sockets.sub, kinds.sub, row)
+        kept, slots = state
+        if sockets.trunk is None or sockets.trunk.head:
+            h, _, slots = run(h, {}, slots, 0, model.num_stages)
+        else:
+            stages = trunk.StagedTrunk(
+                sockets.trunk, run, model.num_stages, model.num_skips, rows.trunk
+            )
+            h, kept, slots = stages(h, kept, slots, kinds.trunk)
+        return model.head(h, c), State(kept, slots)
 
-    cache = choose(reuse, lambda _h, cache: cache, fresh, h, cache)
-    h, _ = model.run(h + cache if trunk.residual else cache, c, skips, hi, model.num_stages)
-    return model.head(h, c), cache
+    if sockets.trunk is None or not sockets.trunk.head:
+        return network(state)
+    ring, numbers = sockets.trunk.ring, rows.trunk
+
+    def reuse(state: State) -> tuple[Array, State]:
+        value = rings.read(ring, state.trunk, numbers)
+        return value, state._replace(trunk=rings.kept(ring, state.trunk, value, numbers))
+
+    def compute(state: State) -> tuple[Array, State]:
+        value, new = network(state)
+        return value, new._replace(trunk=rings.write(ring, state.trunk, value, numbers))
+
+    return choose(kinds.trunk, (reuse, compute), state)
 
 
-def empty_cache(
-    model: StagedModel, x: Latents, t: Timesteps, condition: Condition
-) -> jax.ShapeDtypeStruct:
-    """Shape and type of the cache for these inputs, without computing anything."""
-    return jax.eval_shape(model.embed, x, t, condition)[0]
+def empty_state(
+    model: StagedModel, sockets: Sockets, x: Latents, t: Timesteps, condition: Condition
+) -> State:
+    """The state before the first call, of zeros, for inputs of these shapes."""
+    state = State()
+    if sockets.trunk is not None:
+        h, c = jax.eval_shape(model.embed, x, t, condition)
+        if sockets.trunk.head:
+            kept = rings.empty(sockets.trunk.ring, jax.eval_shape(model.head, h, c))
+        else:
+            kept = trunk.empty(sockets.trunk, h, model.num_stages, model.num_skips)
+        state = state._replace(trunk=kept)
+    if sockets.sub is not None:
+        state = state._replace(sub=sublayers.empty(model, sockets.sub, x, t, condition))
+    return state

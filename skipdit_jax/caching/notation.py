@@ -1,8 +1,9 @@
 """How policies are written: read from text and back, and changed field by field, by name alone.
 
-Every method has the long form NAME(field=value, ...), such as block-cache(every=3, front=2); a
-method may read a shorter one of its own, such as N3-1000-20. "none" is no policy. A method from
-outside the package joins by `register_policy`.
+Every method has the long form NAME(field=value, ...), such as block-cache(every=3, front=2), and
+NAME:VALUE:VALUE, its first fields in their order, such as taylor:4:2; one may read a shorter form of
+its own, such as N3-1000-20. A + joins methods that fill different sockets, "none" is no policy. A
+method from outside the package joins by `register_policy`.
 """
 
 import ast
@@ -10,16 +11,44 @@ import dataclasses
 import re
 from typing import Any
 
+from skipdit_jax.caching.method import long_form
 from skipdit_jax.caching.methods.block_cache import BlockCache
+from skipdit_jax.caching.methods.combined import Combined
+from skipdit_jax.caching.methods.deep_cache import DeepCache
+from skipdit_jax.caching.methods.delta_dit import DeltaDiT
+from skipdit_jax.caching.methods.faster_cache import FasterCache
+from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
+from skipdit_jax.caching.methods.fora import Fora
+from skipdit_jax.caching.methods.mag_cache import MagCache
+from skipdit_jax.caching.methods.pab import Pab
 from skipdit_jax.caching.methods.skip_cache import SkipCache
+from skipdit_jax.caching.methods.smooth_cache import SmoothCache
+from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.config import field_names
 
 NO_CACHE = "none"
-POLICIES: dict[str, type] = {"skip-cache": SkipCache, "block-cache": BlockCache}
+METHODS = (
+    DeepCache,
+    DeltaDiT,
+    FasterDiffusion,
+    Fora,
+    SmoothCache,
+    Pab,
+    TaylorSeer,
+    MagCache,
+    FasterCache,
+)
+POLICIES: dict[str, type] = {"skip-cache": SkipCache, "block-cache": BlockCache} | {
+    method.NAME: method for method in METHODS
+}
 """Name in the long form -> method."""
 
+AND = "+"  # between methods
+VALUE = ":"  # before each value of the short form
+
 _LONG = re.compile(r"(?P<name>[\w.-]+)\((?P<fields>.*)\)", re.DOTALL)
+_SHORT = re.compile(rf"(?P<name>[A-Za-z][\w.-]*)(?P<values>({VALUE}[^{VALUE}]+)*)")
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 
@@ -60,20 +89,56 @@ def read(text: str, published: CachePolicy | None = None) -> CachePolicy | None:
       >>> read("block-cache(every=3)")
       BlockCache(every=3, front=1, back=1, start=1000, stop=-1)
     """
-    plain = text.strip()
-    if plain == NO_CACHE:
-        return None
+    parts = [part.strip() for part in _split(text)]
+    if len(parts) > 1:
+        return Combined(policies=tuple(_read_one(part, published) for part in parts))
+    return None if parts[0] == NO_CACHE else _read_one(parts[0], published)
+
+
+def _split(text: str) -> list[str]:
+    """The text at each + that stands in no bracket."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "([") - (sign in ")]")
+        if sign == AND and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+def _read_one(plain: str, published: CachePolicy | None) -> CachePolicy:
     for policy in POLICIES.values():
         parse = getattr(policy, "parse", None)
         if parse is not None and (found := parse(plain, published)) is not None:
             return found
-    match = _LONG.fullmatch(plain)
+    long, brief = _LONG.fullmatch(plain), _SHORT.fullmatch(plain)
+    match = long or brief
     if match is None or match["name"] not in POLICIES:
         raise ValueError(
-            f"cache {text!r}: wanted N-start-stop such as N3-1000-20, or N3, or none, or "
-            f"NAME(field=value, ...) with NAME one of {', '.join(POLICIES)}"
+            f"cache {plain!r}: wanted N-start-stop such as N3-1000-20, or N3, or none, or "
+            f"NAME(field=value, ...) or NAME:VALUE... with NAME one of {', '.join(POLICIES)}"
         )
-    return _made(POLICIES[match["name"]], text, match["fields"])
+    policy = POLICIES[match["name"]]
+    if long:
+        return _made(policy, plain, long["fields"])
+    values = match["values"].split(VALUE)[1:]
+    names = field_names(policy)[: len(values)]
+    if len(names) < len(values):
+        raise ValueError(
+            f"cache {plain!r}: {policy.__name__} takes {', '.join(names) or 'nothing'}"
+        )
+    fields = (f"{n}={_literal(value)}" for n, value in zip(names, values, strict=True))
+    return _made(policy, plain, ", ".join(fields))
+
+
+def _literal(value: str) -> str:
+    """A value as Python writes it: what is no literal is text."""
+    try:
+        ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return repr(value)
+    return value
 
 
 def write(policy: CachePolicy | None) -> str:
@@ -85,17 +150,14 @@ def write(policy: CachePolicy | None) -> str:
     """
     if policy is None:
         return NO_CACHE
+    if isinstance(policy, Combined):
+        return AND.join(write(part) for part in policy.policies)
     if hasattr(policy, "parse") and policy.parse(str(policy), None) == policy:
         return str(policy)
     name = next((name for name, kind in POLICIES.items() if type(policy) is kind), None)
     if name is None:
         raise ValueError(f"cache {policy}: its method is not known by name, see register_policy")
-    changed = {
-        field.name: value
-        for field in dataclasses.fields(policy)  # type: ignore[arg-type]
-        if (value := getattr(policy, field.name)) != field.default
-    }
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in changed.items())})"
+    return long_form(name, policy)
 
 
 def short(policy: CachePolicy) -> str:

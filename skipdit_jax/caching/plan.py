@@ -1,71 +1,215 @@
-"""Plans: what each step of a run computes, decided on the host before anything is traced."""
+"""Plans: what each step of a run computes, decided on the host before anything is traced.
+
+A plan fills up to three sockets, nested in this order:
+
+    guide     which halves of [cond; uncond] a step runs
+      trunk     which stages it runs
+        sub       which sub-layers of these stages
+
+Its sockets are hashable and fixed when a program is traced; the kind of every step, and the numbers
+that go with it, are data. Kinds of a socket are numbered from the cheapest to the one that computes
+everything.
+"""
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
-from skipdit_jax.contracts import Costs
 from skipdit_jax.typing import StepFlags
+
+Site = tuple[int, str]
+"""A sub-layer: its stage and its name."""
+
+
+class Run(NamedTuple):
+    """What a method may know of a sampling run when it plans.
+
+    Attributes:
+      timesteps: int [S], in sampling order (descending). They count as of a process of 1000, for
+        which all intervals were published: those of a model trained on T steps come as
+        floor(1000 t / T).
+      num_stages: U.
+      num_skips: K.
+      sublayers: names of the sub-layers of a stage that can be cached, in the order they run.
+      guided: whether the network batch is [cond; uncond].
+    """
+
+    timesteps: Int[np.ndarray, "S"]
+    num_stages: int
+    num_skips: int
+    sublayers: tuple[str, ...] = ()
+    guided: bool = False
+
+    @property
+    def steps(self) -> int:
+        """S."""
+        return len(self.timesteps)
+
+    def sites(self, *names: str) -> tuple[Site, ...]:
+        """Every sub-layer of these names (none: of all), stage by stage."""
+        wanted = names or self.sublayers
+        return tuple((u, n) for u in range(self.num_stages) for n in self.sublayers if n in wanted)
+
+
+class Ring(NamedTuple):
+    """How many values of the past a socket keeps of each thing it caches.
+
+    Attributes:
+      slots: R. With 1 a reused value is the kept one; with more it is their weighted sum.
+      feedback: a reused value is itself written, as one of the past.
+    """
+
+    slots: int = 1
+    feedback: bool = False
+
+
+class RingRows(NamedTuple):
+    """What a ring of R > 1 slots does at each step.
+
+    Attributes:
+      write: int32 [S], the slot that a step writes.
+      weights: float32 [S,R], of the slots in a reused value.
+    """
+
+    write: Int[np.ndarray, "S"]
+    weights: Float[np.ndarray, "S R"]
+
+
+class Span(NamedTuple):
+    """A range of stages whose result may come from a cache.
+
+    Attributes:
+      lo: its first stage.
+      hi: the stage behind its last.
+      residual: False keeps what leaves it (Skip-Cache); True what it added to its input.
+      skips: also keep the outputs of its stages that later ones fuse; without, there may be none.
+    """
+
+    lo: int
+    hi: int
+    residual: bool = False
+    skips: bool = False
+
+    def feeds(self, num_stages: int, num_skips: int) -> tuple[int, ...]:
+        """Its stages whose output is fused behind it."""
+        pushing = range(self.lo, min(self.hi, num_skips))
+        return tuple(u for u in pushing if num_stages - 1 - u >= self.hi)
 
 
 class Trunk(NamedTuple):
-    """Which part of the network a cached step leaves out, fixed at trace time.
+    """The trunk socket: kind i reuses span i, the last kind computes all stages.
 
     Attributes:
-      front: stages [0, front) run fresh on every step.
-      back: stages [U - back, U) run fresh on every step.
-      residual: False caches the value that enters the back part (Skip-Cache); True caches what the
-        deep part added to its input (block-range methods for models without skips).
+      spans: at most one of them is reused at a step.
+      ring: what is kept of each.
+      head: the one thing kept is the network's output; `spans` is then empty, and a reusing step
+        runs nothing at all.
     """
 
-    front: int
-    back: int
-    residual: bool = False
+    spans: tuple[Span, ...]
+    ring: Ring = Ring()
+    head: bool = False
 
-    def flops(self, costs: Costs) -> int:
-        """FLOPs of a call whose stages [front, U - back) come from a cache."""
-        stages = costs.num_stages
-        return costs.stages(0, self.front) + costs.stages(stages - self.back, stages)
+    @property
+    def kinds(self) -> int:
+        """How many kinds of step there are."""
+        return len(self.spans) + 1 + self.head
+
+
+class Sub(NamedTuple):
+    """The socket of sub-layers.
+
+    Attributes:
+      sites: which can be reused; all others are computed at every step.
+      kinds: for each kind of step, for each site, whether it is computed. Empty where the steps
+        are of too many kinds: then a flag for each site is data, with a conditional of its own.
+      ring: what is kept of each.
+      gated: keep an update behind its gate, and reuse it with its old gate.
+    """
+
+    sites: tuple[Site, ...]
+    kinds: tuple[tuple[bool, ...], ...]
+    ring: Ring = Ring()
+    gated: bool = False
+
+
+class SubRows(NamedTuple):
+    """Numbers of the socket of sub-layers.
+
+    Attributes:
+      ring: of its ring; None with one slot.
+      flags: bool [S,sites], computed or not, if there are no kinds; else None.
+    """
+
+    ring: RingRows | None = None
+    flags: Bool[np.ndarray, "S sites"] | None = None
+
+
+class Sockets(NamedTuple):
+    """What a program is traced for, hashable; None is an empty socket."""
+
+    guide: Any = None
+    trunk: Trunk | None = None
+    sub: Sub | None = None
+
+
+class Kinds(NamedTuple):
+    """The kind of every step, int32 [S], or of one step; None for an empty socket."""
+
+    guide: Any = None
+    trunk: Any = None
+    sub: Any = None
+
+
+class Rows(NamedTuple):
+    """Numbers of every step, leading axis S; None where a socket needs none."""
+
+    guide: Any = None
+    trunk: RingRows | None = None
+    sub: SubRows | None = None
 
 
 class Plan(NamedTuple):
-    """A caching schedule over the S model calls of one sampling run.
+    """A caching schedule over the S model calls of one sampling run."""
 
-    Attributes:
-      reuse: bool [S], True where the deep part is taken from the cache. `reuse[0]` is False.
-      trunk: what the cache stands for.
-    """
+    sockets: Sockets
+    kinds: Kinds
+    rows: Rows = Rows()
 
-    reuse: StepFlags
-    trunk: Trunk
+    @property
+    def steps(self) -> int:
+        """S."""
+        flags = None if self.rows.sub is None else self.rows.sub.flags
+        return next(len(a) for a in (*self.kinds, flags) if a is not None)
 
-    def check(self, num_stages: int, num_skips: int) -> None:
-        """Raises ValueError if a model of U stages and K skips cannot follow the plan."""
-        reuse, trunk = self
-        if not len(reuse) or reuse[0]:
-            raise ValueError(
-                "cache plan: step 0 must be computed in full, there is nothing to reuse"
-            )
-        if not trunk.residual and trunk.front != trunk.back:
-            raise ValueError("cache plan: an absolute value needs as many front as back stages")
-        if not trunk.residual and not num_skips:
-            raise ValueError("Skip-Cache needs long skips: choose a -skip model or no cache")
-        if trunk.front + trunk.back >= num_stages:
-            raise ValueError(
-                f"cache plan: branch {trunk.front} leaves nothing to save in {num_stages} stages, "
-                f"wanted 1 <= branch < {num_stages / 2:g}"
-            )
-        if min(trunk.back, num_skips) > trunk.front:
-            raise ValueError(
-                f"cache plan: the last {trunk.back} stages need skips that the first "
-                f"{trunk.front} of {num_skips} do not make"
-            )
+    @property
+    def reuse(self) -> StepFlags:
+        """True where a step leaves out anything."""
+        return ~np.logical_and.reduce(self.full())
+
+    def full(self) -> list[StepFlags]:
+        """Of each filled socket, where it computes everything."""
+        found = []
+        if self.sockets.guide is not None:
+            found.append(self.kinds.guide == self.sockets.guide.kinds - 1)
+        if self.sockets.trunk is not None:
+            found.append(self.kinds.trunk == self.sockets.trunk.kinds - 1)
+        if self.sockets.sub is not None:
+            found.append(self.computed().all(axis=1))
+        return found
+
+    def computed(self) -> Bool[np.ndarray, "S sites"]:
+        """Which sites of the socket of sub-layers each step computes."""
+        sub, rows = self.sockets.sub, self.rows.sub
+        if sub is None or rows is None:
+            return np.ones((self.steps, 0), bool)
+        return rows.flags if rows.flags is not None else np.array(sub.kinds)[self.kinds.sub]
 
 
 @runtime_checkable
 class CachePolicy(Protocol):
-    """A caching method: a small frozen dataclass that turns timesteps into a plan.
+    """A caching method: a small frozen dataclass that plans a run.
 
     Its fields are its settings; `notation` writes and reads them by name.
     """
@@ -84,10 +228,10 @@ class CachePolicy(Protocol):
         """
         ...
 
-    def plan(self, timesteps: Int[np.ndarray, "S"]) -> Plan:
-        """Returns the plan for timesteps in sampling order (descending).
+    def plan(self, run: Run) -> Plan:
+        """Returns the plan of a run, made by the functions of `planning`.
 
-        They count as of a process of 1000, for which all intervals were published: those of a
-        model trained on T steps come as floor(1000 t / T).
+        Raises:
+          ValueError: the model cannot follow it, with the reason.
         """
         ...

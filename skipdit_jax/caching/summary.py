@@ -1,11 +1,13 @@
 """What a plan is worth, by arithmetic: steps, FLOPs, the ceiling of the speedup, bytes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from skipdit_jax.caching.plan import Plan
+from skipdit_jax.caching.plan import Plan, Trunk
 from skipdit_jax.contracts import Costs
 
 
@@ -15,16 +17,16 @@ class CacheSummary:
 
     Attributes:
       full_steps: steps that ran the whole network.
-      cached_steps: steps that reused the deep part.
+      cached_steps: steps that reused a part of it.
       full_flops: FLOPs of one full call for the whole network batch.
-      cached_flops: FLOPs of one cached call.
-      cache_bytes: size of the cache.
+      cached_flops: FLOPs of one cached call, of the mean of them if they differ.
+      cache_bytes: size of what is kept.
     """
 
     full_steps: int
     cached_steps: int
     full_flops: int
-    cached_flops: int
+    cached_flops: float
     cache_bytes: int
 
     @property
@@ -33,7 +35,7 @@ class CacheSummary:
         return self.full_steps + self.cached_steps
 
     @property
-    def flops(self) -> int:
+    def flops(self) -> float:
         """FLOPs of the run."""
         return self.full_steps * self.full_flops + self.cached_steps * self.cached_flops
 
@@ -65,12 +67,39 @@ class CacheSummary:
         )
 
 
+def flops_of_steps(plan: Plan, costs: Costs) -> Float[np.ndarray, "S"]:
+    """FLOPs of each step, for one row of the network's batch.
+
+    The stages that a step runs, with the fusions in front of them, less the sub-layers that it
+    reuses in them; half of it where a guide runs the condition alone.
+    """
+    sub, trunk = plan.sockets.sub, plan.sockets.trunk
+    computed = plan.computed()
+    prices = dict(costs.sublayers)
+    flops = []
+    for step in range(plan.steps):
+        run = _stages_run(trunk, None if trunk is None else int(plan.kinds.trunk[step]), costs)
+        total = sum(costs.stages(u, u + 1) for u in run)
+        if sub is not None:
+            reused = [site for site, c in zip(sub.sites, computed[step], strict=True) if not c]
+            total -= sum(prices[name] for stage, name in reused if stage in run)
+        flops.append(total)
+    alone = plan.sockets.guide is not None and plan.kinds.guide == 0
+    return np.where(alone, 0.5, 1.0) * np.array(flops, np.float64)
+
+
+def _stages_run(trunk: Trunk | None, kind: int | None, costs: Costs) -> set[int]:
+    every = set(range(costs.num_stages))
+    if trunk is None or kind is None or kind == trunk.kinds - 1:
+        return every
+    if trunk.head:
+        return set()
+    span = trunk.spans[kind]
+    return every - set(range(span.lo, span.hi))
+
+
 def summarise(
-    plan: Plan | None,
-    steps: int,
-    costs: Costs,
-    rows: int,
-    cache: jax.ShapeDtypeStruct | None = None,
+    plan: Plan | None, steps: int, costs: Costs, rows: int, kept: Any = None
 ) -> CacheSummary:
     """Counts what a run costs.
 
@@ -79,16 +108,21 @@ def summarise(
       steps: S.
       costs: FLOPs of the model's parts for one network row.
       rows: network batch B, doubled by guidance.
-      cache: shape and type of the cached value.
+      kept: shapes and types of the state of the engine.
     """
-    full = costs.total()
-    cached = full if plan is None else plan.trunk.flops(costs)
-    reused = 0 if plan is None else int(np.sum(plan.reuse))
-    size = 0 if cache is None or plan is None else int(np.prod(cache.shape)) * cache.dtype.itemsize
+    full = rows * costs.total()
+    leaves = jax.tree.leaves(kept)
+    size = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+    if plan is None:
+        return CacheSummary(
+            full_steps=steps, cached_steps=0, full_flops=full, cached_flops=full, cache_bytes=size
+        )
+    reuse = plan.reuse
+    cached = rows * flops_of_steps(plan, costs)[reuse]
     return CacheSummary(
-        full_steps=steps - reused,
-        cached_steps=reused,
-        full_flops=rows * full,
-        cached_flops=rows * cached,
+        full_steps=int(np.sum(~reuse)),
+        cached_steps=int(np.sum(reuse)),
+        full_flops=full,
+        cached_flops=float(cached.mean()) if len(cached) else full,
         cache_bytes=size,
     )

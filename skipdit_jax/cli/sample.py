@@ -122,7 +122,9 @@ def describe_run(job: SamplingJob) -> str:
         guidance += " at timesteps {:g} to {:g}".format(*sampler.guidance.interval)
     cache = "none"
     if sampler.cache is not None and sampler.plan is not None:
-        cache = f"{notation.short(sampler.cache)} at branch {sampler.plan.trunk.front}"
+        cache = notation.short(sampler.cache)
+        branch = getattr(sampler.cache, "branch", None)
+        cache += "" if branch is None else f" at branch {branch}"
     lines = [
         f"model    {job.name}: {job.model.num_stages} stages, {job.model.num_skips} skips, "
         f"{shape}, {config.dtype}",

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from skipdit_jax.contracts import Seam
 from skipdit_jax.layers.attention import IMPLEMENTATIONS, SelfAttention
 from skipdit_jax.layers.embedders import LabelEmbedder, TimestepEmbedder
 from skipdit_jax.layers.fuse import SkipFusion
@@ -24,6 +25,11 @@ DTYPES = ("float32", "bfloat16")
 
 TOKENS, FRAMES = -2, -3
 """Axes of a hidden state [..., F, N, D] that attention can run along."""
+
+SUBLAYERS = {TOKENS: ("attn", "mlp"), FRAMES: ("tattn", "tmlp")}
+"""What the two halves of a block are called where they meet the seam."""
+
+PLAIN = Seam()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +174,13 @@ class DiTBlock(nn.Module):
         self.attn = SelfAttention(config.num_heads, config.attention, self.axis, **config.types)
         self.mlp = Mlp(int(config.hidden_size * config.mlp_ratio), **config.types)
 
-    def __call__(self, h: Hidden, c: Float[Array, "B *rows D"]) -> Hidden:
+    def __call__(self, h: Hidden, c: Float[Array, "B *rows D"], seam: Seam = PLAIN) -> Hidden:
         """[B,N,D] -> [B,N,D], or [B,F,N,D] -> [B,F,N,D]; c is for each sample or each frame."""
         vectors = modulation_vectors(self.modulation, c, h.ndim)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors  # each [B,1,D], [B,F or 1,1,D]
-        h = gated(h, gate_a, self.attn(modulate(h, shift_a, scale_a)))
-        return gated(h, gate_m, self.mlp(modulate(h, shift_m, scale_m)))
+        attn, mlp = SUBLAYERS[self.axis]
+        h = gated(h, *seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn))
+        return gated(h, *seam(mlp, modulate(h, shift_m, scale_m), gate_m, self.mlp))
 
 
 class FinalLayer(nn.Module):
@@ -198,11 +205,16 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(h, shift, scale))
 
 
-def block_flops(config: BackboneConfig, rows: int, attended: int) -> int:
-    """FLOPs of a block's matrix products over so many tokens, each attending to so many."""
+def sublayer_flops(config: BackboneConfig, rows: int, attended: int) -> tuple[int, int]:
+    """FLOPs of a block's attention and MLP over so many tokens, each attending to so many."""
     width = config.hidden_size
-    linears = 8 * rows * width**2 + 4 * rows * width * int(width * config.mlp_ratio)
-    return linears + 4 * rows * attended * width + 12 * width**2
+    attention = 8 * rows * width**2 + 4 * rows * attended * width
+    return attention, 4 * rows * width * int(width * config.mlp_ratio)
+
+
+def modulation_flops(config: BackboneConfig) -> int:
+    """FLOPs of a block's modulation linear, for one sample."""
+    return 12 * config.hidden_size**2
 
 
 class ClassBackbone(nn.Module):

@@ -5,9 +5,14 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float, Int
 
-from skipdit_jax.contracts import Costs
+from skipdit_jax.contracts import Costs, Hook
 from skipdit_jax.layers.embedders import patchify, unpatchify
-from skipdit_jax.models.backbone import BackboneConfig, ClassBackbone, block_flops
+from skipdit_jax.models.backbone import (
+    BackboneConfig,
+    ClassBackbone,
+    modulation_flops,
+    sublayer_flops,
+)
 from skipdit_jax.models.stack import run_stages
 from skipdit_jax.typing import Skips
 
@@ -26,11 +31,13 @@ class DiT(ClassBackbone):
     def costs(self) -> Costs:
         """FLOPs per network row, by formula: matrix products only."""
         tokens = self.config.tokens
+        attention, mlp = sublayer_flops(self.config, tokens, tokens)
         return Costs(
-            stage=block_flops(self.config, tokens, tokens),
+            stage=attention + mlp + modulation_flops(self.config),
             fuse=4 * tokens * self.config.hidden_size**2,
             num_stages=self.num_stages,
             num_skips=self.num_skips,
+            sublayers=(("attn", attention), ("mlp", mlp)),
         )
 
     def embed(
@@ -43,17 +50,24 @@ class DiT(ClassBackbone):
         return h, c + self.y_embedder(y) if self.config.num_classes else c
 
     def run(
-        self, h: Float[Array, "B N D"], c: Float[Array, "B D"], skips: Skips, lo: int, hi: int
+        self,
+        h: Float[Array, "B N D"],
+        c: Float[Array, "B D"],
+        skips: Skips,
+        lo: int,
+        hi: int,
+        hook: Hook | None = None,
     ) -> tuple[Float[Array, "B N D"], Skips]:
         """Blocks lo..hi-1; see `stack.run_stages`."""
         return run_stages(
-            lambda u, h: self.blocks[u](h, c),
+            lambda u, h, seam: self.blocks[u](h, c, seam),
             lambda j, h, skip: self.skip_fusions[j](h, skip),
             h,
             skips,
             range(lo, hi),
             num_stages=self.num_stages,
             num_skips=self.num_skips,
+            hook=hook,
         )
 
     def head(self, h: Float[Array, "B N D"], c: Float[Array, "B D"]) -> Float[Array, "B H W C"]:

@@ -13,15 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Costs
+from skipdit_jax.contracts import Costs, Hook, Seam
 from skipdit_jax.layers.embedders import patchify, unpatchify
 from skipdit_jax.layers.positions import sincos_1d
 from skipdit_jax.models.backbone import (
     FRAMES,
+    PLAIN,
+    SUBLAYERS,
     TOKENS,
     BackboneConfig,
     ClassBackbone,
-    block_flops,
+    modulation_flops,
+    sublayer_flops,
 )
 from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.models.stack import run_stages
@@ -97,13 +100,15 @@ class Latte(ClassBackbone):
         """FLOPs of one clip with that many independent images behind it."""
         config = self.config
         frames, tokens = config.num_frames, config.tokens
-        spatial = block_flops(config, (frames + images) * tokens, tokens)
-        temporal = block_flops(config, frames * tokens, frames)
+        spatial = sublayer_flops(config, (frames + images) * tokens, tokens)
+        temporal = sublayer_flops(config, frames * tokens, frames)
+        products = (*spatial, *temporal)
         return Costs(
-            stage=spatial + temporal,
+            stage=sum(products) + self.config.BLOCKS_PER_STAGE * modulation_flops(config),
             fuse=4 * (frames + images) * tokens * config.hidden_size**2,
             num_stages=self.num_stages,
             num_skips=self.num_skips,
+            sublayers=tuple(zip((*SUBLAYERS[TOKENS], *SUBLAYERS[FRAMES]), products, strict=True)),
         )
 
     def _axes(self) -> list[int]:
@@ -141,28 +146,35 @@ class Latte(ClassBackbone):
         table = sincos_1d(rows, self.config.hidden_size).astype(np.float32)
         return self.fixed("temp_embed", table)[:, :frames, None]
 
-    def stage(self, u: int, h: VideoHidden, c: VideoCondition) -> VideoHidden:
+    def stage(self, u: int, h: VideoHidden, c: VideoCondition, seam: Seam = PLAIN) -> VideoHidden:
         """A spatial block on all frames, then a temporal block on those of the video."""
-        h = self.blocks[2 * u](h, c.of_frames(h.shape[1]))
+        h = self.blocks[2 * u](h, c.of_frames(h.shape[1]), seam)
         frames = c.split(h.shape[1])
         video, images = h[:, :frames], h[:, frames:]
         if u == 0:
             video = video + self.frame_positions(frames).astype(h.dtype)
-        video = self.blocks[2 * u + 1](video, c.video)
+        video = self.blocks[2 * u + 1](video, c.video, seam)
         return video if c.images is None else jnp.concatenate([video, images], axis=1)
 
     def run(
-        self, h: VideoHidden, c: VideoCondition, skips: Skips, lo: int, hi: int
+        self,
+        h: VideoHidden,
+        c: VideoCondition,
+        skips: Skips,
+        lo: int,
+        hi: int,
+        hook: Hook | None = None,
     ) -> tuple[VideoHidden, Skips]:
         """Stages lo..hi-1; see `stack.run_stages`."""
         return run_stages(
-            lambda u, h: self.stage(u, h, c),
+            lambda u, h, seam: self.stage(u, h, c, seam),
             lambda j, h, skip: self.skip_fusions[j](h, skip),
             h,
             skips,
             range(lo, hi),
             num_stages=self.num_stages,
             num_skips=self.num_skips,
+            hook=hook,
         )
 
     def head(self, h: VideoHidden, c: VideoCondition) -> Video:

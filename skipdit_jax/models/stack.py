@@ -3,6 +3,7 @@
 The loop is unrolled when it is traced: docs/notes.md, Unrolled layers.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,15 +12,18 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array
 
-from skipdit_jax.contracts import Backbone, StagedModel
+from skipdit_jax.contracts import Backbone, Hook, Seam, StagedModel
 from skipdit_jax.typing import Hidden, Params, Skips
 
+NO_REMAT = "none"
 REMATS = {
-    "none": None,
+    NO_REMAT: None,
     "blocks": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 """What a block keeps for its backward pass, by name; see `remat_block`."""
+
+SEAM_ARGUMENT = (3,)  # of a block's call (self, h, c, seam): it is no array
 
 
 def remat_block(block: type[nn.Module], remat: str) -> type[nn.Module]:
@@ -31,11 +35,13 @@ def remat_block(block: type[nn.Module], remat: str) -> type[nn.Module]:
         again in the backward pass (a third more work); "dots" keeps the results of its linears too.
     """
     policy = REMATS[remat]
-    return block if policy is None else nn.remat(block, policy=policy)
+    if policy is None:
+        return block
+    return nn.remat(block, policy=policy, static_argnums=SEAM_ARGUMENT)
 
 
 def run_stages(
-    stage: Callable[[int, Array], Array],
+    stage: Callable[[int, Array, Seam], Array],
     fuse: Callable[[int, Array, Array], Array],
     h: Hidden,
     skips: Skips,
@@ -43,6 +49,7 @@ def run_stages(
     *,
     num_stages: int,
     num_skips: int,
+    hook: Hook | None = None,
 ) -> tuple[Hidden, Skips]:
     """Runs some stages of a row of U stages with K long skips.
 
@@ -50,13 +57,14 @@ def run_stages(
     `skips[U - 1 - u]`. Stages between, if any, have no skip.
 
     Args:
-      stage: (u, h) -> h.
+      stage: (u, h, seam) -> h.
       fuse: (j, h, skip) -> h, with j = u - (U - K) counting the fusions.
       h: what enters the first of them.
       skips: outputs of the pushing stages before it that they need.
       stages: which, lo..hi-1.
       num_stages: U.
       num_skips: K, at most U / 2.
+      hook: what the stages' seams call, if anything.
 
     Returns:
       What leaves the last of them, and `skips` with the outputs of the pushing stages added.
@@ -66,7 +74,7 @@ def run_stages(
     for u in stages:
         if u >= first_fusion:
             h = fuse(u - first_fusion, h, skips[num_stages - 1 - u])
-        h = stage(u, h)
+        h = stage(u, h, Seam(hook, u))
         if u < num_skips:
             skips[u] = h
     return h, skips
@@ -75,13 +83,25 @@ def run_stages(
 def bind(model: Backbone, params: Params) -> StagedModel:
     """The three pure calls of a backbone with its parameters bound."""
 
-    def call(method: str) -> Any:
+    def call(method: str, model: Backbone = model) -> Any:
         return partial(model.apply, {"params": params}, method=method)
+
+    def run(*arguments: Any, hook: Hook | None = None) -> tuple[Hidden, Skips]:
+        if hook is None:
+            return call("run")(*arguments)
+        return call("run", _without_remat(model))(*arguments, hook=hook)
 
     return StagedModel(
         embed=call("embed"),
-        run=call("run"),
+        run=run,
         head=call("head"),
         num_stages=model.num_stages,
         num_skips=model.num_skips,
     )
+
+
+def _without_remat(model: Backbone) -> Backbone:
+    """What a hook keeps of a block must not be computed again: the same function without remat."""
+    if getattr(model.config, "remat", NO_REMAT) == NO_REMAT:
+        return model
+    return model.clone(config=dataclasses.replace(model.config, remat=NO_REMAT))

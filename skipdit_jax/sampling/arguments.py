@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from skipdit_jax.caching import notation
-from skipdit_jax.caching.plan import CachePolicy, Plan
+from skipdit_jax.caching import notation, planning
+from skipdit_jax.caching.plan import CachePolicy, Plan, Run
 from skipdit_jax.config import shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import REFERENCE_TIMESTEPS, Diffusion
@@ -134,7 +134,11 @@ def as_policy(cache: Any, published: CachePolicy | None) -> CachePolicy | None:
 
 
 def make_plan(
-    model: Backbone, cache: CachePolicy | None, diffusion: Diffusion, timesteps: np.ndarray
+    model: Backbone,
+    cache: CachePolicy | None,
+    diffusion: Diffusion,
+    guidance: Guidance,
+    timesteps: np.ndarray,
 ) -> Plan | None:
     """The plan of a policy for timesteps in sampling order.
 
@@ -145,14 +149,15 @@ def make_plan(
     """
     if cache is None:
         return None
-    plan = cache.plan(_scaled(timesteps.astype(np.int64), diffusion.num_timesteps))
-    found = np.asarray(plan.reuse)
-    if found.shape != timesteps.shape or found.dtype != bool:
-        raise ValueError(
-            f"cache plan: found {found.dtype} of shape {found.shape}, wanted a bool for each of "
-            f"{len(timesteps)} steps"
-        )
-    plan.check(model.num_stages, model.num_skips)
+    run = Run(
+        timesteps=_scaled(timesteps.astype(np.int64), diffusion.num_timesteps),
+        num_stages=model.num_stages,
+        num_skips=model.num_skips,
+        sublayers=tuple(name for name, _ in model.costs.sublayers),
+        guided=guidance.doubles,
+    )
+    plan = cache.plan(run)
+    planning.check(plan, run)
     return plan
 
 

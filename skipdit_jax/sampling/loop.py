@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from skipdit_jax.caching.plan import Kinds, Rows
 from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameterization
 from skipdit_jax.sampling import drivers
 from skipdit_jax.sampling.denoiser import Denoiser
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.progress import report
 from skipdit_jax.sampling.steppers import Stepper
-from skipdit_jax.typing import Flag, Latents
+from skipdit_jax.typing import Latents
 
 
 class StepInputs(NamedTuple):
@@ -31,6 +32,23 @@ class StepInputs(NamedTuple):
     c: Coefficients
     t: Any
     scale: Any
+
+
+class Steps(NamedTuple):
+    """The part of a plan that is data.
+
+    Attributes:
+      kinds: of every step; numpy for the drivers that fix them in the program.
+      rows: numbers of every step.
+    """
+
+    kinds: Kinds = Kinds()
+    rows: Rows = Rows()
+
+    def each(self, count: int) -> list[Kinds]:
+        """The kinds of each of so many steps, as numbers of Python."""
+        filled = [(name, k) for name, k in self.kinds._asdict().items() if k is not None]
+        return [Kinds(**{name: int(kinds[i]) for name, kinds in filled}) for i in range(count)]
 
 
 class Taps(NamedTuple):
@@ -89,7 +107,7 @@ def run(
     inputs: StepInputs,
     noise: Noise,
     *,
-    reuse: Any = None,
+    plan: Steps | None = None,
     driver: str = "scan",
     taps: bool = False,
     listener: Any = None,
@@ -103,7 +121,7 @@ def run(
       x: initial latents [B,..,C], float32.
       inputs: rows of `step_inputs`; data, so that nothing recompiles when they change.
       noise: of each step; not called by deterministic steppers.
-      reuse: plan flags [S]: data for the scan driver, numpy for the others. None caches nothing.
+      plan: kinds and rows of all steps. None caches nothing.
       driver: "scan", "nested" or "unrolled".
       taps: also return what every step made.
       listener: number of whoever is told the index of each finished step, see progress.py. A
@@ -116,23 +134,22 @@ def run(
       ValueError: for an unknown driver.
     """
 
-    def step(carry: Any, row: StepInputs, reuse: Flag) -> tuple[Any, Taps | None]:
-        x, cache, state = carry
-        output, cache = denoiser.call(x, row.t, row.scale, cache, reuse)
+    def step(carry: Any, row: Any, kinds: Kinds) -> tuple[Any, Taps | None]:
+        (x, cached, state), (row, rows) = carry, row
+        output, cached = denoiser.call(x, row.t, row.scale, cached, kinds, rows)
         drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
         x, state = stepper.step(kind, row.c, output, x, drawn, state)
         if listener is not None:
             jax.debug.callback(report, listener, row.index)
-        return (x, cache, state), Taps(output, x) if taps else None
+        return (x, cached, state), Taps(output, x) if taps else None
 
-    carry = (x, denoiser.cache, stepper.initialise(x))
-    inputs = jax.tree.map(jnp.asarray, inputs)
-    if driver == "scan":
-        flags = None if reuse is None else jnp.asarray(reuse)
-        (x, *_), tapped = drivers.scan(step, carry, inputs, flags)
-    elif driver in drivers.DRIVERS:
-        steps = np.zeros(len(inputs.index), bool) if reuse is None else np.asarray(reuse)
-        (x, *_), tapped = getattr(drivers, driver)(step, carry, inputs, steps)
-    else:
+    if driver not in drivers.DRIVERS:
         raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")
+    steps = Steps() if plan is None else plan
+    rows = jax.tree.map(jnp.asarray, (inputs, steps.rows))
+    carry = (x, denoiser.state, stepper.initialise(x))
+    kinds: Any = jax.tree.map(jnp.asarray, steps.kinds)
+    if driver != "scan":
+        kinds = steps.each(len(inputs.index))
+    (x, *_), tapped = getattr(drivers, driver)(step, carry, rows, kinds)
     return x, tapped

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from skipdit_jax.caching import notation
+from skipdit_jax.caching import notation, planning
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.plan import CachePolicy
@@ -106,9 +106,9 @@ class FirstHalf:
     def resolved(self, published):
         return self
 
-    def plan(self, timesteps):
-        reuse = np.arange(len(timesteps)) < len(timesteps) // 2
-        return BlockCache(every=1).plan(timesteps)._replace(reuse=reuse)
+    def plan(self, run):
+        reuse = np.arange(run.steps) < run.steps // 2
+        return planning.reuse_middle(run, reuse, 1, self.back, residual=True)
 
 
 @pytest.fixture

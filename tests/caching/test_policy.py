@@ -6,8 +6,10 @@ import pytest
 from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
-from skipdit_jax.caching.plan import Plan, Trunk
+from skipdit_jax.caching import planning
+from skipdit_jax.caching.plan import Run, Span
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE, dit_skip_cache
+from skipdit_jax.caching.summary import flops_of_steps
 from skipdit_jax.contracts import Costs
 from skipdit_jax.diffusion.schedules import Diffusion
 
@@ -24,7 +26,7 @@ PUBLISHED = [
 def test_published_counts(spacing, start, stop, counts):
     timesteps = Diffusion(spacing=spacing).timesteps[::-1]
     for every, (full, cached) in counts.items():
-        plan = SkipCache(every=every, start=start, stop=stop).plan(timesteps)
+        plan = SkipCache(every=every, start=start, stop=stop).plan(Run(timesteps, 28, 14))
         assert (int(np.sum(~plan.reuse)), int(np.sum(plan.reuse))) == (full, cached), every
 
 
@@ -41,7 +43,7 @@ def test_forced_steps_count_too():
 
 
 def test_one_computes_every_step():
-    assert not SkipCache(every=1).plan(np.arange(100)[::-1]).reuse.any()
+    assert not SkipCache(every=1).plan(Run(np.arange(100)[::-1], 12, 6)).reuse.any()
 
 
 @pytest.mark.parametrize(
@@ -55,14 +57,13 @@ def test_one_computes_every_step():
     ],
 )
 def test_plans_that_a_model_cannot_follow(policy, stages, skips, word):
-    plan = policy.plan(np.array([900, 500, 100]))
     with pytest.raises(ValueError, match=word):
-        plan.check(stages, skips)
+        policy.plan(Run(np.array([900, 500, 100]), stages, skips))
 
 
 def test_first_step_must_be_full():
     with pytest.raises(ValueError, match="step 0"):
-        Plan(np.array([True, False]), Trunk(1, 1)).check(12, 6)
+        planning.reuse_spans(Run(np.array([9, 5]), 12, 0), np.array([0, 1]), [Span(1, 11)])
 
 
 def test_published_branch():
@@ -88,7 +89,11 @@ def test_what_another_method_published_changes_nothing(published):
 def test_flops_of_a_cached_call_count_every_fusion_that_runs():
     costs = Costs(stage=100, fuse=7, num_stages=10, num_skips=5)
     assert costs.total() == 10 * 100 + 5 * 7
-    assert Trunk(2, 2).flops(costs) == 4 * 100 + 2 * 7
+    run = Run(np.array([900, 500]), 10, 5)
+    reuse = np.array([False, True])
+    plan = planning.reuse_middle(run, reuse, 2, 2, residual=False)
+    assert flops_of_steps(plan, costs).tolist() == [costs.total(), 4 * 100 + 2 * 7]
     # Six stages in front reach over the middle: one of them fuses.
-    assert Trunk(6, 2, residual=True).flops(costs) == 8 * 100 + 3 * 7
+    plan = planning.reuse_middle(run, reuse, 6, 2, residual=True)
+    assert flops_of_steps(plan, costs)[1] == 8 * 100 + 3 * 7
     assert sum(costs.stages(u, u + 1) for u in range(10)) == costs.total()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from skipdit_jax.caching.plan import Trunk
+from skipdit_jax.caching.plan import Run
+from skipdit_jax.caching.summary import flops_of_steps
 from skipdit_jax.registry import abstract_params, model_names
 from tests.networks import apply
 
@@ -40,7 +41,8 @@ def test_published_flops(name):
 def test_published_ceilings():
     """DiT-XL/2-skip, 250 steps, N = 2..6: docs/notes.md, Skip-Cache as published."""
     model = sd.create_model("DiT-XL/2-skip")
-    assert Trunk(4, 4).flops(model.costs) == pytest.approx(CACHED_FLOPS, rel=0.005)
+    cached = sd.SkipCache(every=2, branch=4).plan(Run(np.array([900, 500]), 28, 14))
+    assert flops_of_steps(cached, model.costs)[1] == pytest.approx(CACHED_FLOPS, rel=0.005)
     samplers = (sd.Sampler(model, steps=250, cache=sd.SkipCache(every=n)) for n in range(2, 7))
     ceilings = [round(sampler.summary(1).ceiling, 3) for sampler in samplers]
     assert ceilings == [1.535, 1.872, 2.096, 2.273, 2.397]

@@ -31,6 +31,18 @@ REQUIRED = (
     "vae_temporal",
     "ckpt",
     "ckpt_hostile",
+    "fora",
+    "taylorseer",
+    "taylorseer_diffusers",
+    "smoothcache",
+    "l2c",
+    "delta_dit",
+    "faster_50",
+    "faster_250",
+    "deepcache_plans",
+    "pab",
+    "magcache",
+    "fastercache",
 )
 SUFFIXES = (".npz", ".tar.xz", "")
 
@@ -91,7 +103,7 @@ def load(path):
 
 
 def _candidates(folder, stem):
-    places = [folder, *(folder / sub for sub in ("a", "b", "e"))]
+    places = [folder, *(folder / sub for sub in ("a", "b", "c", "d", "e"))]
     return [place / (stem + suffix) for place in places for suffix in SUFFIXES]
 
 

@@ -15,10 +15,11 @@ PLAIN = ("DiT", "Latte")  # the originals' names of models without skips
 
 def fields_of_config(config, **changes):
     """(family, fields of its config) for the constructor's arguments of an original."""
-    family = "latte" if "latte" in config["cls"].lower() else "dit"
+    name = config.get("cls", "DiT")  # set c holds plain DiTs and does not say so
+    family = "latte" if "latte" in name.lower() else "dit"
     known = {field.name for field in dataclasses.fields(registry.FAMILIES[family].config)}
     fields = {name: value for name, value in config.items() if name in known}
-    return family, {**fields, "skip": config["cls"] not in PLAIN, **changes}
+    return family, {**fields, "skip": name not in PLAIN, **changes}
 
 
 def model_of(golden, **changes):

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.caching.methods.skip_cache import SkipCache
+from skipdit_jax.caching.plan import Run
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.models.stack import bind
 from skipdit_jax.sampling import loop
@@ -73,28 +75,26 @@ def replay(golden, prefix, method, variant, driver="scan"):
     diffusion = Diffusion(spacing=spacing_of(golden, prefix, method))
     inputs = loop.step_inputs(diffusion, Guidance(scale=scale))
     policy = policy_of(golden, variant)
-    plan = policy and policy.plan(diffusion.timesteps[::-1])
-    if plan:
-        plan.check(model.num_stages, model.num_skips)
-
+    run_of = Run(diffusion.timesteps[::-1], model.num_stages, model.num_skips)
+    plan = policy and policy.plan(run_of)
     stepper = STEPPERS[method.split("_")[0]](clip=variant.endswith("_clip"))
-    reuse = plan and plan.reuse
+    steps = loop.Steps(plan.kinds, plan.rows) if plan else loop.Steps()
     data = (params_of(golden, model), z[rows], labels, null, noises, inputs)
-    trunk = plan and plan.trunk
-    how = (model, stepper, diffusion.parameterization, channels, trunk, driver)
+    sockets = plan.sockets if plan else EMPTY
+    how = (model, stepper, diffusion.parameterization, channels, sockets, driver)
     if plan is None or driver == "scan":
-        taps = run(*data, reuse, *how)
+        taps = run(*data, steps, *how)
     else:  # where the plan is no data
-        taps = jax.jit(lambda *data: run.__wrapped__(*data, reuse, *how))(*data)
+        taps = jax.jit(lambda *data: run.__wrapped__(*data, steps, *how))(*data)
     return diffusion, plan, jax.device_get(taps)
 
 
-@partial(jax.jit, static_argnames=("model", "stepper", "kind", "channels", "trunk", "driver"))
+@partial(jax.jit, static_argnames=("model", "stepper", "kind", "channels", "sockets", "driver"))
 def run(
-    params, z, labels, null, noises, inputs, reuse, model, stepper, kind, channels, trunk, driver
+    params, z, labels, null, noises, inputs, steps, model, stepper, kind, channels, sockets, driver
 ):
     """What every step gave; one program serves all plans of the same trunk."""
-    denoiser = make_denoiser(bind(model, params), z, labels, null, channels, trunk)
+    denoiser = make_denoiser(bind(model, params), z, labels, null, channels, sockets)
     _, taps = loop.run(
         denoiser,
         stepper,
@@ -102,7 +102,7 @@ def run(
         z,
         inputs,
         lambda index: noises[index],
-        reuse=reuse,
+        plan=steps,
         driver=driver,
         taps=True,
     )
@@ -131,8 +131,9 @@ def check_loop(golden, prefix, method, variant):
     if plan:
         assert np.array_equal(~plan.reuse, golden[f"{recorded}/full"]), f"{recorded}/full"
         if f"{recorded}/nblocks" in golden:
-            cached = sum(plan.trunk[:2]) * (2 if is_latte(golden) else 1)  # blocks of a stage
-            ran = np.where(plan.reuse, cached, golden.config["depth"])
+            (span,) = plan.sockets.trunk.spans
+            left_out = (span.hi - span.lo) * (2 if is_latte(golden) else 1)  # blocks of a stage
+            ran = golden.config["depth"] - np.where(plan.reuse, left_out, 0)
             assert np.array_equal(ran, golden[f"{recorded}/nblocks"]), f"{recorded}/nblocks"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from skipdit_jax.caching.plan import Plan, Trunk
+from skipdit_jax.caching.plan import Kinds, Plan, Sockets, Span, Trunk
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.sampling import arguments
 from skipdit_jax.sampling.steppers import Ddim
@@ -26,7 +26,7 @@ def classes():
 
 @dataclass(frozen=True)
 class Short:
-    """A policy whose plan has a step too few, or numbers for flags."""
+    """A policy whose plan has a step too few, or kinds of another type."""
 
     dtype: type = bool
     title: ClassVar[str] = "short"
@@ -34,9 +34,10 @@ class Short:
     def resolved(self, published):
         return self
 
-    def plan(self, timesteps):
-        steps = len(timesteps) - (self.dtype is bool)
-        return Plan(np.zeros(steps, self.dtype), Trunk(1, 1))
+    def plan(self, run):
+        steps = run.steps - (self.dtype is bool)
+        sockets = Sockets(trunk=Trunk((Span(1, 3),)))
+        return Plan(sockets, Kinds(trunk=np.ones(steps, self.dtype)))
 
 
 REFUSED = {

@@ -112,17 +112,20 @@ def test_gradients_reach_every_skip(case):
 
 def test_cached_step_on_its_own_cache_is_the_full_step(case):
     """A plan that repeats a timestep: the cached call then equals the full one, up to fusion."""
-    from skipdit_jax.caching.engine import evaluate
-    from skipdit_jax.caching.plan import Trunk
+    from skipdit_jax.caching.engine import State, empty_state, evaluate
+    from skipdit_jax.caching.plan import Kinds, Rows, Sockets, Span, Trunk
     from skipdit_jax.models.stack import bind
 
     model, params, labels = case
-    staged, trunk = bind(model, params), Trunk(1, 1)
+    staged = bind(model, params)
+    sockets = Sockets(trunk=Trunk((Span(1, model.num_stages - 1),)))
     x = jax.random.normal(jax.random.key(3), (2, *model.config.sample_shape))
     t = jnp.array([500.0, 500.0])
     y = None if labels is None else jnp.array(labels)
-    full, cache = evaluate(staged, trunk, x, t, y, None, False)
-    cached, same = evaluate(staged, trunk, x, t, y, cache, True)
-    assert np.array_equal(np.asarray(same), np.asarray(cache))
+    empty = empty_state(staged, sockets, x, t, y)
+    full, cache = evaluate(staged, sockets, x, t, y, empty, Kinds(trunk=1), Rows())
+    cached, same = evaluate(staged, sockets, x, t, y, cache, Kinds(trunk=0), Rows())
+    assert isinstance(cache, State)
+    jax.tree.map(np.testing.assert_array_equal, same, cache)
     assert np.array_equal(np.asarray(cached), np.asarray(full))
     assert np.array_equal(np.asarray(full), np.asarray(model.apply({"params": params}, x, t, y)))

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int
-
+from skipdit_jax.caching.forecasts import by_name
 from skipdit_jax.caching.intervals import ALWAYS, NEVER, check_interval, interval_reuse
-from skipdit_jax.caching.plan import Plan, Trunk
+from skipdit_jax.caching.plan import Plan, Run
+from skipdit_jax.caching.planning import reuse_middle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +22,7 @@ class BlockCache:
       back: stages that always run after it.
       start: as in `SkipCache`.
       stop: as in `SkipCache`.
+      forecast: as in `SkipCache`.
     """
 
     every: int
@@ -30,9 +30,11 @@ class BlockCache:
     back: int = 1
     start: int = ALWAYS
     stop: int = NEVER
+    forecast: str = "hold"
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
+        by_name(self.forecast)
         check_interval("BlockCache", self.every, self.start, self.stop)
         if min(self.front, self.back) < 0:
             raise ValueError(f"BlockCache: front {self.front} and back {self.back} must be >= 0")
@@ -46,7 +48,8 @@ class BlockCache:
         """Returns itself: nothing is left open."""
         return self
 
-    def plan(self, timesteps: Int[np.ndarray, "S"]) -> Plan:
-        """The plan for model timesteps in sampling order; see `CachePolicy`."""
-        reuse = interval_reuse(timesteps, self.every, self.start, self.stop)
-        return Plan(reuse, Trunk(front=self.front, back=self.back, residual=True))
+    def plan(self, run: Run) -> Plan:
+        """The plan of a run; see `CachePolicy`."""
+        reuse = interval_reuse(run.timesteps, self.every, self.start, self.stop)
+        forecast = by_name(self.forecast)
+        return reuse_middle(run, reuse, self.front, self.back, residual=True, forecast=forecast)

@@ -4,20 +4,32 @@ What the last full step put into the back stages is kept; on a cached step the f
 make the skips that the back stages fuse with it.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int
-
+from skipdit_jax.caching.forecasts import Forecaster, by_name, hold
 from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
-from skipdit_jax.caching.plan import Plan, Trunk
+from skipdit_jax.caching.plan import Plan, Run
+from skipdit_jax.caching.planning import reuse_middle
+from skipdit_jax.typing import StepFlags
 
 PUBLISHED_STOP = 20  # of class to image: docs/notes.md, Skip-Cache as published
 NARROWEST = 1  # the branch that saves most
 
 _NOTATION = re.compile(r"N?(?P<every>\d+)(-(?P<start>\d+)-(?P<stop>\d+))?")
+
+
+def reuse_deep(run: Run, reuse: StepFlags, branch: int, forecast: Forecaster = hold) -> Plan:
+    """Plans the reuse of what enters the last `branch` stages.
+
+    Raises:
+      ValueError: the model has no skips, or too few stages.
+    """
+    if not run.num_skips:
+        raise ValueError("Skip-Cache needs long skips: choose a -skip model or no cache")
+    return reuse_middle(run, reuse, branch, branch, residual=False, forecast=forecast)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +41,9 @@ class SkipCache:
       branch: k, the number of stages at each end that always run.
       start: steps at timesteps >= start are computed in full (1000: none is forced).
       stop: after the first step at or below this timestep all are computed in full (-1: never).
+      forecast: "hold" reuses the last value, "taylor1" to "taylor4" and "foca" extrapolate it.
 
-    Timesteps count as of a process of 1000, whatever the model's; see `CachePolicy.plan`.
+    Timesteps count as of a process of 1000, whatever the model's; see `Run`.
 
     What is None is, when a model is sampled, as published for its family (`resolved`).
     """
@@ -39,9 +52,11 @@ class SkipCache:
     branch: int | None = None
     start: int | None = None
     stop: int | None = None
+    forecast: str = "hold"
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
+        by_name(self.forecast)
         check_interval("SkipCache", self.every, *self._interval())
         if self.branch is not None and self.branch < 1:
             raise ValueError(f"SkipCache: branch is {self.branch}, wanted 1 or more")
@@ -51,17 +66,17 @@ class SkipCache:
         """What to call the method."""
         return "Skip-Cache"
 
-    def plan(self, timesteps: Int[np.ndarray, "S"]) -> Plan:
-        """The plan for model timesteps in sampling order; see `CachePolicy`.
+    def plan(self, run: Run) -> Plan:
+        """The plan of a run; see `CachePolicy`.
 
         Examples:
           >>> import numpy as np
-          >>> SkipCache(every=3).plan(np.array([900, 700, 500, 300])).reuse
+          >>> run = Run(np.array([900, 700, 500, 300]), num_stages=12, num_skips=6)
+          >>> SkipCache(every=3).plan(run).reuse
           array([False,  True,  True, False])
         """
-        reuse = interval_reuse(timesteps, self.every, *self._interval())
-        width = self.branch or NARROWEST
-        return Plan(reuse, Trunk(front=width, back=width))
+        reuse = interval_reuse(run.timesteps, self.every, *self._interval())
+        return reuse_deep(run, reuse, self.branch or NARROWEST, by_name(self.forecast))
 
     def _interval(self) -> tuple[int, int]:
         return (
@@ -76,7 +91,7 @@ class SkipCache:
         open_ended = self.start is None and self.stop is None
         start, stop = published._interval() if open_ended else self._interval()
         branch = published.branch if self.branch is None else self.branch
-        return SkipCache(every=self.every, branch=branch, start=start, stop=stop)
+        return dataclasses.replace(self, branch=branch, start=start, stop=stop)
 
     @classmethod
     def parse(cls, text: str, default: Any = None) -> "SkipCache | None":

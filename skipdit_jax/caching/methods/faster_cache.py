@@ -1,0 +1,152 @@
+"""FasterCache (arXiv 2410.19355): attention extrapolated, and the half without condition left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool
+
+from skipdit_jax.caching.forecasts import Computed, Forecast
+from skipdit_jax.caching.guides import DifferenceGuide, DifferenceRow
+from skipdit_jax.caching.method import Method
+from skipdit_jax.caching.plan import Kinds, Plan, Ring, RingRows, Rows, Run, Sockets
+from skipdit_jax.caching.planning import reuse_sublayers, together
+from skipdit_jax.typing import StepFlags
+
+VARIANTS = ("paper", "diffusers")
+PUBLISHED_STEPS = 50  # for which the calls below were published; other runs are stretched
+ATTENTION_FROM, GUIDANCE_FROM, HIGH_FROM = 16, 18, 45  # calls, counted from 1
+
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterCache(Method):
+    """Reuses attention as c1 + w (c1 - c0) of its last two values, and the guidance difference.
+
+    "paper" follows the authors' script: attention is reused at even calls from the 16th of 50 on
+    that find a value of as many rows; from the 18th on only each fifth call runs both halves.
+    "diffusers" follows its hook: windows of timesteps, attention is reused where the condition runs
+    alone, and a forecast counts as a value.
+
+    Attributes:
+      attention: reuse attention.
+      guidance: leave out halves; None: if there is guidance.
+      variant: "paper" or "diffusers".
+      weight: w.
+      attention_every: of so many calls one computes attention.
+      guidance_every: of so many calls one runs both halves.
+      alpha: by which a band grows at each call alone.
+      spatial_window: diffusers: (low, high) timesteps of attention reuse.
+      temporal_window: diffusers: the same for attention along frames.
+      guidance_window: diffusers: where halves are left out.
+      low_window: diffusers: where the low band grows.
+      high_window: diffusers: where the high band grows.
+    """
+
+    NAME: ClassVar[str] = "faster-cache"
+    PAPER: ClassVar[str] = "arXiv 2410.19355"
+    title: ClassVar[str] = "FasterCache"
+
+    attention: bool = True
+    guidance: bool | None = None
+    variant: str = "paper"
+    weight: float = 0.5
+    attention_every: int = 2
+    guidance_every: int = 5
+    alpha: float = 1.1
+    spatial_window: Window = (-1, 681)
+    temporal_window: Window = (-1, 681)
+    guidance_window: Window = (-1, 641)
+    low_window: Window = (99, 901)
+    high_window: Window = (-1, 301)
+
+    def __post_init__(self):
+        """Raises ValueError for settings that mean nothing."""
+        if self.variant not in VARIANTS:
+            found, wanted = self.variant, " or ".join(VARIANTS)
+            raise ValueError(f"FasterCache: variant is {found!r}, wanted {wanted}")
+        if min(self.attention_every, self.guidance_every) < 1:
+            raise ValueError("FasterCache: found an interval below 1, wanted 1 or more")
+        if not self.attention and self.guidance is False:
+            raise ValueError(
+                "FasterCache: attention and guidance are off, nothing is left to reuse"
+            )
+
+    def plan(self, run: Run) -> Plan:
+        """The plan of a run; see `CachePolicy`."""
+        if self.guidance and not run.guided:
+            raise ValueError("FasterCache: there is no guidance, wanted a scale above 1")
+        guided = run.guided and self.guidance is not False
+        both = self._both(run) if guided else np.ones(run.steps, bool)
+        parts = [self._guidance_plan(run, both)] if guided else []
+        if self.attention:
+            masks = self._attention(run, both)
+            sites = run.sites(*masks)
+            computed = np.stack([masks[name] for _, name in sites], axis=1)
+            parts.append(reuse_sublayers(run, computed, sites, forecast=self._forecast))
+        if not parts:
+            raise ValueError("FasterCache: without guidance and attention nothing is left to reuse")
+        return together(parts)
+
+    def _call(self, run: Run, published: int) -> int:
+        """A published call, counted from 1, in a run of another length."""
+        return -(-published * run.steps // PUBLISHED_STEPS)
+
+    def _both(self, run: Run) -> StepFlags:
+        """Where both halves run."""
+        step = np.arange(run.steps)
+        if self.variant == "paper":
+            return (step + 1 < self._call(run, GUIDANCE_FROM)) | (
+                (step + 1) % self.guidance_every == 0
+            )
+        return (step % self.guidance_every == 0) | ~_inside(run, self.guidance_window)
+
+    def _guidance_plan(self, run: Run, both: StepFlags) -> Plan:
+        if self.variant == "paper":
+            early = np.arange(run.steps) + 1 < self._call(run, HIGH_FROM)
+            low, high = early, ~early
+        else:
+            low, high = _inside(run, self.low_window), _inside(run, self.high_window)
+        grown = [np.where(band, self.alpha, 1.0).astype(np.float32) for band in (low, high)]
+        guide = DifferenceGuide(first_rows=self.variant == "paper")
+        kinds = Kinds(guide=both.astype(np.int32))
+        return Plan(Sockets(guide=guide), kinds, Rows(guide=DifferenceRow(*grown)))
+
+    def _attention(self, run: Run, both: StepFlags) -> Mapping[str, StepFlags]:
+        """Where each kind of attention is computed."""
+        step = np.arange(run.steps)
+        if self.variant == "paper":
+            reuse = np.zeros(run.steps, bool)
+            whole = True  # whether the last value has both halves
+            for i in step:
+                due = (
+                    i + 1 >= self._call(run, ATTENTION_FROM) and (i + 1) % self.attention_every == 0
+                )
+                reuse[i] = due and (whole or not both[i])
+                whole = whole if reuse[i] else bool(both[i])
+            return {name: ~reuse for name in ("attn", "tattn") if name in run.sublayers}
+        windows = {"attn": self.spatial_window, "tattn": self.temporal_window}
+        return {
+            name: both | ~_inside(run, window) | (step % self.attention_every == 0)
+            for name, window in windows.items()
+            if name in run.sublayers
+        }
+
+    def _forecast(self, computed: Computed) -> Forecast:
+        """c1 + w (c1 - c0), of the last two values that were written."""
+        feedback = self.variant == "diffusers"
+        writes: Bool[np.ndarray, "S"] = np.ones_like(computed) if feedback else computed
+        written = np.cumsum(writes) - writes  # values before this step
+        weights = np.zeros((len(computed), 2), np.float32)
+        for step, count in enumerate(written):
+            if count:
+                weights[step, (count - 1) % 2] = 1 + self.weight * (count > 1)
+            if count > 1:
+                weights[step, count % 2] = -self.weight
+        return Forecast(Ring(2, feedback), RingRows((written % 2).astype(np.int32), weights))
+
+
+def _inside(run: Run, window: Window) -> StepFlags:
+    return (window[0] < run.timesteps) & (run.timesteps < window[1])

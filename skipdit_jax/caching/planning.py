@@ -1,0 +1,213 @@
+"""What a method calls to make its plan: it fills sockets, counts kinds, refuses what cannot be."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+
+from skipdit_jax.caching.forecasts import Forecaster, hold
+from skipdit_jax.caching.plan import (
+    Kinds,
+    Plan,
+    Rows,
+    Run,
+    Site,
+    Sockets,
+    Span,
+    Sub,
+    SubRows,
+    Trunk,
+)
+from skipdit_jax.typing import StepFlags
+
+MAX_KINDS = 4  # kinds of step of sub-layers under one conditional; more take one for each sub-layer
+
+
+def reuse_middle(
+    run: Run,
+    reuse: StepFlags,
+    front: int,
+    back: int,
+    *,
+    residual: bool,
+    forecast: Forecaster = hold,
+) -> Plan:
+    """Plans the reuse of stages [front, U - back).
+
+    Args:
+      run: of the method.
+      reuse: bool [S], True where they are reused.
+      front: stages that always run before them.
+      back: stages that always run behind them.
+      residual: see `Span`.
+      forecast: what stands for them.
+
+    Raises:
+      ValueError: nothing would be left out, or skips would be missing.
+    """
+    if front + back >= run.num_stages:
+        raise ValueError(
+            f"cache plan: branch {front} leaves nothing to save in {run.num_stages} stages, "
+            f"wanted 1 <= branch < {run.num_stages / 2:g}"
+        )
+    if min(back, run.num_skips) > front:
+        raise ValueError(
+            f"cache plan: the last {back} stages need skips that the first {front} of "
+            f"{run.num_skips} do not make"
+        )
+    span = Span(front, run.num_stages - back, residual=residual)
+    return reuse_spans(run, np.where(reuse, 0, 1), (span,), forecast=forecast)
+
+
+def reuse_spans(
+    run: Run, kinds: Int[np.ndarray, "S"], spans: Sequence[Span], *, forecast: Forecaster = hold
+) -> Plan:
+    """Plans the reuse of one of some ranges of stages at a step.
+
+    Args:
+      run: of the method.
+      kinds: int [S], the number of the span that is reused, or len(spans) for none.
+      spans: the ranges.
+      forecast: what stands for them; the steps that reuse none renew all.
+
+    Raises:
+      ValueError: skips would be missing, or there is nothing to reuse at the first step.
+    """
+    for span in spans:
+        if not span.skips and (lost := span.feeds(run.num_stages, run.num_skips)):
+            raise ValueError(
+                f"cache plan: stages {span.lo} to {span.hi - 1} cannot be reused: later stages "
+                f"need the skip of stage {lost[0]}, wanted a model without skips"
+            )
+    computed = np.asarray(kinds) == len(spans)
+    _check_first(computed)
+    ring, rows = forecast(computed)
+    sockets = Sockets(trunk=Trunk(tuple(spans), ring))
+    return Plan(sockets, Kinds(trunk=np.asarray(kinds, np.int32)), Rows(trunk=rows))
+
+
+def reuse_output(run: Run, reuse: StepFlags, *, forecast: Forecaster = hold) -> Plan:
+    """Plans the reuse of the network's output: at these steps nothing runs at all."""
+    _check_first(~reuse)
+    ring, rows = forecast(~reuse)
+    kinds = Kinds(trunk=np.where(reuse, 0, 1).astype(np.int32))
+    return Plan(Sockets(trunk=Trunk((), ring, head=True)), kinds, Rows(trunk=rows))
+
+
+def reuse_sublayers(
+    run: Run,
+    computed: Bool[np.ndarray, "S sites"],
+    sites: Sequence[Site],
+    *,
+    forecast: Forecaster = hold,
+    gated: bool = False,
+) -> Plan:
+    """Plans the reuse of sub-layers.
+
+    Args:
+      run: of the method.
+      computed: bool [S,sites], True where a site is computed.
+      sites: which sub-layers; all others are computed at every step.
+      forecast: what stands for them. One of several values needs all sites to be computed
+        together, unless every step writes a value.
+      gated: see `Sub`.
+
+    Raises:
+      ValueError: the model has no such sub-layers, or nothing to reuse at the first step.
+    """
+    names = {name for _, name in sites}
+    if not sites or not names <= set(run.sublayers):
+        raise ValueError(
+            f"cache plan: found sub-layers {', '.join(run.sublayers) or 'none'} in the model, "
+            f"wanted {', '.join(sorted(names)) or 'some that can be reused'}"
+        )
+    everything: StepFlags = np.all(computed, axis=1)
+    _check_first(everything)
+    ring, rows = forecast(everything)
+    whole = everything | ~np.any(computed, axis=1)
+    if rows is not None and not ring.feedback and not whole.all():
+        raise ValueError("cache plan: a forecast needs all sub-layers to be computed together")
+    kinds, index = _kinds(computed)
+    sub = Sub(tuple(sites), kinds, ring, gated)
+    flags = None if kinds else computed
+    return Plan(
+        Sockets(sub=sub), Kinds(sub=index if kinds else None), Rows(sub=SubRows(rows, flags))
+    )
+
+
+def whole_sublayers(run: Run, computed: StepFlags, forecast: Forecaster = hold) -> Plan:
+    """Plans the reuse of all sub-layers at once; see `reuse_sublayers`."""
+    sites = run.sites()
+    return reuse_sublayers(
+        run, np.repeat(computed[:, None], len(sites), axis=1), sites, forecast=forecast
+    )
+
+
+def _kinds(
+    computed: Bool[np.ndarray, "S sites"],
+) -> tuple[tuple[tuple[bool, ...], ...], Int[np.ndarray, "S"]]:
+    """The kinds of step, cheapest first, and that of each step; no kinds if there are many.
+
+    None and all computed are always among them, so that plans of one method share a program.
+    """
+    ends = np.stack([np.zeros_like(computed[0]), np.ones_like(computed[0])])
+    rows = np.unique(np.concatenate([ends, computed]), axis=0)
+    rows = rows[np.argsort(rows.sum(axis=1), kind="stable")]
+    if len(rows) > MAX_KINDS:
+        return (), np.zeros(0, np.int32)
+    index = (computed[:, None] == rows[None]).all(axis=-1).argmax(axis=1)
+    return tuple(tuple(map(bool, row)) for row in rows), index.astype(np.int32)
+
+
+def _check_first(computed: StepFlags) -> None:
+    if not len(computed) or not computed[0]:
+        raise ValueError("cache plan: step 0 must be computed in full, there is nothing to reuse")
+
+
+def together(plans: Sequence[Plan]) -> Plan:
+    """One plan of several that fill different sockets.
+
+    Raises:
+      ValueError: two fill the same.
+    """
+    merged = plans[0]
+    for plan in plans[1:]:
+        taken = [
+            name
+            for name in Sockets._fields
+            if getattr(plan.sockets, name) is not None and getattr(merged.sockets, name) is not None
+        ]
+        if taken:
+            raise ValueError(
+                f"cache: two methods fill the socket {taken[0]!r}, wanted one for each"
+            )
+        merged = Plan(*(_union(a, b) for a, b in zip(merged, plan, strict=True)))
+    return merged
+
+
+def _union(ours: Any, theirs: Any) -> Any:
+    pairs = zip(ours, theirs, strict=True)
+    return type(ours)(*(b if a is None else a for a, b in pairs))
+
+
+def joined(plans: Sequence[Plan]) -> Plan:
+    """One plan that follows several in turn, each starting anew; their sockets are equal."""
+    kinds, rows = (
+        jax.tree.map(lambda *parts: np.concatenate(parts), *(plan[part] for plan in plans))
+        for part in (1, 2)
+    )
+    return Plan(plans[0].sockets, kinds, rows)
+
+
+def check(plan: Plan, run: Run) -> None:
+    """Raises ValueError for a plan that is none of so many steps, or whose first reuses."""
+    for name, kinds in zip(Kinds._fields, plan.kinds, strict=True):
+        if kinds is not None and (kinds.shape != (run.steps,) or kinds.dtype != np.int32):
+            raise ValueError(
+                f"cache plan: found {kinds.dtype} of shape {kinds.shape} for {name}, wanted an "
+                f"int32 for each of {run.steps} steps"
+            )
+    if run.steps and plan.reuse[0] and plan.sockets.guide is None:
+        raise ValueError("cache plan: step 0 must be computed in full, there is nothing to reuse")

@@ -1,0 +1,123 @@
+"""The socket of sub-layers: attention and MLP updates that come from an earlier step.
+
+Gates, norms and long-skip fusions are always fresh. Where the steps are of few kinds, one
+conditional stands around the stages; else each sub-layer has one of its own.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from skipdit_jax.caching import rings
+from skipdit_jax.caching.choose import choose
+from skipdit_jax.caching.plan import Ring, Site, Sub, SubRows
+from skipdit_jax.caching.trunk import Runner
+from skipdit_jax.contracts import Hook, StagedModel, Sublayer
+from skipdit_jax.typing import Condition, Index, Latents, Skips, Timesteps
+
+Rings = dict[Site, Array]
+"""What is kept of each site."""
+
+
+def plain_runner(model: StagedModel, c: Any) -> Runner:
+    """Runs stages without looking at their sub-layers."""
+    return lambda h, skips, slots, lo, hi: (*model.run(h, c, skips, lo, hi), slots)
+
+
+def runner(model: StagedModel, c: Any, sub: Sub, index: Index, row: SubRows) -> Runner:
+    """Runs stages with the sub-layers that this kind of step computes, the others reused."""
+
+    def run(h: Array, skips: Skips, slots: Rings, lo: int, hi: int) -> Any:
+        if lo == hi:
+            return h, skips, slots
+        behind = {u for u in range(lo, hi) if model.num_stages - 1 - u >= hi}
+        mine = {site: ring for site, ring in slots.items() if lo <= site[0] < hi}
+
+        def stages(kind: tuple[bool, ...] | None, h: Array, mine: Rings) -> Any:
+            after = dict(mine)
+            h, pushed = model.run(h, c, skips, lo, hi, hook=_hook(sub, kind, row, after))
+            return h, {u: pushed[u] for u in behind & pushed.keys()}, after
+
+        if sub.kinds:
+            branches = [partial(stages, kind) for kind in sub.kinds]
+            h, pushed, mine = choose(index, branches, h, mine)
+        else:
+            h, pushed, mine = stages(None, h, mine)
+        return h, {**skips, **pushed}, {**slots, **mine}
+
+    return run
+
+
+def _hook(sub: Sub, kind: tuple[bool, ...] | None, row: SubRows, after: Rings) -> Hook:
+    """What the seam calls; leaves the rings behind this call in `after`, a dict of this trace."""
+    places = {site: number for number, site in enumerate(sub.sites)}
+
+    def hook(sublayer: Sublayer) -> tuple[Any, Array]:
+        site = (sublayer.stage, sublayer.name)
+        if site not in places:
+            return sublayer.plain()
+        branches: list[Any] = [partial(_reuse, sub, row), partial(_compute, sub, row, sublayer)]
+        which: Any = _flag(row, places[site]) if kind is None else int(kind[places[site]])
+        if sub.ring == Ring():  # only what differs leaves the conditional
+            branches = [partial(_ring_only, branch) for branch in branches]
+            after[site] = choose(which, branches, after[site])
+            value = rings.read(sub.ring, after[site], None)
+        else:
+            value, after[site] = choose(which, branches, after[site])
+        return (jnp.ones_like(sublayer.gate) if sub.gated else sublayer.gate), value
+
+    return hook
+
+
+def _flag(row: Any, place: int) -> Array:
+    """1 where a site is computed at this step."""
+    return row.flags[place].astype(jnp.int32)
+
+
+def _reuse(sub: Sub, row: SubRows, ring: Array) -> tuple[Array, Array]:
+    value = rings.read(sub.ring, ring, row.ring)
+    return value, rings.kept(sub.ring, ring, value, row.ring)
+
+
+def _compute(sub: Sub, row: SubRows, sublayer: Sublayer, ring: Array) -> tuple[Array, Array]:
+    value = _value(sub, sublayer)
+    return value, rings.write(sub.ring, ring, value, row.ring)
+
+
+def _ring_only(branch: Any, ring: Array) -> Array:
+    return branch(ring)[1]
+
+
+def _value(sub: Sub, sublayer: Sublayer) -> Array:
+    """What is kept of a computed sub-layer; behind its gate in float32, as the model adds it."""
+    gate, update = sublayer.plain()
+    return gate * update.astype(jnp.float32) if sub.gated else update
+
+
+def empty(model: StagedModel, sub: Sub, x: Latents, t: Timesteps, condition: Condition) -> Rings:
+    """The rings of all sites, of zeros; the model is traced for their shapes, nothing runs.
+
+    Raises:
+      ValueError: a site that the model does not have.
+    """
+    found: dict[Site, jax.ShapeDtypeStruct] = {}
+
+    def look(sublayer: Sublayer) -> tuple[Any, Array]:
+        value = _value(sub, sublayer)
+        found[sublayer.stage, sublayer.name] = jax.ShapeDtypeStruct(value.shape, value.dtype)
+        return sublayer.plain()
+
+    def trace(x: Array, t: Array, condition: Condition) -> Array:
+        h, c = model.embed(x, t, condition)
+        return model.run(h, c, {}, 0, model.num_stages, hook=look)[0]
+
+    jax.eval_shape(trace, x, t, condition)
+    missing = [
+        f"{name} of stage {stage}" for stage, name in sub.sites if (stage, name) not in found
+    ]
+    if missing:
+        raise ValueError(f"cache: the model has no {missing[0]} that could be reused")
+    return {site: rings.empty(sub.ring, found[site]) for site in sub.sites}
