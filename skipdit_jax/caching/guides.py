@@ -77,7 +77,7 @@ class DifferenceRow(NamedTuple):
 
 @dataclass(frozen=True)
 class DifferenceGuide(Guide):
-    """FasterCache's (arXiv 2410.19355, section 3.3): the uncond half is the cond half and a difference.
+    """FasterCache's (arXiv 2410.19355, section 3.3): the other half is this one and a difference.
 
     D = u - c is split by a disc around the centre of its spectrum when both halves run; at other
     steps u := c + D_low + D_high, both bands scaled by the numbers of the step.

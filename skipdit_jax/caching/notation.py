@@ -1,9 +1,9 @@
 """How policies are written: read from text and back, and changed field by field, by name alone.
 
 Every method has the long form NAME(field=value, ...), such as block-cache(every=3, front=2), and
-NAME:VALUE:VALUE, its first fields in their order, such as taylor:4:2; one may read a shorter form of
-its own, such as N3-1000-20. A + joins methods that fill different sockets, "none" is no policy. A
-method from outside the package joins by `register_policy`.
+NAME:VALUE:VALUE, its first fields in their order, such as taylor:4:2; one may read a shorter form
+of its own, such as N3-1000-20. A + joins methods that fill different sockets, "none" is no policy.
+A method from outside the package joins by `register_policy`.
 """
 
 import ast

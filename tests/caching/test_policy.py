@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from skipdit_jax.caching import planning
 from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
-from skipdit_jax.caching import planning
 from skipdit_jax.caching.plan import Run, Span
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE, dit_skip_cache
 from skipdit_jax.caching.summary import flops_of_steps

@@ -1,7 +1,9 @@
 """Runs the recorded loops of sets c and d under our policies, and compares every step."""
 
 import json
+from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from skipdit_jax.caching import planning
 from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.plan import CachePolicy, Run
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.layers import embedders
 from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.steppers import Ddim, Ddpm
@@ -75,17 +78,28 @@ def replay(golden, made: Loop, driver: str = "scan") -> tuple[Any, Any]:
         noises = jnp.asarray(channel_last(golden[place]))[:, :half]
     inputs = loop.step_inputs(diffusion, Guidance(scale=made.scale))
     plan = made.policy and made.policy.plan(run_of(model, diffusion))
-    steps, sockets = (loop.Steps(plan.kinds, plan.rows), plan.sockets) if plan else (
-        loop.Steps(),
-        EMPTY,
+    steps, sockets = (
+        (loop.Steps(plan.kinds, plan.rows), plan.sockets)
+        if plan
+        else (
+            loop.Steps(),
+            EMPTY,
+        )
     )
     stepper = STEPPERS[made.sampler](clip=made.clip)
-    data = (params_of(golden, model), z, y[:half], y[half:], noises, inputs)
+    data = (golden["aux/t_freqs"], params_of(golden, model), z, y[:half], y[half:], noises, inputs)
     how = (model, stepper, diffusion.parameterization, made.channels, sockets, driver)
     if plan is None or driver == "scan":
-        return plan, jax.device_get(run(*data, steps, *how))
-    taps = jax.jit(lambda *data: run.__wrapped__(*data, steps, *how))(*data)
+        return plan, jax.device_get(run_recorded(*data, steps, *how))
+    taps = jax.jit(lambda *data: run_recorded.__wrapped__(*data, steps, *how))(*data)
     return plan, jax.device_get(taps)
+
+
+@partial(jax.jit, static_argnums=range(8, 14))
+def run_recorded(frequencies, *arguments):
+    """`run` with the recorded frequencies: these sets come from another processor's exp."""
+    with mock.patch.object(embedders, "timestep_frequencies", return_value=frequencies):
+        return run.__wrapped__(*arguments)
 
 
 def run_of(model, diffusion) -> Run:

@@ -1,4 +1,4 @@
-"""DeepCache's uneven schedule (arXiv 2312.00858) on a model with long skips, where it is Skip-Cache."""
+"""DeepCache (arXiv 2312.00858): on a model with long skips, Skip-Cache on an uneven schedule."""
 
 from dataclasses import dataclass
 from typing import ClassVar

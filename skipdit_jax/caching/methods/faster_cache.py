@@ -1,4 +1,4 @@
-"""FasterCache (arXiv 2410.19355): attention extrapolated, and the half without condition left out."""
+"""FasterCache (arXiv 2410.19355): attention extrapolated, the half without condition left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ class FasterCache(Method):
     def _forecast(self, computed: Computed) -> Forecast:
         """c1 + w (c1 - c0), of the last two values that were written."""
         feedback = self.variant == "diffusers"
-        writes: Bool[np.ndarray, "S"] = np.ones_like(computed) if feedback else computed
+        writes: Bool[np.ndarray, S] = np.ones_like(computed) if feedback else computed
         written = np.cumsum(writes) - writes  # values before this step
         weights = np.zeros((len(computed), 2), np.float32)
         for step, count in enumerate(written):

@@ -1,4 +1,4 @@
-"""FORA (arXiv 2407.01425): of every N steps one computes attention and MLPs, the others reuse them."""
+"""FORA (arXiv 2407.01425): of every N steps one computes attention and MLPs, others reuse them."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -21,10 +21,9 @@ class TaylorSeer(Method):
     Attributes:
       interval: I. 1 computes every step.
       order: O; O + 1 values are kept of each sub-layer.
-      lite: forecast the network's output instead: O + 1 values in all, and a forecast step runs
-        nothing.
-      phase: with W = warmup, "paper" computes step i if i < W or (i - W + 1) mod I = 0; "diffusers",
-        as its hook, if i < W or (i - W - 1) mod I = 0, so that step W is a forecast.
+      lite: forecast the network's output instead: O + 1 values in all; such a step runs nothing.
+      phase: with W = warmup, "paper" computes step i if i < W or (i - W + 1) mod I = 0;
+        "diffusers", as its hook, if i < W or (i - W - 1) mod I = 0: step W is a forecast.
       warmup: W, steps at the start that are computed.
       until: all steps from this one on are computed; None: none for that reason.
     """
