@@ -31,11 +31,11 @@ from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.published import PIXEL_CHANNELS
 from skipdit_jax.registry import NamedModel
+from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
-from skipdit_jax.runs.recipe import read_diffusion, read_recipe
-from skipdit_jax.runs.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import check_finite
+from skipdit_jax.weights.recipe import read_diffusion, read_recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

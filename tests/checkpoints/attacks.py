@@ -17,8 +17,8 @@ from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.checkpoints.limits import MAX_BLOCKS
 from skipdit_jax.registry import ASSETS
-from skipdit_jax.runs.recipe import read_diffusion, read_recipe
 from skipdit_jax.weights.networks import filled
+from skipdit_jax.weights.recipe import read_diffusion, read_recipe
 from tests.checkpoints.memory_probe import field, forget_peak
 from tests.checkpoints.states import torch_shapes, torch_state, write_state
 from tests.checkpoints.torch_makers import (
