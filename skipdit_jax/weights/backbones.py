@@ -15,9 +15,9 @@ from skipdit_jax.checkpoints import (
     export_state_dict,
     save_native,
 )
-from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.sources import fetch_whole
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.registry import (
     BUNDLED,
@@ -65,7 +65,7 @@ def open_weights(
     """
     bundled = BUNDLED.get(os.fspath(source))
     if bundled is None or bundled.weights is None or Path(source).exists():
-        path = fetch(source)
+        path = fetch_whole(source)
     else:
         path = bundled.weights
     if not is_of_run(path):
