@@ -16,10 +16,10 @@ from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
 from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
-from skipdit_jax.runs.recipe import read_diffusion, read_recipe
-from skipdit_jax.runs.samples import num_classes
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.typing import Params
 from skipdit_jax.weights import load_opened, model_of, open_weights
+from skipdit_jax.weights.recipe import read_diffusion, read_recipe
 
 PICTURE = (IMAGE_SIZE, IMAGE_SIZE, 1)
 INTERVALS = (2, 3, 4)  # N

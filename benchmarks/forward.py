@@ -8,7 +8,7 @@ import skipdit_jax as sd
 from benchmarks.timing import interleaved
 from benchmarks.torch_twin import torch_twin
 from benchmarks.weights import random_params
-from skipdit_jax.runs.samples import num_classes
+from skipdit_jax.registry.samples import num_classes
 
 CASES = (  # model, batch
     ("DiT-S/2", 4),

@@ -11,7 +11,7 @@ from benchmarks.timing import Timing, interleaved, once
 from benchmarks.weights import random_params
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.pipeline import sample_keys
-from skipdit_jax.runs.samples import num_classes
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.sampling.drivers import DRIVERS
 
 MIB = 2**20

@@ -266,6 +266,20 @@ class Backbone(Network, Protocol):
 
 
 @runtime_checkable
+class LoadedBackbone(Backbone, Protocol):
+    """A backbone with a field for what its weights say of sampling from them.
+
+    The field takes no part in comparisons, so that nothing is compiled for its sake. Of a family
+    without it `load_checkpoint` warns where weights want another process than the published one.
+    """
+
+    @property
+    def trained(self) -> Any:
+        """A `registry.Trained`, or None."""
+        ...
+
+
+@runtime_checkable
 class JointBackbone(Backbone, Protocol):
     """A backbone of clips that also trains on clips with independent images behind them."""
 

@@ -53,7 +53,7 @@ def replacing_path(path: str | os.PathLike[str], durable: bool = False) -> Itera
     name = f".{target.name[:_NAME_SHOWN]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}{_ENDING}"
     temporary = target.with_name(name)
     try:
-        with _held(temporary):
+        with _naming(temporary, target), _held(temporary):
             yield temporary
             if durable:
                 with temporary.open("rb") as file:
@@ -61,6 +61,19 @@ def replacing_path(path: str | os.PathLike[str], durable: bool = False) -> Itera
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(temporary: Path, target: Path) -> Iterator[None]:
+    """Lets errors name the file that a person knows: writing to a full disk names none at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary), temporary):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        if error.errno is None and str(temporary) in str(error):  # of a library
+            raise OSError(str(error).replace(str(temporary), str(target))) from error
+        raise
 
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:

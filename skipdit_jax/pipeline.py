@@ -16,7 +16,12 @@ from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion, Parameterization
 from skipdit_jax.models.stack import bind
-from skipdit_jax.registry import abstract_params, default_diffusion, published_sampling
+from skipdit_jax.registry import (
+    abstract_params,
+    default_diffusion,
+    published_sampling,
+    trained,
+)
 from skipdit_jax.sampling import arguments, loop
 from skipdit_jax.sampling.denoiser import make_denoiser
 from skipdit_jax.sampling.guidance import Guidance
@@ -111,7 +116,7 @@ class Sampler:
         cache: CachePolicy | str | None = None,
         diffusion: Diffusion | None = None,
         eta: float = 0.0,
-        clip: bool = False,
+        clip: bool | None = None,
         stepper: Stepper | None = None,
         driver: str = "scan",
         taps: bool = False,
@@ -124,10 +129,10 @@ class Sampler:
         """
         published = published_sampling(model)
         base = default_diffusion(model) if diffusion is None else diffusion
-        self.diffusion = base.respace(str(steps))
+        self.diffusion = arguments.as_process(base, steps)
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance)
-        self.cache = arguments.as_policy(cache, published.cache)
+        self.cache = arguments.as_policy(cache, published.cache, _recommended_cache(model))
         self.plan = arguments.make_plan(
             model, self.cache, self.diffusion, self.guidance, self.inputs.t
         )
@@ -140,7 +145,9 @@ class Sampler:
         self._program = _Program(
             model=model,
             kind=self.diffusion.parameterization,
-            stepper=arguments.as_stepper(method, eta, clip, stepper),
+            stepper=arguments.as_stepper(
+                method, eta, _clips(model) if clip is None and stepper is None else clip, stepper
+            ),
             guided_channels=_guided_channels(model, self.guidance),
             sockets=sockets,
             driver=driver,
@@ -206,6 +213,16 @@ class Sampler:
         return summarise(self.plan, len(self.inputs.t), model.costs, rows, kept)
 
 
+def _clips(model: Backbone) -> bool:
+    carried = trained(model)
+    return carried is not None and carried.clip
+
+
+def _recommended_cache(model: Backbone) -> CachePolicy | None:
+    carried = trained(model)
+    return None if carried is None else carried.cache
+
+
 def _guided_channels(model: Backbone, guidance: Guidance) -> int | None:
     return (guidance.channels or model.sample_shape[-1]) if guidance.doubles else None
 
@@ -230,7 +247,7 @@ def sample(
     cache: CachePolicy | str | None = None,
     diffusion: Diffusion | None = None,
     eta: float = 0.0,
-    clip: bool = False,
+    clip: bool | None = None,
     stepper: Stepper | None = None,
     driver: str = "scan",
     taps: bool = False,
@@ -251,9 +268,11 @@ def sample(
       method: "ddpm" (ancestral) or "ddim".
       guidance: classifier-free guidance scale, or a `Guidance`. At most 1 runs a single batch.
       cache: a policy such as `SkipCache(every=3)`, or its notation, "N3"; None computes every step.
-      diffusion: the process that the weights were trained on; None is the published one.
+      diffusion: the process that the weights were trained on; None is what the file of a loaded
+        model says, else the published one.
       eta: noise of DDIM, 0 to 1.
-      clip: clip the predicted picture to [-1, 1] at each step (pixel models).
+      clip: clip the predicted picture to [-1, 1] at each step; None clips where the file of a
+        loaded model says so, or says nothing and its samples are pixels.
       stepper: a solver of your own (`sampling.steppers.Stepper`: hashable) in place of method, eta
         and clip.
       driver: "scan", "nested" or "unrolled"; see sampling/drivers.py.
@@ -303,7 +322,7 @@ def invert(
     steps: int | str = 250,
     guidance: Scale | Guidance = 1.0,
     diffusion: Diffusion | None = None,
-    clip: bool = False,
+    clip: bool | None = None,
 ) -> Images:
     """Finds the noise that DDIM makes these pictures of (Song et al., 2010.02502, section 4.3).
 
@@ -317,8 +336,8 @@ def invert(
       labels: one class per picture; None for an unconditional model.
       steps: S, or a spacing; S - 1 calls of the model, as the picture counts as the first of S.
       guidance: as in `sample`; far from 1 the way back is less exact.
-      diffusion: the process that the weights were trained on; None is the published one.
-      clip: clip the predicted picture to [-1, 1] at each step (pixel models).
+      diffusion: as in `sample`.
+      clip: as in `sample`.
 
     Returns:
       float32 [B,H,W,C], at the noise level that a run of the same steps starts from.
@@ -326,7 +345,8 @@ def invert(
     Raises:
       ValueError: for settings that the model cannot follow, or fewer than 2 steps.
     """
-    process = (default_diffusion(model) if diffusion is None else diffusion).respace(str(steps))
+    base = default_diffusion(model) if diffusion is None else diffusion
+    process = arguments.as_process(base, steps)
     if process.num_steps < 2:
         raise ValueError(f"invert: found {process.num_steps} step, wanted 2 or more")
     channels = published_sampling(model).guided_channels
@@ -335,7 +355,7 @@ def invert(
     program = _Program(
         model=model,
         kind=process.parameterization,
-        stepper=DdimReverse(clip=clip),
+        stepper=DdimReverse(clip=_clips(model) if clip is None else clip),
         guided_channels=_guided_channels(model, settings),
         sockets=EMPTY,
         driver="scan",

@@ -122,6 +122,14 @@ def test_its_checkpoints_are_told_by_their_names_and_come_back(tmp_path, model, 
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
+def test_its_models_cannot_carry_a_process_and_this_is_told(tmp_path, model, params):
+    process = {"diffusion": {"prediction": "v", "variance": "fixed_large"}}
+    sd.export_checkpoint(tmp_path / "x.safetensors", params, model, layout="native", **process)
+    with pytest.warns(UserWarning, match=r"prediction 'v'.*does not carry: give sample"):
+        found, _ = sd.load_checkpoint(tmp_path / "x.safetensors")
+    assert registry.trained(found) is None
+
+
 def test_sample_py_takes_its_policy(tmp_path, capsys):
     flags = ["--num-sampling-steps", "4", "--class-labels", "3", "--cache", "every-other(ends=2)"]
     assert sample_command.main([*flags, "--out", str(tmp_path / "x.png")]) == 0

@@ -68,6 +68,14 @@ class Remote:
     path: Path
     hub: tuple[str, str, str | None] | None = None
 
+    def beside(self, name: str) -> str:
+        """The source of another file in the same folder."""
+        if self.hub is None:
+            return f"{self.source.rsplit('/', 1)[0]}/{name}"
+        repo, file, revision = self.hub
+        folder = "/".join([repo, *file.split("/")[:-1]])
+        return f"{HUB}{folder}/{name}" + (f"@{revision}" if revision else "")
+
 
 def parse(source: str | os.PathLike[str]) -> Remote | None:
     """Returns where a file is to be fetched, or None for one of this machine.

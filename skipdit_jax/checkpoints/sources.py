@@ -1,11 +1,13 @@
 """From what a user names to one file: folders that hold weights, and weights split over files."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from skipdit_jax.checkpoints.errors import CheckpointError, shown
+from skipdit_jax.checkpoints.errors import CheckpointError, naming, shown
 from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.checkpoints.hub import Tell, fetch, parse
 from skipdit_jax.checkpoints.limits import MAX_HEADER_BYTES
 from skipdit_jax.checkpoints.safetensors_files import read_safetensors_file
 from skipdit_jax.checkpoints.state_dicts import Ask, choose
@@ -66,19 +68,31 @@ def is_index(path: Path) -> bool:
     return path.name.endswith(INDEX_SUFFIX)
 
 
+def fetch_whole(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
+    """Like `hub.fetch`; of the index of a split state dict also the files that it names.
+
+    Raises:
+      CheckpointError: one of them cannot be had, or the index is damaged.
+    """
+    path, remote = fetch(source, tell), parse(source)
+    if remote is None or not is_index(path):
+        return path
+    with naming(path):
+        names = sorted(set(_weight_map(path).values()))
+    for name in names:
+        if not (path.parent / name).is_file():
+            fetch(remote.beside(name), tell)
+    return path
+
+
 def read_shards(index: Path) -> dict[str, TensorHandle]:
     """Returns the tensors of a state dict that is split over the files of an index, by name.
 
     Raises:
       CheckpointError: a damaged index, a shard that is not there, or one that lacks its tensors.
     """
-    table = read_json(index).get("weight_map")
-    if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
-        raise CheckpointError("has no weight_map of names and files")
-    files = sorted(set(table.values()))
-    if len(files) > MAX_SHARDS:
-        raise CheckpointError(f"names {len(files)} files, wanted at most {MAX_SHARDS}")
-    shards = {file: _read_shard(index.parent, file) for file in files}
+    table = _weight_map(index)
+    shards = {file: _read_shard(index.parent, file) for file in sorted(set(table.values()))}
     missing = [name for name, file in table.items() if name not in shards[file]]
     if missing:
         some = ", ".join(map(shown, missing[:SHOWN]))
@@ -120,9 +134,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _weight_map(index: Path) -> dict[str, str]:
+    """Which file holds which tensor; all of them are beside the index."""
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+        raise CheckpointError("has no weight_map of names and files")
+    files = sorted(set(table.values()))
+    if len(files) > MAX_SHARDS:
+        raise CheckpointError(f"names {len(files)} files, wanted at most {MAX_SHARDS}")
+    for name in files:
+        if Path(name).name != name or not name.endswith(SUFFIXES):
+            raise CheckpointError(f"names the file {shown(name)!r}, wanted one beside it")
+    return table
+
+
 def _read_shard(folder: Path, name: str) -> dict[str, TensorHandle]:
-    if Path(name).name != name or not name.endswith(SUFFIXES):
-        raise CheckpointError(f"names the file {shown(name)!r}, wanted one beside it")
     path = folder / name
     if not path.is_file():
         raise CheckpointError(f"the file {shown(name)!r} that it names is not beside it")

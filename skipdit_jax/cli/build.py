@@ -13,8 +13,8 @@ import numpy as np
 from skipdit_jax import registry, weights
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
-from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.sources import fetch_whole
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
@@ -31,11 +31,11 @@ from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.published import PIXEL_CHANNELS
 from skipdit_jax.registry import NamedModel
+from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
-from skipdit_jax.runs.recipe import read_diffusion, read_recipe
-from skipdit_jax.runs.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import check_finite
+from skipdit_jax.weights.recipe import read_diffusion, read_recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def _entry(options: SampleOptions) -> NamedModel | None:
 
 def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None:
     own = entry.weights if entry else None
-    path = fetch(options.ckpt, say) if options.ckpt else own
+    path = fetch_whole(options.ckpt, say) if options.ckpt else own
     if path is None:
         return None
     return open_source(path, Ask(options.weights, options.key, options.prefix))

@@ -17,9 +17,9 @@ from skipdit_jax.cli.outputs import ARRAYS
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.pixels import OVERLAP, DecodeOptions, decode_latents
 from skipdit_jax.encoders.vae import AutoencoderKL
-from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.typing import Params
 from skipdit_jax.weights import fetch_vae, load_vae
+from skipdit_jax.weights.recipe import Recipe
 
 NO_VAE = "none"
 CPU_SLICE = 1  # more at a time is slower on two cores (docs/weights.md)

@@ -33,6 +33,7 @@ from skipdit_jax.cli.encode_job import EncodingJob, name_of_source, prepare_enco
 from skipdit_jax.cli.encode_options import PROGRAM, EncodeOptions, parse
 from skipdit_jax.cli.encode_summary import describe_source
 from skipdit_jax.cli.interrupts import interruptible
+from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import KEPT, FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (
@@ -54,6 +55,7 @@ from skipdit_jax.published import LATENT_SCALE
 from skipdit_jax.runs.locks import FolderLock
 from skipdit_jax.typing import Params
 
+SMALLER = "wanted a smaller --batch-size or --compute-dtype bfloat16, and another --out"
 MEGABYTE = 1e6
 IMAGE_AXES = 3
 
@@ -69,6 +71,7 @@ class Made(NamedTuple):
 
 
 @interruptible(PROGRAM)
+@enough_memory(PROGRAM, SMALLER)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 

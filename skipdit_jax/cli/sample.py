@@ -15,6 +15,7 @@ from skipdit_jax.cli.build import SamplingJob, prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.cli.interrupts import interruptible
+from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import PROGRAM, parse
 from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
@@ -22,11 +23,16 @@ from skipdit_jax.runs.class_names import printable
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_picture, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
+SMALLER = (
+    "wanted a smaller --batch-size (--per-proc-batch-size), --dtype bfloat16, or of an autoencoder "
+    "--vae-slice 1 or --vae-tile 64"
+)
 MOST_CLASSES = 10  # told by name
 LATENTS_NOTE = "note     these are latents: --vae ema, mse or a file makes pictures of them"
 
 
 @interruptible(PROGRAM)
+@enough_memory(PROGRAM, SMALLER)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 

@@ -15,10 +15,11 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
+from skipdit_jax.registry.samples import default_labels, draws_pixels
 from skipdit_jax.runs.class_names import to_labels
-from skipdit_jax.runs.recipe import Recipe, check_steps
-from skipdit_jax.runs.samples import default_labels, draws_pixels
+from skipdit_jax.sampling.arguments import as_process
 from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.weights.recipe import Recipe
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
 MAX_COLUMNS = 20
@@ -89,7 +90,7 @@ def _steps(text: str, diffusion: Diffusion) -> str:
             f"--num-sampling-steps {text!r}: wanted 1..{most}, or a spacing such as ddim50"
         )
     if diffusion.spacing:
-        check_steps(plain, diffusion)
+        as_process(diffusion, plain)
     return plain
 
 

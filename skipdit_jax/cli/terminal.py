@@ -10,8 +10,8 @@ from rich.progress import Progress
 
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.runner import make_progress
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.runs import TrainingJob
-from skipdit_jax.runs.samples import num_classes
 from skipdit_jax.sharding import leads
 from skipdit_jax.training.logs import Record
 

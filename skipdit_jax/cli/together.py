@@ -25,6 +25,8 @@ SEEN = "skipdit_jax/seen/"
 STOP = "skipdit_jax/stop"
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0  # for all to read the reason; process 0 takes the store with it
+LEAVING = threading.Event()
+"""Set where this process ends for a reason of its own: that of another one is not told as well."""
 CRASHED = 1  # what Python itself ends with after an error that nobody handles
 
 
@@ -45,6 +47,8 @@ def watch(program: str) -> None:
 
     def look() -> None:
         while not over.wait(POLL_SECONDS):
+            if LEAVING.is_set():
+                return
             if reason := _reason():
                 _leave_with(program, *reason)
 
@@ -78,6 +82,7 @@ def leave(code: int, text: str) -> None:
     """
     if store() is None:
         return
+    LEAVING.set()
     told = json.dumps({"process": jax.process_index(), "code": code, "text": text})
     store().key_value_set(f"{ENDED}{jax.process_index()}", told, allow_overwrite=True)
     _exit(code)

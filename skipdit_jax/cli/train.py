@@ -43,6 +43,7 @@ from skipdit_jax import sharding
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.cli import distributed
 from skipdit_jax.cli.interrupts import Interrupts, code_of, interruptible
+from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.cli.terminal import Terminal, describe_end, describe_job
 from skipdit_jax.cli.together import leave
@@ -57,6 +58,10 @@ PROGRAM = "train.py"
 DIVERGED = 3
 CHANGE = r"--?(?P<no>no)?config\.(?P<name>[^=]+)(=(?P<text>.*))?"
 """A flag that changes a value of the config, as ml_collections takes it."""
+SMALLER = (
+    "wanted --config.accumulate=2 (the same batch in parts), --config.remat=blocks, "
+    "--config.dtype=bfloat16, more devices (--config.mesh.fsdp) or a smaller --config.batch_size"
+)
 ORBAX = "orbax"  # folder of its files
 FLAG_ERRORS = (flags.Error, TypeError, OSError)
 """What absl and ml_collections raise for flags that cannot be used."""
@@ -93,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"--help", "-h"} & set(argv):
         print(f"{__doc__}\nShipped configs: {', '.join(shipped_configs())}")
         return 0
-    with interruptible(PROGRAM) as interrupts:
+    with interruptible(PROGRAM) as interrupts, enough_memory(PROGRAM, SMALLER):
         return _run(argv, interrupts)
 
 

@@ -1,11 +1,15 @@
 """Any set prepared by TensorFlow Datasets as array_record, read without TensorFlow."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skipdit_jax.data.clips import Window
+from skipdit_jax.data.fingerprints import fingerprint, middle, spread
 from skipdit_jax.data.images import read_image
 from skipdit_jax.data.sources import Example
 from skipdit_jax.optional import load
@@ -29,6 +33,7 @@ class TfdsSource:
       channels: C of them.
       orientation: of pictures, see `images.read_image`.
       classes: their names, where the set tells them.
+      fingerprint: tells the set from others of its size.
     """
 
     records: Any
@@ -39,6 +44,7 @@ class TfdsSource:
     channels: int
     orientation: str
     classes: tuple[str, ...]
+    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.records)
@@ -134,11 +140,13 @@ def open_tfds(
     decoders = {feature: KeepEncoded()} if encoded else None
     try:
         records = builder.as_data_source(split, decoders=decoders)
+        parts = builder.info.splits[split].file_instructions
     except (ValueError, KeyError) as error:
         wanted = sorted(builder.info.splits)
         raise ValueError(
             f"data.split: {name!r} has no {split!r}, wanted one of {wanted}"
         ) from error
+    classes = tuple(getattr(builder.info.features["label"], "names", None) or ())
     return TfdsSource(
         records=records,
         name=f"{name}/{split}",
@@ -147,8 +155,18 @@ def open_tfds(
         size=size,
         channels=channels,
         orientation=orientation,
-        classes=tuple(getattr(builder.info.features["label"], "names", None) or ()),
+        classes=classes,
+        fingerprint=_fingerprint(parts, classes),
     )
+
+
+def _fingerprint(parts: Sequence[Any], classes: Sequence[str]) -> str:
+    """Of the shards of a split, by name, size and a piece of some, wherever the folder lies."""
+    files = [Path(part.filename) for part in parts]
+    facts = [(part.skip, part.take) for part in parts]
+    names = [os.fsencode(file.name) for file in files]
+    pieces = [middle(file) for file in spread(files)]
+    return fingerprint(files[0].parent if files else Path(), names, [*classes, *facts, *pieces])
 
 
 def _check_features(features: Any, tfds: Any, name: str, feature: str, num_classes: int) -> bool:

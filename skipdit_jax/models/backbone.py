@@ -1,7 +1,7 @@
 """What DiT and Latte share: a config's fields, the adaLN-Zero block, the parts of the module."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -218,9 +218,15 @@ def modulation_flops(config: BackboneConfig) -> int:
 
 
 class ClassBackbone(nn.Module):
-    """The parts of a class-conditional `contracts.Backbone`, named as their parameters."""
+    """The parts of a class-conditional `contracts.Backbone`, named as their parameters.
+
+    Attributes:
+      config: everything that fixes its function.
+      trained: what its weights say of sampling, see `contracts.LoadedBackbone`.
+    """
 
     config: BackboneConfig
+    trained: Any = field(default=None, compare=False, repr=False)
     _xavier_skips: ClassVar[bool] = False  # how skip linears start, see `SkipFusion`
 
     @property

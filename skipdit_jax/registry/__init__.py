@@ -1,6 +1,13 @@
 """The one list of families, and from names to models."""
 
 from skipdit_jax.registry import builtin  # noqa: F401  registers what comes with the library
+from skipdit_jax.registry.carried import (
+    Trained,
+    carrying,
+    default_diffusion,
+    published_diffusion,
+    trained,
+)
 from skipdit_jax.registry.kinds import (
     AUTOENCODERS,
     FAMILIES,
@@ -9,7 +16,6 @@ from skipdit_jax.registry.kinds import (
     PublishedSampling,
     abstract_params,
     build,
-    default_diffusion,
     family_of,
     init_params,
     kind_of,
@@ -42,8 +48,10 @@ __all__ = [
     "NamedModel",
     "NetworkKind",
     "PublishedSampling",
+    "Trained",
     "abstract_params",
     "build",
+    "carrying",
     "create_model",
     "default_diffusion",
     "family_of",
@@ -52,9 +60,11 @@ __all__ = [
     "kind_of",
     "layout_of",
     "model_names",
+    "published_diffusion",
     "published_sampling",
     "register_autoencoder",
     "register_family",
     "sharding_rules",
+    "trained",
     "weight_layouts",
 ]

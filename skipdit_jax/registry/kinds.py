@@ -12,7 +12,6 @@ from skipdit_jax import config as plain
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.contracts import Backbone, Network
-from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.published import VAE_FACTOR
 from skipdit_jax.sharding import Splits
 from skipdit_jax.typing import Params
@@ -211,11 +210,6 @@ def published_sampling(model: Backbone) -> PublishedSampling:
         return PublishedSampling(1.0, None, None)
     config = model.config
     return PublishedSampling(kind.guidance, kind.guided_channels(config), kind.cache(config))
-
-
-def default_diffusion(model: Backbone) -> Diffusion:
-    """The process that the published models were trained on: linear betas, noise prediction."""
-    return Diffusion(variance="learned_range" if model.learns_variance else "fixed_large")
 
 
 def abstract_params(network: Network) -> Params:

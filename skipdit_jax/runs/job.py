@@ -20,16 +20,17 @@ from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
 from skipdit_jax.files import check_folder
-from skipdit_jax.runs.recipe import check_steps, make_recipe
-from skipdit_jax.runs.samples import num_classes
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.runs.starting import first_params
 from skipdit_jax.runs.train_config import TrainConfig, check_same_run, read_train_config
+from skipdit_jax.sampling.arguments import as_process
 from skipdit_jax.training.feed import Feed
 from skipdit_jax.training.loop import TrainStep
 from skipdit_jax.training.optimizer import make_optimizer, make_schedule, trainable_mask
 from skipdit_jax.training.state import TrainState, create_state, from_items, to_items
 from skipdit_jax.training.step import make_train_step
 from skipdit_jax.typing import Params
+from skipdit_jax.weights.recipe import make_recipe
 
 CHECKPOINTS = "checkpoints"
 
@@ -106,7 +107,7 @@ def check_recipe(config: TrainConfig, model: Backbone) -> None:
     """
     try:
         recipe = make_recipe(config.sampling, model, config.diffusion)
-        check_steps(recipe.steps, config.diffusion)
+        as_process(config.diffusion, recipe.steps)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"sampling: {error}") from error
 

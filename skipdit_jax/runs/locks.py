@@ -43,8 +43,7 @@ class FolderLock(contextlib.AbstractContextManager):
             raise ValueError(_in_use(place, _read(self._record))) from error
         try:
             self._take_over(place)
-            holder = {"host": socket.gethostname(), "process": os.getpid()}
-            self._record.write_text(json.dumps(holder))
+            _write(self._record, {"host": socket.gethostname(), "process": os.getpid()})
         except BaseException:
             self._lock.release()
             raise
@@ -91,6 +90,15 @@ def _read(record: Path) -> dict[str, object]:
         return dict(json.loads(record.read_text()))
     except (FileNotFoundError, ValueError, TypeError):  # none, or one that was cut by a full disk
         return {}
+
+
+def _write(record: Path, holder: dict[str, object]) -> None:
+    """Raises OSError that names the record; half of one is not left on a full disk."""
+    try:
+        record.write_text(json.dumps(holder))
+    except OSError as error:
+        record.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(record)) from error
 
 
 def _touched(record: Path) -> int | None:

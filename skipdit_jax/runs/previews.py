@@ -6,12 +6,12 @@ from jaxtyping import UInt8
 
 from skipdit_jax import sharding
 from skipdit_jax.pipeline import Sampler, sample_keys
+from skipdit_jax.registry.samples import default_labels, draws_pixels, num_classes
 from skipdit_jax.runs.job import TrainingJob
-from skipdit_jax.runs.recipe import make_recipe
-from skipdit_jax.runs.samples import default_labels, draws_pixels, num_classes
 from skipdit_jax.training.state import TrainState, ema_name
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
 from skipdit_jax.visualise.video import make_strip
+from skipdit_jax.weights.recipe import make_recipe
 
 UNCONDITIONAL_COLUMNS = 8
 LATENTS_SHOWN = 3  # channels of a latent that stand for red, green and blue

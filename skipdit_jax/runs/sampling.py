@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from skipdit_jax import weights
 from skipdit_jax.pipeline import Sampler
-from skipdit_jax.runs.recipe import Recipe, read_diffusion, read_recipe
 from skipdit_jax.typing import Params
+from skipdit_jax.weights.recipe import Recipe, read_diffusion, read_recipe
 
 
 class LoadedSampler(NamedTuple):

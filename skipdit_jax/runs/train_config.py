@@ -15,12 +15,12 @@ from skipdit_jax import registry
 from skipdit_jax.data.config import EARLIER, WITHOUT_FILES, DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.runs.config_fields import Table, check_values, read_values
-from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.sharding import MeshConfig
 from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, TimestepSampler
 from skipdit_jax.training.logs import Record
 from skipdit_jax.training.loop import LoopConfig
 from skipdit_jax.training.optimizer import OptimizerConfig
+from skipdit_jax.weights.recipe import Recipe
 
 OPTIMIZER_NAMES = {"lr_schedule": "schedule", "lr_final_fraction": "final_fraction"}
 """Names in a config that differ from those of `OptimizerConfig`."""

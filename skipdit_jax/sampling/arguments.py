@@ -78,6 +78,22 @@ def as_latents(model: Backbone, x: Any, batch: int | None = None) -> Float[Array
     return jnp.asarray(x, jnp.float32)
 
 
+def as_process(diffusion: Diffusion, steps: int | str) -> Diffusion:
+    """A process on the timesteps of a notation.
+
+    Raises:
+      ValueError: the notation means nothing, or timesteps that the process does not keep: a network
+        was not trained on those.
+    """
+    kept = diffusion.respace(str(steps))
+    if diffusion.spacing and not np.isin(kept.timesteps, diffusion.timesteps).all():
+        raise ValueError(
+            f"steps {str(steps)!r} are not among the timesteps of its training, wanted "
+            f"{diffusion.spacing!r} or some of those"
+        )
+    return kept
+
+
 def as_guidance(model: Backbone, guidance: Any, published_channels: int | None) -> Guidance:
     """A scale as a `Guidance` of the published channels.
 
@@ -94,7 +110,7 @@ def as_guidance(model: Backbone, guidance: Any, published_channels: int | None) 
     return guidance
 
 
-def as_stepper(method: str, eta: float, clip: bool, stepper: Any) -> Stepper:
+def as_stepper(method: str, eta: float, clip: bool | None, stepper: Any) -> Stepper:
     """The stepper that the names mean, or the given one.
 
     Raises:
@@ -104,10 +120,10 @@ def as_stepper(method: str, eta: float, clip: bool, stepper: Any) -> Stepper:
         raise ValueError(f"method is {method!r}, wanted one of {', '.join(METHODS)}")
     if stepper is None:
         if method == "ddim":
-            return Ddim(eta=eta, clip=clip)
+            return Ddim(eta=eta, clip=bool(clip))
         if eta != 0:
             raise ValueError(f"eta: found {eta}, but it is the noise of ddim, not of {method}")
-        return Ddpm(clip=clip)
+        return Ddpm(clip=bool(clip))
     if isinstance(stepper, type) or not isinstance(stepper, Stepper):
         raise ValueError(f"stepper: found {_shown(stepper)}, wanted an object like Ddim()")
     if eta != 0 or clip:
@@ -115,14 +131,21 @@ def as_stepper(method: str, eta: float, clip: bool, stepper: Any) -> Stepper:
     return stepper
 
 
-def as_policy(cache: Any, published: CachePolicy | None) -> CachePolicy | None:
+def as_policy(
+    cache: Any, published: CachePolicy | None, recommended: CachePolicy | None = None
+) -> CachePolicy | None:
     """A policy, or the one that a notation such as "N3" means, completed as published.
+
+    Args:
+      cache: a policy, its notation, or None.
+      published: for the family of the model.
+      recommended: by its weights; goes first where a notation leaves something open.
 
     Raises:
       ValueError: neither.
     """
     if isinstance(cache, str):
-        cache = notation.read(cache, published)
+        cache = notation.read(cache, recommended or published)
     if cache is None:
         return None
     if isinstance(cache, type) or not isinstance(cache, CachePolicy):

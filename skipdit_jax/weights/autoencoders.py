@@ -10,7 +10,7 @@ from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.released import VAE_SOURCES
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.vae import AutoencoderKL
-from skipdit_jax.registry import AUTOENCODERS, layout_of
+from skipdit_jax.registry import AUTOENCODERS, layout_of, trained
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.networks import fields_of, filled, network_of, open_known
 
@@ -29,7 +29,8 @@ def load_vae(
       source: `.bin`/`.pt`/`.pth` or `.safetensors` state dict with the names of diffusers, old or
         new, or a native file; "ema" or "mse" for one of Stability AI's (see `released`), or where
         to fetch one, hf://... or https://... Nothing in it is executed.
-      model: the diffusion model that it is meant for, to make sure that the two fit.
+      model: the diffusion model that it is meant for, to make sure that the two fit; one that was
+        loaded carries its factor of latents, the default of `scaling_factor`.
       **overrides: fields of `AutoencoderKLConfig` that no weights tell: `scaling_factor`
         (`published.SDXL_LATENT_SCALE`), `norm_num_groups`, `dtype`, `param_dtype`.
 
@@ -41,6 +42,9 @@ def load_vae(
         it is no autoencoder, or why it does not fit the model.
     """
     checkpoint = open_known(fetch_vae(source))
+    carried = None if model is None else trained(model)
+    if carried is not None and carried.latent_scale is not None:
+        overrides = {"scaling_factor": carried.latent_scale, **overrides}
     vae = vae_of(checkpoint, **overrides)
     if model is not None and (misfit := _misfit(vae, model)):
         raise CheckpointError(f"{checkpoint.path}: {misfit}")

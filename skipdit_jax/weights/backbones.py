@@ -1,7 +1,9 @@
 """Weights of diffusion models: files, folders and addresses in, files out."""
 
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,20 @@ from skipdit_jax.checkpoints import (
     export_state_dict,
     save_native,
 )
-from skipdit_jax.checkpoints.hub import fetch
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.sources import fetch_whole
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.registry import BUNDLED, FAMILIES, family_of, init_params, layout_of
+from skipdit_jax.registry import (
+    BUNDLED,
+    FAMILIES,
+    carrying,
+    default_diffusion,
+    family_of,
+    init_params,
+    layout_of,
+    trained,
+)
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.labels import allows_new_labels, other_classes, without_label_table
 from skipdit_jax.weights.networks import (
@@ -27,6 +38,7 @@ from skipdit_jax.weights.networks import (
     network_of,
     open_known,
 )
+from skipdit_jax.weights.recipe import DIFFUSION, facts_of, read_diffusion
 from skipdit_jax.weights.run_folders import is_of_run, open_run
 
 
@@ -53,7 +65,7 @@ def open_weights(
     """
     bundled = BUNDLED.get(os.fspath(source))
     if bundled is None or bundled.weights is None or Path(source).exists():
-        path = fetch(source)
+        path = fetch_whole(source)
     else:
         path = bundled.weights
     if not is_of_run(path):
@@ -128,7 +140,10 @@ def load_checkpoint(
       **overrides: without a model, fields of its config, e.g. `num_heads` or `dtype`.
 
     Returns:
-      The parameters if a model was given, else (model, parameters).
+      The parameters if a model was given, else (model, parameters). Such a model carries what the
+      file says of sampling (`registry.Trained`): `sample` and `invert` take its diffusion process,
+      clipping and the thresholds of its cache where they are given no others, `load_vae` its factor
+      of latents. Steps and guidance are those of the call; `runs.load_sampler` takes these as well.
 
     Raises:
       CheckpointError: (a ValueError) one line with all that is wrong with the file.
@@ -149,9 +164,29 @@ def load_checkpoint(
     if model is not None:
         if overrides:
             raise ValueError(f"load_checkpoint: {sorted(overrides)} given together with a model")
-        return load_opened(checkpoint, model, allow_missing, key, keep_dtype)
+        params = load_opened(checkpoint, model, allow_missing, key, keep_dtype)
+        _warn_of_other_process(checkpoint, model)
+        return params
     model = model_of(checkpoint, **overrides)
-    return model, load_opened(checkpoint, model, allow_missing, key, keep_dtype)
+    params = load_opened(checkpoint, model, allow_missing, key, keep_dtype)
+    model = carrying(model, facts_of(checkpoint, model))
+    _warn_of_other_process(checkpoint, model)
+    return model, params
+
+
+def _warn_of_other_process(checkpoint: Checkpoint, model: Backbone) -> None:
+    """`sample` would draw with the process of the model, whatever the file says."""
+    if DIFFUSION not in checkpoint.metadata:
+        return
+    own = asdict(default_diffusion(model))
+    stated = asdict(read_diffusion(checkpoint, model))
+    if differing := [name for name in stated if own[name] != stated[name]]:
+        found = ", ".join(f"{name} {stated[name]!r}" for name in differing)
+        warnings.warn(
+            f"{checkpoint.path}: was trained with {found}, which the model does not carry: "
+            "give sample(..., diffusion=...), see load_checkpoint",
+            stacklevel=3,
+        )
 
 
 def export_checkpoint(
@@ -172,14 +207,17 @@ def export_checkpoint(
       layout: "torch" is the original's bare state dict, fixed tables included; "diffusers" (of DiT
         without skips) has the names of that library; "native" is one .safetensors file that holds
         the model's config.
-      **metadata: for the native layout, anything JSON can hold, e.g. `diffusion`.
+      **metadata: for the native layout, anything JSON can hold, e.g. `diffusion`; what a loaded
+        model carries is written without being given.
 
     Raises:
       CheckpointError: another suffix, or a file that cannot be written.
       ValueError: another layout.
     """
     if layout == NATIVE:
-        save_native(path, params, fields_of(model), family_of(model), **metadata)
+        carried = trained(model)
+        told = {**({} if carried is None else carried.metadata), **metadata}
+        save_native(path, params, fields_of(model), family_of(model), **told)
     elif layout in layouts_of(model) and not metadata:
         export_state_dict(path, params, fields_of(model), layout_of(model), layout)
     else:

@@ -6,7 +6,7 @@ They are opened in a process of their own: the type checks of the tests make rea
 import pytest
 
 from skipdit_jax.checkpoints.errors import MAX_MESSAGE
-from tests.checkpoints import attacks
+from tests.checkpoints import attack_kit, attacks
 from tests.checkpoints.subprocesses import in_subprocess
 
 SECONDS, MEGABYTES = 5, 500
@@ -44,7 +44,7 @@ def check_costs(labels, folder):
 
 
 def test_small_files_are_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(attacks, "SIZE", 2**18)
+    monkeypatch.setattr(attack_kit, "SIZE", 2**18)
     check_costs([label for label in attacks.ATTACKS if label not in SLOW], tmp_path)
 
 

@@ -16,7 +16,7 @@ def test_a_name_is_the_model_of_its_weights(name):
     found, params = sd.load_checkpoint(name)
     assert model == found
     assert (model.num_stages, model.num_skips, model.sample_shape) == SHAPES[name]
-    jax.tree.map(np.testing.assert_array_equal, params, sd.load_checkpoint(name, model))
+    jax.tree.map(np.testing.assert_array_equal, params, sd.load_checkpoint(name, found))
 
 
 @pytest.mark.parametrize("name", BUNDLED)

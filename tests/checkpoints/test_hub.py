@@ -2,8 +2,10 @@
 
 import contextlib
 import hashlib
+import json
 
 import huggingface_hub
+import jax
 import numpy as np
 import pytest
 from huggingface_hub import constants
@@ -12,6 +14,7 @@ from safetensors.numpy import save
 from skipdit_jax.checkpoints import CheckpointError, hub
 from skipdit_jax.weights import load_checkpoint, open_weights
 from tests.checkpoints import hub_server
+from tests.checkpoints.states import torch_state, write_state
 from tests.cli import makers
 
 REPO, FILE = "owner/some-repo", "folder/weights.bin"
@@ -206,6 +209,35 @@ def test_weights_are_loaded_by_name(server, tmp_path):
     _, own = load_checkpoint(small, num_heads=makers.SMALL["num_heads"])
     assert np.array_equal(params["x_embedder"]["kernel"], own["x_embedder"]["kernel"])
     assert open_weights(source).path == hub.cache_folder() / REPO / "small.pt"
+
+
+@pytest.mark.parametrize("revision", ["", "@v1"])
+def test_an_index_brings_the_files_that_it_names(server, tmp_path, revision):
+    """Under its own names, as diffusers splits weights; what is here is not fetched again."""
+    state = torch_state(False)
+    write_state(tmp_path / "small.pt", state)
+    folder, names = "transformer", sorted(state)
+    parts = {"a-1-of-2.safetensors": names[::2], "a-2-of-2.safetensors": names[1::2]}
+    files = {name: save({key: state[key] for key in keys}) for name, keys in parts.items()}
+    table = {key: name for name, keys in parts.items() for key in keys}
+    files["a.safetensors.index.json"] = json.dumps({"weight_map": table}).encode()
+    for name, data in files.items():
+        server.put(REPO, f"{folder}/{name}", data, revision.removeprefix("@") or "main")
+    source = f"hf://{REPO}/{folder}/a.safetensors.index.json{revision}"
+    _, params = load_checkpoint(source, num_heads=2)
+    _, own = load_checkpoint(tmp_path / "small.pt", num_heads=2)
+    jax.tree.map(np.testing.assert_array_equal, params, own)
+    count = len(server.log)
+    open_weights(source)
+    assert len(server.log) == count
+
+
+def test_an_index_that_names_files_elsewhere_brings_none(server):
+    table = json.dumps({"weight_map": {"a": "../../secret.safetensors"}}).encode()
+    server.put(REPO, "a.safetensors.index.json", table)
+    with pytest.raises(CheckpointError, match=r"index.json: names the file '../../secret"):
+        open_weights(f"hf://{REPO}/a.safetensors.index.json")
+    assert not [line for line in server.log if "secret" in str(line)]
 
 
 def test_a_file_that_is_no_checkpoint_is_told_with_its_path(server):

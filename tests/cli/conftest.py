@@ -2,8 +2,10 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from skipdit_jax.cli import sample
+from skipdit_jax.cli import encode, sample
 from tests.cli import makers
+from tests.cli.encode_kit import SIDE, flags, save_vae
+from tests.data.pictures import write_tree
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +49,31 @@ def compiled_once(tmp_path_factory):
         compilation_cache.reset_cache()
         if values is options:
             yield
+
+
+@pytest.fixture(scope="module")
+def without_compilation_cache():
+    """The encode tool leaves it alone, from the first fixture of a file on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "use_compilation_cache", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Of a small autoencoder."""
+    return save_vae(tmp_path_factory.mktemp("vae") / "vae.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Pictures that are cropped to themselves."""
+    return write_tree(tmp_path_factory.mktemp("photos") / "set", shape=(SIDE, SIDE, 3))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, photos, weights, without_compilation_cache):
+    """A folder of latents that no test changes."""
+    folder = tmp_path_factory.mktemp("finished") / "set"
+    assert encode.main(flags(photos, weights, folder)) == 0
+    return folder

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
+from skipdit_jax.cli import encode
 from skipdit_jax.data.latents import open_latents
+from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
+from skipdit_jax.runs.train_config import default_config, read_train_config
 from skipdit_jax.weights import export_vae
 from tests.encoders.tiny import make
 
@@ -22,6 +26,9 @@ from tests.encoders.tiny import make
 WIDTHS = {"block_out_channels": (32, 32), "norm_num_groups": 32}
 SIDE, FACTOR = 16, 2
 BATCH, SHARD = 4, 6
+SHAPE = (SIDE // FACTOR, SIDE // FACTOR, 4)
+COUNT = 10  # pictures
+DEVIATION = 1e-5  # of the root mean square: another batch, another program
 
 
 def tiny(family="vae"):
@@ -61,6 +68,38 @@ def _encode(vae, params, pixels):
     return vae.apply({"params": params}, pixels, method="encode")
 
 
+def made(out, data, vae, *more):
+    """The examples of a folder that the tool makes."""
+    assert encode.main(flags(data, vae, out, *more)) == 0
+    return examples(out)
+
+
+def assert_near(found, wanted, rounding=0.0):
+    """Compares as recordings are compared: a number near 0 is the difference of large ones."""
+    wanted = np.asarray(wanted)
+    scale = np.sqrt(np.mean(np.square(wanted)))
+    np.testing.assert_allclose(found, wanted, rtol=rounding, atol=DEVIATION * scale)
+
+
+def refused(argv, capsys):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        encode.main([str(flag) for flag in argv])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    return told
+
+
+def opened(folder, shape=SHAPE, batch_size=COUNT, **changes):
+    """The first batch that train.py would see."""
+    config = default_config()
+    config.model.name = "DiT-S/2"
+    config.data.update({"name": "latents", "path": str(folder), **changes})
+    data = read_train_config(config).data
+    return next(open_data(data, sample_shape=shape, num_classes=2, batch_size=batch_size, seed=0))
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
@@ -82,8 +121,6 @@ def _die_at(count, when):
 
 def _forked(typed, death):
     """Runs the tool in a child of its own; returns how it ended."""
-    from skipdit_jax.cli import encode
-
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -11,9 +11,9 @@ from skipdit_jax.cli import decoder, sample
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.sample import main
 from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents
-from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.visualise.grids import enlarge, make_grid, to_uint8
 from skipdit_jax.weights import export_vae, open_known
+from skipdit_jax.weights.recipe import Recipe
 from tests.cli import makers
 from tests.encoders import tiny
 

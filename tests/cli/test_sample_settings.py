@@ -12,8 +12,8 @@ from skipdit_jax.cli.outputs import Targets
 from skipdit_jax.cli.sample import describe_run
 from skipdit_jax.cli.settings import choose_labels, make_settings
 from skipdit_jax.published import IMAGENET_LABELS
-from skipdit_jax.runs.recipe import Recipe
-from skipdit_jax.runs.samples import default_labels
+from skipdit_jax.registry.samples import default_labels
+from skipdit_jax.weights.recipe import Recipe
 from tests.checkpoints.states import torch_state, write_wrapped
 from tests.cli import makers
 

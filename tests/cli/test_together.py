@@ -5,6 +5,9 @@ import pytest
 
 from skipdit_jax.cli import together
 from skipdit_jax.training.loop import IN_FLIGHT
+from tests.cli import makers
+from tests.cli.encode_kit import flags as encode_flags
+from tests.cli.encode_kit import save_vae
 from tests.data.pictures import write_tree
 from tests.distributed.processes import free_port, start
 
@@ -76,9 +79,35 @@ def test_two_processes_end_with_the_broken_picture_of_one(tmp_path, broken):
     values |= {"sample_every": 0, "warmup_steps": 1, "seed": broken}
     flags = [f"--config.{name}={value}" for name, value in values.items()]
     flags += ["--config=configs/digits_skip.py", f"--workdir={tmp_path / 'run'}"]
-    flags += [f"--coordinator=localhost:{free_port()}", "--num-processes=2"]
-    processes = [start("train.py", *flags, f"--process-id={n}") for n in range(2)]
+    end_together("train.py", flags, "5.png")
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_sample_that_one_cannot_write(tmp_path):
+    """The second batch is that of process 1."""
+    folder = tmp_path / "fid"
+    folder.mkdir()
+    (folder / "000002.png").symlink_to(tmp_path / "missing" / "000002.png")
+    flags = ["--ckpt", makers.save_small(tmp_path / "small.safetensors"), "--cache", "none"]
+    flags += ["--num-sampling-steps", "2", "--num-fid-samples", "8", "--per-proc-batch-size", "2"]
+    end_together("sample.py", [*flags, "--sample-dir", folder], "missing")
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_picture_that_one_cannot_encode(tmp_path):
+    vae, photos = save_vae(tmp_path / "vae.safetensors"), write_tree(tmp_path / "photos", count=20)
+    (photos / "dog" / "9.png").write_bytes(b"no picture")
+    typed = encode_flags(photos, vae, tmp_path / "latents")
+    end_together("-m", ["skipdit_jax.cli.encode", *typed], "9.png")
+
+
+def end_together(program, flags, told):
+    """Both processes end with code 2 and one line with the reason of the one that has it."""
+    cluster = [f"--coordinator=localhost:{free_port()}", "--num-processes=2"]
+    processes = [start(program, *flags, *cluster, f"--process-id={n}") for n in range(2)]
     errors = [process.communicate(timeout=200)[1] for process in processes]
     assert [process.returncode for process in processes] == [2, 2]
-    assert all("5.png" in text for text in errors)
-    assert "Traceback" not in "".join(errors)
+    for text in errors:
+        (line,) = text.splitlines()
+        assert told in line
+    assert sum("ended with process" in text for text in errors) == 1

@@ -165,6 +165,26 @@ def test_parts_of_a_split_are_sets(data_dir):
     assert data.num_examples == COUNT // 2
 
 
+def test_another_set_of_the_same_size_is_not_continued(data_dir, tmp_path):
+    options = {"shape": (8, 8, 3), "batch_size": 2}
+    state = batches(data_dir, "pictures", **options).get_state()
+    moved = shutil.copytree(Path(data_dir) / "pictures", tmp_path / "pictures")
+    batches(str(tmp_path), "pictures", **options).set_state(state)
+    (shard,) = moved.rglob("pictures-train.array_record*")
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2 + 1] ^= 1  # of the same length: another number
+    shard.write_bytes(data)
+    with pytest.raises(ValueError, match=r"data state: fingerprint was '\w+', is now '\w+'"):
+        batches(str(tmp_path), "pictures", **options).set_state(state)
+    half = {**options, "split": "train[:50%]"}
+    other = {**options, "split": "train[50%:]"}
+    found = {
+        batches(data_dir, "pictures", **one).get_state()["fingerprint"]
+        for one in (half, other, options)
+    }
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "config", "named"),
     [

@@ -28,11 +28,8 @@ def judge():
 @pytest.mark.parametrize("cache", [None, sd.SkipCache(every=2)], ids=str)
 def test_clips_show_the_asked_digit_and_move(bundled, judge, cache):
     model, params = bundled
-    diffusion = sd.Diffusion(
-        schedule="squaredcos_cap_v2", prediction="xstart", variance="fixed_small"
-    )
-    options = {"steps": STEPS, "guidance": GUIDANCE, "clip": True, "diffusion": diffusion}
-    drawn = sd.sample(model, params, jax.random.key(0), DIGITS, cache=cache, **options)
+    key = jax.random.key(0)
+    drawn = sd.sample(model, params, key, DIGITS, steps=STEPS, guidance=GUIDANCE, cache=cache)
     clips = np.asarray(drawn)
     assert judge.accuracy(clips, np.array(DIGITS)) >= LEAST
     assert 0.5 < speeds(clips).mean() < 2.0  # real ones move by 1 to 2 pixels, less at the walls

@@ -9,11 +9,11 @@ from skipdit_jax import registry, runs
 from skipdit_jax.cli import train
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.runs.recipe import Recipe
 from skipdit_jax.runs.train_config import InitConfig, ProfileConfig, read_train_config
 from skipdit_jax.sharding import MeshConfig
 from skipdit_jax.training.loop import LoopConfig
 from skipdit_jax.training.optimizer import OptimizerConfig
+from skipdit_jax.weights.recipe import Recipe
 
 BARE = """
 import ml_collections

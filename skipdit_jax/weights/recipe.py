@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
@@ -20,9 +18,12 @@ from skipdit_jax.config import field_names, make, shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.config import LATENTS
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.pipeline import METHODS
-from skipdit_jax.registry import default_diffusion, published_sampling
-from skipdit_jax.runs.samples import draws_pixels
+from skipdit_jax.registry import Trained, published_diffusion, published_sampling
+from skipdit_jax.registry.samples import draws_pixels
+from skipdit_jax.sampling.arguments import METHODS, as_process
+
+DIFFUSION, SAMPLING = "diffusion", "sampling"
+"""Names of metadata."""
 
 MAX_TEXT = 1000  # characters of a value in metadata: a spacing of many sections
 MAX_LIST = 2  # values: a range
@@ -59,8 +60,12 @@ class Recipe:
 
     def __post_init__(self):
         """Raises ValueError for what only this class could find."""
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples is {self.num_samples}, wanted 1 or more")
+        if not 1 <= self.num_samples <= MAX_NUMBER:
+            raise ValueError(f"num_samples is {self.num_samples}, wanted 1 to {MAX_NUMBER}")
+        if not 0 <= self.guidance <= MAX_NUMBER:
+            raise ValueError(f"guidance is {self.guidance}, wanted 0 to {MAX_NUMBER}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}, wanted 0 to 1")
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, wanted one of {', '.join(METHODS)}")
         if self.latent_scale is not None and not 0 < self.latent_scale < math.inf:
@@ -82,8 +87,12 @@ class Recipe:
             "cache": self.policy(),
             "diffusion": diffusion,
             "eta": self.eta,
-            "clip": draws_pixels(model) if self.clip is None else self.clip,
+            "clip": self.clips(model),
         }
+
+    def clips(self, model: Backbone) -> bool:
+        """Whether predicted pictures are clipped."""
+        return draws_pixels(model) if self.clip is None else self.clip
 
 
 def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: Backbone) -> Recipe:
@@ -97,16 +106,39 @@ def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: Back
     Raises:
       CheckpointError: the metadata cannot be understood.
     """
-    stated = _stated(checkpoint, "sampling", Recipe)
+    stated = _stated(checkpoint, SAMPLING, Recipe)
     try:
         if checkpoint is not None:
-            stated = {**trained_with(checkpoint.metadata.get("training")), **stated}
+            stated = {**trained_with(checkpoint), **stated}
         recipe = make_recipe(stated, model, diffusion)
         if checkpoint is not None:
-            check_steps(recipe.steps, diffusion)
+            as_process(diffusion, recipe.steps)
+    except CheckpointError:
+        raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise _misfit(checkpoint, "sampling", error) from error
+        raise _misfit(checkpoint, SAMPLING, error) from error
     return recipe
+
+
+def facts_of(checkpoint: Checkpoint, model: Backbone) -> Trained:
+    """What an opened checkpoint says of sampling from a model of its own.
+
+    Raises:
+      CheckpointError: the metadata cannot be understood.
+    """
+    diffusion = read_diffusion(checkpoint, model)
+    recipe = read_recipe(checkpoint, diffusion, model)
+    stated = checkpoint.metadata
+    kept = {name: stated[name] for name in (DIFFUSION, SAMPLING) if name in stated}
+    if recipe.latent_scale is not None:  # a run states it in its record of training
+        kept[SAMPLING] = {**kept.get(SAMPLING, {}), "latent_scale": recipe.latent_scale}
+    return Trained(
+        diffusion=diffusion,
+        clip=recipe.clips(model),
+        cache=recipe.policy(),
+        latent_scale=recipe.latent_scale,
+        metadata=kept,
+    )
 
 
 def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion) -> Recipe:
@@ -120,43 +152,35 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
     """
     steps = diffusion.spacing or min(int(Recipe.steps), diffusion.num_timesteps)
     guidance = float(stated.get("guidance", published_sampling(model).guidance))
-    recipe = Recipe(
-        **{
+    recipe = make(
+        Recipe,
+        {
             **stated,
             "steps": str(stated.get("steps", steps)),
             "guidance": guidance if model.conditioning.has_null else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",
             "num_samples": int(stated.get("num_samples", Recipe.num_samples)),
-        }
+        },
+        SAMPLING,
     )
     recipe.policy()
     return recipe
 
 
-def check_steps(steps: str, diffusion: Diffusion) -> None:
-    """Makes sure that a model is sampled on timesteps that it was trained on.
-
-    Raises:
-      ValueError: they are others, or the spacing means nothing.
-    """
-    wanted = diffusion.respace(steps).timesteps
-    if not np.isin(wanted, diffusion.timesteps).all():
-        raise ValueError(
-            f"steps {steps!r} are not among the timesteps of its training, wanted "
-            f"{diffusion.spacing!r} or some of those"
-        )
-
-
-def trained_with(training: Any) -> dict[str, Any]:
+def trained_with(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a run's record of its training, {"config": ...}, says of sampling, as a recipe has it.
 
     Raises:
+      CheckpointError: a value that no run has.
       TypeError, AttributeError: it is no such record.
     """
-    data = (training or {}).get("config", {}).get("data", {})
+    data = (checkpoint.metadata.get("training") or {}).get("config", {}).get("data", {})
     found = data.get("latent_scale") if data.get("name") == LATENTS else None
-    return {} if found is None else {"latent_scale": float(found)}
+    if found is None:
+        return {}
+    _check_short(found, f"{checkpoint.path}: its metadata 'training': latent_scale")
+    return {"latent_scale": found}
 
 
 def read_diffusion(checkpoint: Checkpoint | None, model: Backbone) -> Diffusion:
@@ -165,13 +189,16 @@ def read_diffusion(checkpoint: Checkpoint | None, model: Backbone) -> Diffusion:
     Raises:
       CheckpointError: the metadata cannot be understood.
     """
-    stated = _stated(checkpoint, "diffusion", Diffusion)
+    stated = _stated(checkpoint, DIFFUSION, Diffusion)
+    published = dataclasses.asdict(published_diffusion(model))
     try:
-        return make(
-            Diffusion, {**dataclasses.asdict(default_diffusion(model)), **stated}, "diffusion"
-        )
+        found = make(Diffusion, {**published, **stated}, DIFFUSION)
+        if found.learns_variance != model.learns_variance:
+            learned = "learned" if model.learns_variance else "fixed"
+            raise ValueError(f"variance {found.variance!r}, wanted one that is {learned}")
+        return found
     except ValueError as error:
-        raise _misfit(checkpoint, "diffusion", error) from error
+        raise _misfit(checkpoint, DIFFUSION, error) from error
 
 
 def _stated(checkpoint: Checkpoint | None, name: str, kind: type) -> dict[str, Any]:
