@@ -10,11 +10,17 @@ class Method:
     Attributes:
       NAME: in the notation.
       PAPER: where the method was published.
+      EXAMPLE: a usual setting in the notation; FILE stands for a file of the user's.
+      KEEPS: what is kept from step to step, for people.
+      STATIC: whether the plan is fixed before the run.
       title: what to call it where people read it.
     """
 
     NAME: ClassVar[str]
     PAPER: ClassVar[str]
+    EXAMPLE: ClassVar[str]
+    KEEPS: ClassVar[str]
+    STATIC: ClassVar[bool] = True
     title: ClassVar[str]
 
     def resolved(self, published: Any) -> Any:

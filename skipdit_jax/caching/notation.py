@@ -29,6 +29,8 @@ from skipdit_jax.config import field_names
 
 NO_CACHE = "none"
 METHODS = (
+    SkipCache,
+    BlockCache,
     DeepCache,
     DeltaDiT,
     FasterDiffusion,
@@ -39,9 +41,7 @@ METHODS = (
     MagCache,
     FasterCache,
 )
-POLICIES: dict[str, type] = {"skip-cache": SkipCache, "block-cache": BlockCache} | {
-    method.NAME: method for method in METHODS
-}
+POLICIES: dict[str, type] = {method.NAME: method for method in METHODS}
 """Name in the long form -> method."""
 
 AND = "+"  # between methods

@@ -42,7 +42,7 @@ def test_fewer_steps_cost_no_more_than_the_cached_runs(small):
 def test_the_flags_choose_range_and_branch(small):
     _, first, *_ = variants("--ckpt", small, "--cache", "N9-700-300", "--cache-at-branch", 1)
     assert first.name == "Skip-Cache N2-700-300"
-    assert first.sampler.plan.trunk.front == 1
+    assert first.sampler.plan.sockets.trunk.spans[0].lo == 1
 
 
 def test_the_n_of_the_flags_is_among_them(small):

@@ -1,7 +1,7 @@
 """The residual of a range of blocks is reused (Delta-DiT, arXiv 2406.01125): for plain models."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from skipdit_jax.caching.forecasts import by_name
 from skipdit_jax.caching.intervals import ALWAYS, NEVER, check_interval, interval_reuse
@@ -24,6 +24,11 @@ class BlockCache:
       stop: as in `SkipCache`.
       forecast: as in `SkipCache`.
     """
+
+    NAME: ClassVar[str] = "block-cache"
+    PAPER: ClassVar[str] = "arXiv 2406.01125"
+    EXAMPLE: ClassVar[str] = "block-cache(every=3)"
+    KEEPS: ClassVar[str] = "what the middle blocks add"
 
     every: int
     front: int = 1

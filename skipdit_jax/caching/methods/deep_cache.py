@@ -25,6 +25,8 @@ class DeepCache(Method):
 
     NAME: ClassVar[str] = "deepcache"
     PAPER: ClassVar[str] = "arXiv 2312.00858"
+    EXAMPLE: ClassVar[str] = "deepcache"
+    KEEPS: ClassVar[str] = "input of the last k stages"
     title: ClassVar[str] = "DeepCache"
 
     full: int = 0

@@ -30,6 +30,8 @@ class DeltaDiT(Method):
 
     NAME: ClassVar[str] = "delta"
     PAPER: ClassVar[str] = "arXiv 2406.01125"
+    EXAMPLE: ClassVar[str] = "delta:2"
+    KEEPS: ClassVar[str] = "what the front and the rear blocks add"
     title: ClassVar[str] = "Delta-DiT"
 
     every: int = 2

@@ -47,6 +47,8 @@ class FasterCache(Method):
 
     NAME: ClassVar[str] = "faster-cache"
     PAPER: ClassVar[str] = "arXiv 2410.19355"
+    EXAMPLE: ClassVar[str] = "faster-cache"
+    KEEPS: ClassVar[str] = "two last values of attention; difference of the guided halves"
     title: ClassVar[str] = "FasterCache"
 
     attention: bool = True

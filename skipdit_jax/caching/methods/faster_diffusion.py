@@ -30,6 +30,8 @@ class FasterDiffusion(Method):
 
     NAME: ClassVar[str] = "faster-diffusion"
     PAPER: ClassVar[str] = "arXiv 2312.09608"
+    EXAMPLE: ClassVar[str] = "faster-diffusion"
+    KEEPS: ClassVar[str] = "what the first stages leave, skips too"
     title: ClassVar[str] = "Faster Diffusion"
 
     split: int | None = None

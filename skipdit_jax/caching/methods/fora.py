@@ -25,6 +25,8 @@ class Fora(Method):
 
     NAME: ClassVar[str] = "fora"
     PAPER: ClassVar[str] = "arXiv 2407.01425"
+    EXAMPLE: ClassVar[str] = "fora:3"
+    KEEPS: ClassVar[str] = "updates of attention and MLPs"
     title: ClassVar[str] = "FORA"
 
     every: int = 3

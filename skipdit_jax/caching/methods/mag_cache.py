@@ -36,6 +36,8 @@ class MagCache(Method):
 
     NAME: ClassVar[str] = "mag"
     PAPER: ClassVar[str] = "arXiv 2506.09045"
+    EXAMPLE: ClassVar[str] = "mag:FILE.json"
+    KEEPS: ClassVar[str] = "what all stages add"
     title: ClassVar[str] = "MagCache"
 
     file: str = ""

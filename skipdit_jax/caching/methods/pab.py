@@ -35,6 +35,8 @@ class Pab(Method):
 
     NAME: ClassVar[str] = "pab"
     PAPER: ClassVar[str] = "arXiv 2408.12588"
+    EXAMPLE: ClassVar[str] = "pab:2:3"
+    KEEPS: ClassVar[str] = "updates of attention behind their gates"
     title: ClassVar[str] = "PAB"
 
     spatial: int = 2

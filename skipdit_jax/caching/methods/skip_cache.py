@@ -7,7 +7,7 @@ make the skips that the back stages fuse with it.
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from skipdit_jax.caching.forecasts import Forecaster, by_name, hold
 from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
@@ -47,6 +47,11 @@ class SkipCache:
 
     What is None is, when a model is sampled, as published for its family (`resolved`).
     """
+
+    NAME: ClassVar[str] = "skip-cache"
+    PAPER: ClassVar[str] = "arXiv 2411.17616"
+    EXAMPLE: ClassVar[str] = "N3"
+    KEEPS: ClassVar[str] = "input of the last k stages"
 
     every: int
     branch: int | None = None

@@ -37,6 +37,8 @@ class SmoothCache(Method):
 
     NAME: ClassVar[str] = "smooth"
     PAPER: ClassVar[str] = "arXiv 2411.10510, 2406.01733"
+    EXAMPLE: ClassVar[str] = "smooth:FILE.json"
+    KEEPS: ClassVar[str] = "updates of the sub-layers listed"
     title: ClassVar[str] = "SmoothCache"
 
     file: str = ""

@@ -30,6 +30,8 @@ class TaylorSeer(Method):
 
     NAME: ClassVar[str] = "taylor"
     PAPER: ClassVar[str] = "arXiv 2503.06923"
+    EXAMPLE: ClassVar[str] = "taylor:4:1"
+    KEEPS: ClassVar[str] = "last values of attention and MLPs"
     title: ClassVar[str] = "TaylorSeer"
 
     interval: int = 4
