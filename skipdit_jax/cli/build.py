@@ -120,9 +120,9 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     # Both are made once more to run; here they find what the model cannot follow.
     settings.sampler(model)
     model.conditioning.prepare(labels, count)
-    if options.compare and (options.cache or "").strip() == NO_CACHE:
+    if options.compare is not None and (options.cache or "").strip() == NO_CACHE:
         raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
-    if options.compare and settings.cache is None and not model.num_skips:
+    if options.compare == () and settings.cache is None and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
         pixels = vae is not None or draws_pixels(model)

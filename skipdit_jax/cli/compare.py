@@ -1,7 +1,7 @@
-"""--compare: what Skip-Cache costs in quality and gains in time, from the same noise.
+"""--compare: what caches cost in quality and gain in time, from the same noise.
 
-The full run, the method of --cache with its own N and with N = 2, 3, 4, and uncached runs of fewer
-steps that cost at most as many FLOPs as these. Times are medians over interleaved rounds;
+The full run, the caches that were named, or else the method of --cache with its own N and with
+N = 2, 3, 4; and uncached runs of fewer steps that cost at most as many FLOPs as these. Times are medians over interleaved rounds;
 compilation and a first round are left out. A speedup beyond what the saved FLOPs allow is noise of
 the measurement, and marked.
 
@@ -33,6 +33,7 @@ NOISE = "~"  # behind a speedup
 NOISE_NOTE = (
     f"note     {NOISE} above its ceiling: noise of the measurement, time again on a quiet machine"
 )
+NAME_WIDTH = 24  # at least, of a variant in the table
 DIGITS = 2  # of a speedup that are shown
 COLOURS = 3  # channels that a picture can show
 STOCHASTIC_NOTE = (
@@ -86,20 +87,21 @@ class Score(NamedTuple):
         return f"{self.speedup:.{DIGITS}f}x{NOISE if self.noisy else ''}"
 
 
-def make_variants(job: SamplingJob) -> list[Variant]:
+def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
     """The full run first.
 
+    Args:
+      job: what to sample.
+      asked: the caches that were named.
+
     Raises:
-      ValueError: the model cannot follow one of them.
+      ValueError: no notation, or the model cannot follow one of them.
     """
     uncached = job.settings._replace(cache=None)
     full, summary = _summarised(job, uncached)
     variants = [Variant("full", full, summary.steps, 1.0)]
     fewer: list[str] = []
-    base = job.settings.cache or published_sampling(job.model).cache
-    if base is None:
-        raise ValueError("--compare: no caching method was published for the model, see --cache")
-    for policy in _policies(base):
+    for policy in _named(job, asked) if asked else _usual(job):
         sampler, cached = _summarised(job, job.settings._replace(cache=policy))
         ceiling = summary.flops / cached.flops
         name = f"{policy.title} {notation.short(sampler.cache or policy)}"
@@ -112,8 +114,24 @@ def make_variants(job: SamplingJob) -> list[Variant]:
     return variants
 
 
-def _policies(base: CachePolicy) -> list[CachePolicy]:
-    """The policy among its like of the usual N, in order; alone if its method has no N."""
+def _named(job: SamplingJob, asked: Sequence[str]) -> list[CachePolicy]:
+    """The policies of these texts, each once."""
+    published = job.settings.cache or published_sampling(job.model).cache
+    found = [notation.read(text, published) for text in asked]
+    if None in found:
+        raise ValueError(f"--compare {notation.NO_CACHE}: the full run is always among them")
+    return list(dict.fromkeys(policy for policy in found if policy is not None))
+
+
+def _usual(job: SamplingJob) -> list[CachePolicy]:
+    """The policy of --cache among its like of the usual N; alone if its method has no N.
+
+    Raises:
+      ValueError: there is no cache, and none was published for the model.
+    """
+    base = job.settings.cache or published_sampling(job.model).cache
+    if base is None:
+        raise ValueError("--compare: no caching method was published for the model, see --cache")
     own = getattr(base, "every", None)
     if own is None:
         return [base]
@@ -228,13 +246,14 @@ def _labelled(
 
 def table(scores: Sequence[Score], settings: Settings) -> str:
     """The same for a terminal, with a warning where the numbers of fewer steps mislead."""
+    width = max(NAME_WIDTH, *(len(row.variant.name) for row in scores))
     lines = [
-        f"{'variant':<24} {'steps':>5} {'seconds':>8} {'speedup':>8} {'ceiling':>8} "
+        f"{'variant':<{width}} {'steps':>5} {'seconds':>8} {'speedup':>8} {'ceiling':>8} "
         f"{'PSNR dB':>8} {'SSIM':>7}"
     ]
     for row in scores:
         lines.append(
-            f"{row.variant.name:<24} {row.variant.steps:>5} {row.seconds:>8.3f} "
+            f"{row.variant.name:<{width}} {row.variant.steps:>5} {row.seconds:>8.3f} "
             f"{row.faster:>8} {row.variant.ceiling:>7.2f}x {row.psnr:>8.2f} {row.ssim:>7.4f}"
         )
     if any(row.noisy for row in scores):

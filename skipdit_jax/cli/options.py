@@ -22,8 +22,8 @@ MAX_FILES = 10**7  # of one folder
 DEFAULT_OUT = Path("samples.png")
 
 DESCRIPTION = f"""\
-Samples pictures or clips of classes with a Diffusion Transformer, its deep part reused by
-Skip-Cache. Without flags: all ten handwritten digits, from the weights that come with the package
+Samples pictures or clips of classes with a Diffusion Transformer, parts of it reused from
+step to step by a cache. Without flags: all ten handwritten digits, from the weights that come with the package
 ({DIGITS})."""
 
 EPILOG = """\
@@ -31,6 +31,7 @@ examples:
   python sample.py
   python sample.py --class-labels 3 1 4 1 5 --num-sampling-steps ddim50 --sampler ddim --out pi.png
   python sample.py --compare --class-labels 0 1 2 3 --out compare.png
+  python sample.py --compare N3 fora:3 taylor:4:2 --sampler ddim --out methods.png
   python sample.py --ckpt hf://GuanjieChen/Skip-DiT/DiT-XL-2-skip.pt --cache N3-1000-20
   python sample.py --model DiT-XL/2-skip --ckpt DiT-XL-2-skip.pt --vae mse --cfg-scale 4
   python sample.py --model latte-digits --class-labels 3 1 4 --out clips.mp4
@@ -78,7 +79,7 @@ class SampleOptions:
     batch_size: int | None
     out: Path
     npz: Path | None
-    compare: bool
+    compare: tuple[str, ...] | None
     progress: bool
     num_fid_samples: int | None
     per_proc_batch_size: int | None
@@ -98,9 +99,13 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
     labels = None if groups is None else tuple(label for group in groups for label in group)
     if (interval := values["guidance_interval"]) is not None:
         values["guidance_interval"] = tuple(interval)
+    if (compared := values["compare"]) is not None:
+        values["compare"] = tuple(compared)
     cluster = from_flags(values)
     options = SampleOptions(**values, class_labels=labels, cluster=cluster)
     _check_many(options)
+    if options.compare and any((options.cache, options.cache_step, options.cache_at_branch)):
+        raise ValueError("--compare names caches: wanted no other flags of caches beside it")
     return options
 
 
@@ -120,7 +125,9 @@ def _check_many(options: SampleOptions) -> None:
         raise ValueError("--num-fid-samples: wanted --sample-dir, a folder for them")
     few = ("class_labels", "num_samples", "batch_size", "npz")
     typed = [f"--{name.replace('_', '-')}" for name in few if getattr(options, name) is not None]
-    typed += ["--compare"] * options.compare + ["--out"] * (options.out != DEFAULT_OUT)
+    typed += ["--compare"] * (options.compare is not None) + ["--out"] * (
+        options.out != DEFAULT_OUT
+    )
     if typed:
         raise ValueError(f"--num-fid-samples: wanted no {', '.join(typed)} beside it")
 
@@ -135,7 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_model(parser.add_argument_group("model and weights"))
     _add_autoencoder(parser.add_argument_group("autoencoder of latents"))
     _add_sampling(parser.add_argument_group("what and how to sample"))
-    _add_cache(parser.add_argument_group("Skip-Cache"))
+    _add_cache(parser.add_argument_group("caches"))
     _add_output(parser.add_argument_group("computing and writing"))
     _add_many(parser.add_argument_group("many samples, for FID"))
     add_flags(parser)
@@ -258,9 +265,12 @@ def _add_cache(group: Any) -> None:
     add = group.add_argument
     add(
         "--cache",
-        metavar="N3-1000-20|none",
-        help="the whole network every 3rd step, its deep part reused between, from timestep 1000 "
-        "down to 20; default: the checkpoint's or that of DiT-cache-N, else none",
+        metavar="METHOD|none",
+        help="what is reused from step to step: N3-1000-20 (Skip-Cache: the whole network every "
+        "3rd step, its deep part reused between, from timestep 1000 down to 20), fora:3, "
+        "taylor:4:2, taylor(interval=4, order=2), pab:2:3, fora:3+faster-cache(attention=False); "
+        "python -m skipdit_jax.cli.caches lists all; default: the checkpoint's or that of "
+        "DiT-cache-N, else none",
     )
     add("--cache-step", type=natural, metavar="N", help="the N of --cache alone")
     add(
@@ -300,9 +310,10 @@ def _add_output(group: Any) -> None:
     )
     add(
         "--compare",
-        action="store_true",
-        help="the same noise uncached, cached with N = 2, 3, 4 and that of --cache, and with fewer "
-        "steps: one labelled "
+        nargs="*",
+        metavar="CACHE",
+        help="the same noise uncached, cached as named (N3 fora:3 taylor:4:2; none named: with "
+        "N = 2, 3, 4 and that of --cache), and with fewer steps of equal FLOPs: one labelled "
         "picture (of clips also one that moves), PSNR, SSIM and measured speedups",
     )
     add("--progress", action="store_true", help="a bar, moved from inside the compiled loop")

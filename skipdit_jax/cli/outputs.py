@@ -60,7 +60,7 @@ def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) ->
     """
     out, suffix = options.out, options.out.suffix.lower()
     suffixes = (*MOVIES, *FORMATS) if clips else (*FORMATS,)
-    visible = pixels or options.compare
+    visible = pixels or options.compare is not None
     if suffix not in suffixes and (visible or suffix != ARRAYS):
         raise ValueError(f"--out {out}: wanted a name that ends in {' or '.join(suffixes)}")
     if visible:

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
         initialize(options.cluster, PROGRAM)
         job = prepare_sampling(options)
-        variants = compare.make_variants(job) if options.compare else []
+        asked = options.compare
+        variants = [] if asked is None else compare.make_variants(job, asked)
     use_compilation_cache()
     say(describe_run(job))
     if job.folder is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import skipdit_jax as sd
 from skipdit_jax.cli import compare
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
@@ -16,7 +17,8 @@ from skipdit_jax.visualise.grids import CELL, MARGIN
 
 
 def variants(*flags):
-    return compare.make_variants(prepare_sampling(parse([str(flag) for flag in flags])))
+    options = parse([str(flag) for flag in flags])
+    return compare.make_variants(prepare_sampling(options), options.compare or ())
 
 
 @pytest.fixture
@@ -51,6 +53,35 @@ def test_the_n_of_the_flags_is_among_them(small):
     assert names == [f"Skip-Cache N{n}-700-300" for n in (2, 3, 4, 9)]
     rows = variants("--ckpt", small, "--cache-step", 5)
     assert [row.name for row in rows][1:5] == [f"Skip-Cache N{n}-1000-20" for n in (2, 3, 4, 5)]
+
+
+def test_any_caches_are_compared_with_fewer_steps_of_equal_flops(small):
+    asked = ("fora:3", "taylor(interval=4)", "N3", "fora")
+    rows = variants("--ckpt", small, "--num-sampling-steps", 50, "--compare", *asked)
+    assert [row.name for row in rows if row.steps == 50] == [
+        "full",
+        "FORA fora",
+        "TaylorSeer taylor",
+        "Skip-Cache N3-1000-20",
+    ]
+    cached, fewer = rows[1:4], rows[4:]
+    assert cached[0].sampler.cache == sd.Fora(every=3)
+    for cheap, few in zip(cached, fewer, strict=True):
+        assert 50 / (few.steps + 1) < cheap.ceiling <= few.ceiling == 50 / few.steps
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--compare", "N3", "--cache", "N4"], "wanted no other flags of caches"),
+        (["--compare", "N3", "none"], "the full run is always among them"),
+        (["--compare", "fora:x"], "fora:x"),
+        (["--compare", "delta"], "wanted a model without skips"),
+    ],
+)
+def test_a_list_that_cannot_be_is_told(small, flags, told):
+    with pytest.raises(ValueError, match=told):
+        variants("--ckpt", small, *flags)
 
 
 def test_what_is_faster_than_its_flops_allow_is_marked_as_noise():
