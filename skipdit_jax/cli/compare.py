@@ -1,9 +1,9 @@
 """--compare: what caches cost in quality and gain in time, from the same noise.
 
 The full run, the caches that were named, or else the method of --cache with its own N and with
-N = 2, 3, 4; and uncached runs of fewer steps that cost at most as many FLOPs as these. Times are medians over interleaved rounds;
-compilation and a first round are left out. A speedup beyond what the saved FLOPs allow is noise of
-the measurement, and marked.
+N = 2, 3, 4; and uncached runs of fewer steps that cost at most as many FLOPs as these. Times are
+medians over interleaved rounds; compilation and a first round are left out. A speedup beyond what
+the saved FLOPs allow is noise of the measurement, and marked.
 
 Nearness to the full run is a fair measure under ddim. Under ddpm fewer steps also draw other noise
 on the way and end at other pictures, good or bad: then look at the picture.

@@ -22,9 +22,9 @@ MAX_FILES = 10**7  # of one folder
 DEFAULT_OUT = Path("samples.png")
 
 DESCRIPTION = f"""\
-Samples pictures or clips of classes with a Diffusion Transformer, parts of it reused from
-step to step by a cache. Without flags: all ten handwritten digits, from the weights that come with the package
-({DIGITS})."""
+Samples pictures or clips of classes with a Diffusion Transformer, parts of it reused from step to
+step by a cache. Without flags: all ten handwritten digits, from the weights that come with the
+package ({DIGITS})."""
 
 EPILOG = """\
 examples:
