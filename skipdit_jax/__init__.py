@@ -14,8 +14,11 @@ from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
+from skipdit_jax.contracts import Costs
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents, encode_pixels
+from skipdit_jax.models.conditions import ClassConditioning
+from skipdit_jax.models.own import own_model
 from skipdit_jax.pipeline import Sampled, Sampler, invert, sample
 from skipdit_jax.registry import Family, create_model, init_params, register_family
 from skipdit_jax.sampling.guidance import Guidance
@@ -26,7 +29,9 @@ __version__ = "0.1.0"  # pyproject.toml takes it from here
 __all__ = [
     "BlockCache",
     "CheckpointError",
+    "ClassConditioning",
     "Combined",
+    "Costs",
     "DecodeOptions",
     "DeepCache",
     "DeltaDiT",
@@ -53,6 +58,7 @@ __all__ = [
     "invert",
     "load_checkpoint",
     "load_vae",
+    "own_model",
     "register_family",
     "register_policy",
     "sample",

@@ -85,8 +85,9 @@ class FasterCache(Method):
         parts = [self._guidance_plan(run, both)] if guided else []
         if self.attention:
             masks = self._attention(run, both)
-            sites = run.sites(*masks)
-            computed = np.stack([masks[name] for _, name in sites], axis=1)
+            sites = run.sites(*masks) if masks else ()
+            columns = [masks[name] for _, name in sites]
+            computed = np.array(columns, bool).reshape(len(sites), run.steps).T
             parts.append(reuse_sublayers(run, computed, sites, forecast=self._forecast))
         if not parts:
             raise ValueError("FasterCache: without guidance and attention nothing is left to reuse")
