@@ -6,8 +6,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests import typechecks
 from tests.parity import goldens
 
+typechecks.install()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
