@@ -5,9 +5,14 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
+from tests import typechecks
+from tests.flags import compile_quickly
 from tests.parity import goldens
 
+compile_quickly()
+typechecks.install()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -35,6 +40,22 @@ def pytest_generate_tests(metafunc):
     folders = metafunc.config.getoption("--golden") or [Path(__file__).parent / "golden"]
     found = goldens.find(marker.args, [Path(folder) for folder in folders])
     metafunc.parametrize("golden", [f for f, _ in found], ids=[i for _, i in found], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Programs are shared by the tests of this file, as they are by the runs of a user."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: jax.config.values[name] for name in options}
+    for values in (options, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is options:
+            yield
 
 
 @pytest.fixture

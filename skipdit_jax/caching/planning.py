@@ -180,7 +180,7 @@ def together(plans: Sequence[Plan]) -> Plan:
     """One plan of several that fill different sockets.
 
     Raises:
-      ValueError: two fill the same.
+      ValueError: two fill the same, or one would miss what it needs.
     """
     merged = plans[0]
     for plan in plans[1:]:
@@ -194,6 +194,12 @@ def together(plans: Sequence[Plan]) -> Plan:
                 f"cache: two methods fill the socket {taken[0]!r}, wanted one for each"
             )
         merged = Plan(*(_union(a, b) for a, b in zip(merged, plan, strict=True)))
+    trunk, subs = merged.sockets.trunk, merged.sockets.sub
+    if trunk is not None and subs is not None and subs.ring.slots > 1:
+        raise ValueError(
+            "cache: a forecast of sub-layers needs them at every computed step, but another method "
+            "leaves stages out, wanted hold"
+        )
     return merged
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import h200
 from tests.caching import hlo
+from tests.flags import as_users_have_it
 
 pytestmark = [
     pytest.mark.h200,
@@ -59,7 +60,14 @@ def compiled(tmp_path_factory):
             text = tmp_path_factory.mktemp("hlo") / "program.txt"
             command = [sys.executable, "-m", "benchmarks.h200", "--model", model]
             command += ["--batch", "1", "--hlo", str(text), *flags]
-            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            run = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=as_users_have_it(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             assert run.returncode == 0, run.stderr
             figures = json.loads(run.stdout.splitlines()[-1])
             done[model, flags] = figures, hlo.parse(text.read_text())

@@ -70,7 +70,7 @@ def test_notation_keeps_what_it_does_not_say():
         "three",
         "N-3",
         "N3-1000-20-4",
-        "fora(every=3)",
+        "no-such-cache(every=3)",
         "block-cache",
         "block-cache(3)",
         "block-cache()",

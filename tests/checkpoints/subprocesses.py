@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.flags import as_users_have_it
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,7 +16,7 @@ def in_subprocess(module, *arguments):
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"},
+        env={**as_users_have_it(), "PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import skipdit_jax as sd
 from skipdit_jax.trees import flatten
-from tests.networks import random_params
+from tests.networks import apply, random_params
 
 TINY = {"depth": 4, "hidden_size": 16, "num_heads": 2, "input_size": 4, "num_frames": 4}
 
@@ -48,8 +48,7 @@ def test_fewer_frames_take_the_first_rows(saved):
     short, read = sd.load_checkpoint(path, num_heads=2, num_frames=3)
     x = jax.random.normal(jax.random.key(2), (2, *short.config.sample_shape))
     inputs = x, jnp.array([10.0, 700.0]), jnp.array([0, 2])
-    want = model.apply({"params": params}, *inputs)
-    assert np.array_equal(short.apply({"params": read}, *inputs), want)
+    assert np.array_equal(apply(short, read, *inputs), apply(model, params, *inputs))
 
 
 def test_more_frames_than_the_weights_know_are_refused(saved):

@@ -1,6 +1,4 @@
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from skipdit_jax.cli import encode, sample
 from tests.cli import makers
@@ -33,22 +31,6 @@ def plain_latents(tmp_path_factory):
     """A plain model of latents without metadata."""
     path = tmp_path_factory.mktemp("latents") / "latents.safetensors"
     return makers.save_small(path, skip=False, in_channels=4)
-
-
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """Programs are shared by the tests of this file, as they are by the runs of a user."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: jax.config.values[name] for name in options}
-    for values in (options, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is options:
-            yield
 
 
 @pytest.fixture(scope="module")

@@ -6,23 +6,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.flags import QUICKLY
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 200  # far above what any of them takes
 THREADS = 32
 
 
-def start(*arguments, devices=1):
-    """Starts Python with these arguments and that many virtual CPU devices."""
+def start(*arguments, devices=1, cache=None):
+    """Starts Python with these arguments and that many virtual CPU devices.
+
+    In the folder `cache` processes that follow each other find the programs of those before.
+    """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         # Every device waits inside a thread for the others: with XLA's default, as many threads as
         # devices, one that runs something else meanwhile leaves a collective stuck for good.
         "NPROC": str(THREADS),
-        # Programs that run for a moment: unoptimised, they take half the time to compile.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=0 "
+        "XLA_FLAGS": f"{' '.join(QUICKLY)} --xla_force_host_platform_device_count={devices} "
         f"--xla_cpu_collective_call_terminate_timeout_seconds={SECONDS}",
     }
+    if cache:
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,

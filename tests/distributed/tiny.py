@@ -1,5 +1,7 @@
 """A tiny run on any mesh: the helper of the scripts in this folder, which run as processes."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -20,12 +22,18 @@ MODEL = sd.create_model(
 )
 
 
+@functools.cache
+def first_params():
+    """Drawn once: that takes longer than a step."""
+    return jax.device_get(sd.init_params(MODEL, jax.random.key(0)))
+
+
 class Run:
     """A state on a mesh and the jitted step that keeps it where it is."""
 
     def __init__(self, mesh):
         self.mesh = mesh
-        params = sd.init_params(MODEL, jax.random.key(0))
+        params = first_params()
         optimizer = make_optimizer(OptimizerConfig(lr=1e-3, clip_norm=1.0, steps=100), params)
         state = create_state(params, optimizer, jax.random.key(1), (0.9,))
         self.where = sharding.shardings(mesh, state, sharding_rules(MODEL))

@@ -10,6 +10,8 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax import runs
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
 

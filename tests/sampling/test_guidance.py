@@ -57,6 +57,59 @@ def test_no_guidance_is_half_the_work(small):
     assert two.flops == 2 * one.flops
 
 
+INTERVAL = (300.0, 700.0)
+STEPS = 6
+
+
+def sampler_of(small, interval, **options):
+    guidance = sd.Guidance(scale=4.0, interval=interval)
+    return sd.Sampler(small[0], steps=STEPS, method="ddim", guidance=guidance, clip=True, **options)
+
+
+def test_outside_the_interval_the_condition_runs_alone(small):
+    inside = sampler_of(small, INTERVAL)
+    guided = inside.plan.kinds.guide == 1
+    assert 0 < guided.sum() < STEPS
+    whole = sampler_of(small, None).summary(2).flops
+    assert inside.summary(2).flops == whole * (STEPS + guided.sum()) / (2 * STEPS)
+
+
+def test_the_half_left_out_changes_nothing_but_rounding(small):
+    """Against both halves at every step, mixed with a scale of 1 outside the interval."""
+    _, params = small
+    keys = sd.pipeline.sample_keys(jax.random.key(3), 0, 2)
+    halves = sampler_of(small, INTERVAL)(params, keys, [1, 2])
+    both = sampler_of(small, None)
+    both.inputs = both.inputs._replace(scale=sampler_of(small, INTERVAL).inputs.scale)
+    np.testing.assert_allclose(halves, both(params, keys, [1, 2]), atol=1e-4)
+    assert not np.array_equal(halves, sampler_of(small, None)(params, keys, [1, 2]))
+
+
+@pytest.mark.parametrize("cache", ["N3", "fora:3", "taylor:3:1"])
+def test_a_half_that_enters_begins_anew(small, cache):
+    """It has nothing of the past to reuse: its first step is computed, whatever the plan says."""
+    _, params = small
+    sampler = sampler_of(small, INTERVAL, cache=cache, details=True)
+    guide = sampler.plan.kinds.guide
+    (entry,) = np.flatnonzero(np.diff(guide) == 1) + 1
+    trunk, sub = sampler.plan.kinds[1:]
+    assert (trunk if sub is None else sub)[entry] == 1
+    found = sampler(params, sd.pipeline.sample_keys(jax.random.key(3), 0, 2), [1, 2])
+    assert np.isfinite(found.samples).all()
+    jax.tree.map(np.testing.assert_array_equal, found.kinds, sampler.plan.kinds)
+
+
+def test_details_change_no_sample(small):
+    model, params = small
+    options = {"steps": 4, "guidance": 2.0, "cache": "N2", "method": "ddim"}
+    plain = sd.sample(model, params, jax.random.key(1), [1, 2], **options)
+    told = sd.sample(model, params, jax.random.key(1), [1, 2], **options, details=True, taps=True)
+    assert np.array_equal(plain, told.samples)
+    assert told.kinds.trunk.tolist() == [1, 0, 1, 0]
+    assert told.compared is None
+    assert np.array_equal(told.taps.sample[-1], plain)
+
+
 def test_guidance_needs_the_null_class():
     model = sd.create_model("DiT-S/2", depth=2, hidden_size=16, num_heads=2, num_classes=0)
     with pytest.raises(ValueError, match="label dropout"):

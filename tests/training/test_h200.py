@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import h200
 from tests.caching import hlo
+from tests.flags import as_users_have_it
 
 pytestmark = [
     pytest.mark.h200,
@@ -40,7 +41,14 @@ def compiled(tmp_path_factory):
             command = [sys.executable, "-m", "benchmarks.training_step", "--h200", "--model", model]
             command += ["--batch", str(BATCH), "--remat", remat, "--attention", "cudnn"]
             command += ["--hlo", str(text)]
-            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            run = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=as_users_have_it(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             assert run.returncode == 0, run.stderr
             program = hlo.parse(text.read_text())
             lines = [line for body in program.computations.values() for line in body]

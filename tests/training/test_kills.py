@@ -15,11 +15,10 @@ import pytest
 from skipdit_jax.checkpoints.store import restore, steps_in
 
 ROOT = Path(__file__).parents[2]
-STEPS, EVERY = 60, 3  # saves follow each other so closely that many kills fall into one
+EVERY = 3  # saves follow each other so closely that many kills fall into one
 LONGEST_LIFE = 2.0  # seconds of training before a kill
 DEADLINE = 120.0
 FLAGS = {
-    "steps": STEPS,
     "checkpoint_every": EVERY,
     "log_every": 1,
     "sample_every": 0,
@@ -31,9 +30,9 @@ FLAGS = {
 }
 
 
-def start(workdir, cache):
+def start(workdir, cache, steps):
     """A training process of its own, whose programs come from a shared cache."""
-    flags = [f"--config.{name}={value}" for name, value in FLAGS.items()]
+    flags = [f"--config.{name}={value}" for name, value in {**FLAGS, "steps": steps}.items()]
     command = [sys.executable, "train.py", "--config=configs/digits_skip.py", *flags]
     environment = {
         **os.environ,
@@ -70,28 +69,30 @@ def killed(process, seconds):
     return "".join(lines) + out
 
 
-def last_state(workdir):
+def last_state(workdir, steps):
     root = workdir / "checkpoints"
-    assert steps_in(root)[0] == STEPS
+    assert steps_in(root)[0] == steps
     return restore(root, {"params": None, "ema": None, "train": None})
 
 
 # A bare None asks orbax for whatever was saved, and it says so.
 @pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_change_nothing(tmp_path, kills):
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(1, 24), pytest.param(20, 60, marks=pytest.mark.slow)]
+)
+def test_kills_at_random_moments_change_nothing(tmp_path, kills, steps):
     chance = random.Random(kills)
     straight, broken, cache = (tmp_path / name for name in ("straight", "broken", "cache"))
-    finish(start(straight, cache))
+    finish(start(straight, cache, steps))
     dead = 0
     for _ in range(kills):
-        process = start(broken, cache)
+        process = start(broken, cache, steps)
         out = killed(process, chance.uniform(0, LONGEST_LIFE / max(kills / 2, 2)))
         assert "skipped" not in out
         dead += process.returncode != 0
     assert dead
-    out = finish(start(broken, cache))
+    out = finish(start(broken, cache, steps))
     assert "skipped" not in out
-    want, got = last_state(straight), last_state(broken)
+    want, got = (last_state(run, steps) for run in (straight, broken))
     jax.tree.map(np.testing.assert_array_equal, got.items, want.items)
     assert got.metadata["data"] == want.metadata["data"]
