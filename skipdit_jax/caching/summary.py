@@ -115,7 +115,11 @@ def summarise(
     size = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
     if plan is None:
         return CacheSummary(
-            full_steps=steps, cached_steps=0, full_flops=full, cached_flops=float(full), cache_bytes=size
+            full_steps=steps,
+            cached_steps=0,
+            full_flops=full,
+            cached_flops=float(full),
+            cache_bytes=size,
         )
     reuse = plan.reuse
     cached = rows * flops_of_steps(plan, costs)[reuse]
