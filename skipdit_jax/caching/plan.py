@@ -189,7 +189,7 @@ class Plan(NamedTuple):
     @property
     def reuse(self) -> StepFlags:
         """True where a step leaves out anything."""
-        return ~np.logical_and.reduce(self.full())
+        return ~np.all(np.stack(self.full()), axis=0)
 
     def full(self) -> list[StepFlags]:
         """Of each filled socket, where it computes everything."""

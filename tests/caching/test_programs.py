@@ -163,7 +163,7 @@ def test_the_counter_sees_the_first_compilation(first_call):
     [
         {},
         {"guidance": 1.5},
-        {"guidance": sd.Guidance(scale=7.0, channels=3, interval=(100.0, 700.0))},
+        {"guidance": sd.Guidance(scale=7.0, channels=3)},
         {"cache": sd.SkipCache(every=4, branch=1, start=900, stop=300)},
         {"cache": sd.SkipCache(every=1, branch=1)},
         {"steps": "7,3"},
