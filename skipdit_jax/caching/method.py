@@ -1,7 +1,7 @@
 """What most methods share: a name in the notation, nothing left open, a text that reads back."""
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 
 class Method:
@@ -17,7 +17,7 @@ class Method:
     PAPER: ClassVar[str]
     title: ClassVar[str]
 
-    def resolved(self, published: Any) -> Self:
+    def resolved(self, published: Any) -> Any:
         """Returns itself: nothing is left open."""
         return self
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -51,7 +51,7 @@ class SmoothCache(Method):
                 raise ValueError(f"SmoothCache: found {name!r} of other than 0 and 1")
 
     @classmethod
-    def of(cls, schedule: Schedule) -> Self:
+    def of(cls, schedule: Schedule) -> "SmoothCache":
         """The policy of a schedule as the authors write it."""
         pairs = sorted((str(name), tuple(map(int, steps))) for name, steps in schedule.items())
         return cls(masks=tuple(pairs))
