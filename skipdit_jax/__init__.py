@@ -16,7 +16,7 @@ from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.encoders.pixels import DecodeOptions, decode_latents, encode_pixels
-from skipdit_jax.pipeline import Sampler, invert, sample
+from skipdit_jax.pipeline import Sampled, Sampler, invert, sample
 from skipdit_jax.registry import Family, create_model, init_params, register_family
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.weights import export_checkpoint, export_vae, load_checkpoint, load_vae
@@ -38,6 +38,7 @@ __all__ = [
     "Guidance",
     "MagCache",
     "Pab",
+    "Sampled",
     "Sampler",
     "SkipCache",
     "SmoothCache",

@@ -33,6 +33,8 @@ class Run(NamedTuple):
       num_skips: K.
       sublayers: names of the sub-layers of a stage that can be cached, in the order they run.
       guided: whether the network batch is [cond; uncond].
+      restarts: steps that must be computed, and behind which nothing older may be used: a half that
+        a guide left out before has nothing of the past.
     """
 
     timesteps: Int[np.ndarray, "S"]
@@ -40,6 +42,7 @@ class Run(NamedTuple):
     num_skips: int
     sublayers: tuple[str, ...] = ()
     guided: bool = False
+    restarts: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from skipdit_jax.caching.forecasts import Forecaster, hold
+from skipdit_jax.caching.forecasts import Forecast, Forecaster, hold
+from skipdit_jax.caching.guides import Guide
 from skipdit_jax.caching.plan import (
     Kinds,
     Plan,
@@ -81,18 +82,18 @@ def reuse_spans(
                 f"cache plan: stages {span.lo} to {span.hi - 1} cannot be reused: later stages "
                 f"need the skip of stage {lost[0]}, wanted a model without skips"
             )
-    computed = np.asarray(kinds) == len(spans)
-    _check_first(computed)
-    ring, rows = forecast(computed)
+    kinds = np.array(kinds, np.int32)
+    kinds[list(run.restarts)] = len(spans)
+    ring, rows = _forecast(run, kinds == len(spans), forecast)
     sockets = Sockets(trunk=Trunk(tuple(spans), ring))
-    return Plan(sockets, Kinds(trunk=np.asarray(kinds, np.int32)), Rows(trunk=rows))
+    return Plan(sockets, Kinds(trunk=kinds), Rows(trunk=rows))
 
 
 def reuse_output(run: Run, reuse: StepFlags, *, forecast: Forecaster = hold) -> Plan:
     """Plans the reuse of the network's output: at these steps nothing runs at all."""
-    _check_first(~reuse)
-    ring, rows = forecast(~reuse)
     kinds = Kinds(trunk=np.where(reuse, 0, 1).astype(np.int32))
+    kinds.trunk[list(run.restarts)] = 1
+    ring, rows = _forecast(run, kinds.trunk == 1, forecast)
     return Plan(Sockets(trunk=Trunk((), ring, head=True)), kinds, Rows(trunk=rows))
 
 
@@ -123,9 +124,10 @@ def reuse_sublayers(
             f"cache plan: found sub-layers {', '.join(run.sublayers) or 'none'} in the model, "
             f"wanted {', '.join(sorted(names)) or 'some that can be reused'}"
         )
+    computed = computed.copy()
+    computed[list(run.restarts)] = True
     everything: StepFlags = np.all(computed, axis=1)
-    _check_first(everything)
-    ring, rows = forecast(everything)
+    ring, rows = _forecast(run, everything, forecast)
     whole = everything | ~np.any(computed, axis=1)
     if rows is not None and not ring.feedback and not whole.all():
         raise ValueError("cache plan: a forecast needs all sub-layers to be computed together")
@@ -161,9 +163,17 @@ def _kinds(
     return tuple(tuple(map(bool, row)) for row in rows), index.astype(np.int32)
 
 
-def _check_first(computed: StepFlags) -> None:
+def _forecast(run: Run, computed: StepFlags, forecast: Forecaster) -> Forecast:
+    """The forecast of a run, begun anew at each restart.
+
+    Raises:
+      ValueError: the first step is not computed.
+    """
     if not len(computed) or not computed[0]:
         raise ValueError("cache plan: step 0 must be computed in full, there is nothing to reuse")
+    parts = [forecast(part) for part in np.split(computed, run.restarts)]
+    rows = [part.rows for part in parts]
+    return parts[0]._replace(rows=jax.tree.map(lambda *columns: np.concatenate(columns), *rows))
 
 
 def together(plans: Sequence[Plan]) -> Plan:
@@ -192,13 +202,14 @@ def _union(ours: Any, theirs: Any) -> Any:
     return type(ours)(*(b if a is None else a for a, b in pairs))
 
 
-def joined(plans: Sequence[Plan]) -> Plan:
-    """One plan that follows several in turn, each starting anew; their sockets are equal."""
-    kinds, rows = (
-        jax.tree.map(lambda *parts: np.concatenate(parts), *(plan[part] for plan in plans))
-        for part in (1, 2)
-    )
-    return Plan(plans[0].sockets, kinds, rows)
+def entries(both: StepFlags) -> tuple[int, ...]:
+    """Steps that run both halves behind one that ran the condition alone."""
+    return tuple(int(step) + 1 for step in np.flatnonzero(both[1:] & ~both[:-1]))
+
+
+def alone_outside(both: StepFlags) -> Plan:
+    """Plans steps that run the condition alone and are not guided."""
+    return Plan(Sockets(guide=Guide()), Kinds(guide=both.astype(np.int32)))
 
 
 def check(plan: Plan, run: Run) -> None:

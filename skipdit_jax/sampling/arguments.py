@@ -170,18 +170,21 @@ def make_plan(
     Raises:
       ValueError: the model cannot follow it, or it is not one of so many steps.
     """
+    both = guidance.inside(timesteps)
+    alone = guidance.doubles and not both.all()
     if cache is None:
-        return None
+        return planning.alone_outside(both) if alone else None
     run = Run(
         timesteps=_scaled(timesteps.astype(np.int64), diffusion.num_timesteps),
         num_stages=model.num_stages,
         num_skips=model.num_skips,
         sublayers=tuple(name for name, _ in model.costs.sublayers),
         guided=guidance.doubles,
+        restarts=planning.entries(both) if alone else (),
     )
     plan = cache.plan(run)
     planning.check(plan, run)
-    return plan
+    return planning.together([planning.alone_outside(both), plan]) if alone else plan
 
 
 def _scaled(timesteps: Int[np.ndarray, "S"], num_timesteps: int) -> Int[np.ndarray, "S"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from skipdit_jax.typing import Latents, Scalar
+from skipdit_jax.typing import Latents, Scalar, StepFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Guidance:
       channels: the first so many channels are guided. DiT publishes 3 of 4 (the default of
         models of 4 channels, where a scale alone is given); None guides all C.
       interval: (low, high) model timesteps between which s holds, both included; outside it s is 1
-        (Kynkaanniemi et al., arXiv 2404.07724). None: everywhere.
+        (Kynkaanniemi et al., arXiv 2404.07724) and the condition runs alone. None: everywhere.
     """
 
     scale: float | int | Scalar = 1.0
@@ -55,10 +55,14 @@ class Guidance:
         """Whether the network batch is [cond; uncond]."""
         return self._traced or bool(self.scale > 1)
 
+    def inside(self, timesteps: Int[np.ndarray, "S"] | Float[np.ndarray, "S"]) -> StepFlags:
+        """Where both halves are run."""
+        low, high = self.interval or (-np.inf, np.inf)
+        return (low <= timesteps) & (timesteps <= high)
+
     def scales(self, timesteps: Int[np.ndarray, "S"]) -> Float[Array | np.ndarray, "S"]:
         """S of each step, float32."""
-        low, high = self.interval or (-np.inf, np.inf)
-        inside = (low <= timesteps) & (timesteps <= high)
+        inside = self.inside(timesteps)
         if self._traced:
             scale = jnp.maximum(jnp.asarray(self.scale, jnp.float32), 1.0)
             return jnp.where(inside, scale, jnp.ones_like(scale))

@@ -1,6 +1,7 @@
 """The one sampling loop: a denoiser, a stepper, rows of numbers, a driver."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +46,12 @@ class Steps(NamedTuple):
     kinds: Kinds = Kinds()
     rows: Rows = Rows()
 
+    def fixed(self, each: tuple[Kinds, ...]) -> "Steps":
+        """The same with the kinds of each step, as numpy."""
+        columns = zip(*each, strict=True)
+        kinds = Kinds(*(None if c[0] is None else np.array(c, np.int32) for c in columns))
+        return self._replace(kinds=kinds)
+
     def each(self, count: int) -> list[Kinds]:
         """The kinds of each of so many steps, as numbers of Python."""
         filled = [(name, k) for name, k in self.kinds._asdict().items() if k is not None]
@@ -52,15 +59,19 @@ class Steps(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """What every step made, on request: memory then grows with S.
+    """What is known of every step, on request.
 
     Attributes:
-      model_output: guided network output, [S,B,..,C_out].
+      model_output: guided network output, [S,B,..,C_out]; memory then grows with S.
       sample: latents after the step, [S,B,..,C].
+      kinds: of the step, int32 [S] for each filled socket of the cache.
+      compared: float32 [S], what a method that decides compared; None for others.
     """
 
-    model_output: Array
-    sample: Array
+    model_output: Array | None
+    sample: Array | None
+    kinds: Any = None
+    compared: Array | None = None
 
 
 Noise = Callable[[Any], Array]
@@ -110,6 +121,7 @@ def run(
     plan: Steps | None = None,
     driver: str = "scan",
     taps: bool = False,
+    details: bool = False,
     listener: Any = None,
 ) -> tuple[Latents, Taps | None]:
     """Samples: S steps from noise x to data (traceable; wrap it in `jax.jit`).
@@ -124,6 +136,7 @@ def run(
       plan: kinds and rows of all steps. None caches nothing.
       driver: "scan", "nested" or "unrolled".
       taps: also return what every step made.
+      details: also return the kinds of all steps.
       listener: number of whoever is told the index of each finished step, see progress.py. A
         program that tells anybody does not enter the persistent compilation cache.
 
@@ -141,7 +154,9 @@ def run(
         x, state = stepper.step(kind, row.c, output, x, drawn, state)
         if listener is not None:
             jax.debug.callback(report, listener, row.index)
-        return (x, cached, state), Taps(output, x) if taps else None
+        told = jax.tree.map(partial(jnp.asarray, dtype=jnp.int32), kinds) if details else None
+        made = (output, x) if taps else (None, None)
+        return (x, cached, state), Taps(*made, kinds=told) if taps or details else None
 
     if driver not in drivers.DRIVERS:
         raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")

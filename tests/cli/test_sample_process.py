@@ -38,7 +38,7 @@ def test_without_flags_it_samples_all_ten_digits(own_folder, tmp_path):
     for words in ("dit-digits", "reused", "% saved", "s to compile", "images/s", "samples.png"):
         assert words in done.stdout
     kept = [path.name for path in (tmp_path / "cache" / "skipdit_jax").iterdir()]
-    assert any(name.startswith("jit__run-") for name in kept), "the sampler was not kept"
+    assert any(name.startswith("jit_sampling_run-") for name in kept), "the sampler was not kept"
 
 
 def test_bad_input_ends_the_process_with_2(own_folder):

@@ -76,12 +76,12 @@ def test_shapes_and_steps_are_checked():
 
 def test_given_noise_takes_the_place_of_the_drawn_one():
     """The noise of the key itself, handed in, gives the same samples bit for bit."""
-    from skipdit_jax.pipeline import _split_and_draw, sample_keys
+    from skipdit_jax.pipeline.program import split_and_draw
 
     model = sd.create_model("DiT-S/2-skip", **SMALL)
-    params, keys = random_params(model), sample_keys(jax.random.key(5), 0, 2)
+    params, keys = random_params(model), sd.pipeline.sample_keys(jax.random.key(5), 0, 2)
     sampler = sd.Sampler(model, steps=4, clip=True)
-    noise, _ = _split_and_draw(keys, model.sample_shape)
+    noise, _ = split_and_draw(keys, model.sample_shape)
     given = sampler(params, keys, [0, 1], x=noise)
     assert np.array_equal(given, sampler(params, keys, [0, 1]))
     assert not np.array_equal(given, sampler(params, keys, [0, 1], x=-noise))

@@ -95,7 +95,7 @@ def test_traced_labels_are_checked_for_their_shape(draw, params):
 
 
 def test_another_callback_compiles_nothing_and_is_forgotten(model, params):
-    from skipdit_jax.pipeline import _run
+    from skipdit_jax.pipeline.program import sampling_run as _run
 
     told, programs = [], set()
     for seed in range(3):

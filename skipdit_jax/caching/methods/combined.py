@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_jax.caching.guides import Guide
 from skipdit_jax.caching.plan import CachePolicy, Plan, Run
-from skipdit_jax.caching.planning import together
+from skipdit_jax.caching.planning import entries, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,4 +37,11 @@ class Combined:
         Raises:
           ValueError: two fill the same socket.
         """
-        return together([policy.plan(run) for policy in self.policies])
+        first = [policy.plan(run) for policy in self.policies]
+        guides = [plan for plan in first if plan.sockets.guide is not None]
+        if not guides:
+            return together(first)
+        again = run._replace(restarts=entries(guides[0].kinds.guide == Guide.kinds - 1))
+        others = (plan.sockets.guide is None for plan in first)
+        pairs = zip(self.policies, first, others, strict=True)
+        return together([policy.plan(again) if other else plan for policy, plan, other in pairs])
