@@ -67,6 +67,8 @@ class Pab(Method):
                 if any(site[0] in stages for _, stages, _ in broadcasts):
                     sites.append(site)
                     computed.append(_broadcast(run, broadcasts, site[0]))
+        if not sites:
+            raise ValueError("PAB: found no attention in the model that can be reused")
         return reuse_sublayers(run, np.stack(computed, axis=1), sites, gated=self.gated)
 
     def _attention(self, run: Run, every: int, window: tuple[int, int]) -> StepFlags:
