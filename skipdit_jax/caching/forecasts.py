@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 
 from skipdit_jax.caching.plan import Ring, RingRows
 
@@ -52,25 +52,33 @@ def taylor(order: int) -> Forecaster:
     def forecast(computed: Computed) -> Forecast:
         if order == 0:
             return hold(computed)
-        slots, count = order + 1, int(computed.sum())
-        write, weights = _blank(computed, slots)
-        differences: list[np.ndarray] = []  # of values: one row of weights each
-        done, last = 0, 0
-        for step, now in enumerate(computed):
-            if now:
-                new = [np.eye(1, count, done)[0]]
-                for older in differences[:order]:
-                    new.append((new[-1] - older) / (step - last))
-                differences, last, done = new, step, done + 1
-            else:
-                terms = enumerate(differences)
-                row = sum(d * (step - last) ** i / math.factorial(i) for i, d in terms)
-                for value in range(max(0, done - slots), done):
-                    weights[step, value % slots] = row[value]
-            write[step] = (done - 1) % slots
-        return Forecast(Ring(slots), RingRows(write, weights.astype(np.float32)))
+        write, weights = taylor_weights(computed, order)
+        return Forecast(Ring(order + 1), RingRows(write, weights.astype(np.float32)))
 
     return forecast
+
+
+def taylor_weights(
+    computed: Computed, order: int
+) -> tuple[Int[np.ndarray, "S"], Float[np.ndarray, "S R"]]:
+    """The slot that each step writes, and of each forecast the weights of the slots, float64."""
+    slots, count = order + 1, int(computed.sum())
+    write, weights = _blank(computed, slots)
+    differences: list[np.ndarray] = []  # of values: one row of weights each
+    done, last = 0, 0
+    for step, now in enumerate(computed):
+        if now:
+            new = [np.eye(1, count, done)[0]]
+            for older in differences[:order]:
+                new.append((new[-1] - older) / (step - last))
+            differences, last, done = new, step, done + 1
+        else:
+            terms = enumerate(differences)
+            row = sum(d * (step - last) ** i / math.factorial(i) for i, d in terms)
+            for value in range(max(0, done - slots), done):
+                weights[step, value % slots] = row[value]
+        write[step] = (done - 1) % slots
+    return write, weights
 
 
 FOCA_SLOTS = 4  # two computed values, and two values of whatever kind

@@ -9,7 +9,8 @@ A method from outside the package joins by `register_policy`.
 import ast
 import dataclasses
 import re
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from skipdit_jax.caching.method import long_form
 from skipdit_jax.caching.methods.block_cache import BlockCache
@@ -46,6 +47,7 @@ POLICIES: dict[str, type] = {method.NAME: method for method in METHODS}
 
 AND = "+"  # between methods
 VALUE = ":"  # before each value of the short form
+QUOTES = "'\""
 
 _LONG = re.compile(r"(?P<name>[\w.-]+)\((?P<fields>.*)\)", re.DOTALL)
 _SHORT = re.compile(rf"(?P<name>[A-Za-z][\w.-]*)(?P<values>({VALUE}[^{VALUE}]+)*)")
@@ -96,11 +98,14 @@ def read(text: str, published: CachePolicy | None = None) -> CachePolicy | None:
 
 
 def _split(text: str) -> list[str]:
-    """The text at each + that stands in no bracket."""
-    parts, depth = [""], 0
+    """The text at each + that stands in no bracket and in no quotes."""
+    parts, depth, quote = [""], 0, ""
     for sign in text:
-        depth += (sign in "([") - (sign in ")]")
-        if sign == AND and depth == 0:
+        if sign in QUOTES and quote in ("", sign):
+            quote = "" if quote else sign
+        elif not quote:
+            depth += (sign in "([") - (sign in ")]")
+        if sign == AND and depth == 0 and not quote:
             parts.append("")
         else:
             parts[-1] += sign
@@ -199,7 +204,21 @@ def _made(policy: type, text: str, fields: str) -> CachePolicy:
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("settings have names")
         settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        for field in dataclasses.fields(policy):
+            if field.name in settings:
+                _check_type(field, settings[field.name])
         return policy(**settings)
     except (SyntaxError, TypeError, ValueError, AssertionError) as error:
         known, reason = ", ".join(field_names(policy)), " ".join(str(error).split())
         raise ValueError(f"cache {text!r}: {reason}; it takes {known}") from error
+
+
+def _check_type(field: Any, value: Any) -> None:
+    """Raises ValueError for a value of another kind than the annotation of a field says."""
+    kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+    plain = tuple(get_origin(kind) or kind for kind in kinds)
+    if not all(isinstance(kind, type) for kind in plain):
+        return  # of a method that writes its annotations otherwise
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        wanted = " or ".join(kind.__name__ for kind in plain)
+        raise ValueError(f"{field.name} is {value!r}, wanted {wanted}")

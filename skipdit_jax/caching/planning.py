@@ -158,7 +158,7 @@ def _kinds(
     rows = np.unique(np.concatenate([ends, computed]), axis=0)
     rows = rows[np.argsort(rows.sum(axis=1), kind="stable")]
     if len(rows) > MAX_KINDS:
-        return (), np.zeros(0, np.int32)
+        return (), np.zeros(len(computed), np.int32)
     index = (computed[:, None] == rows[None]).all(axis=-1).argmax(axis=1)
     return tuple(tuple(map(bool, row)) for row in rows), index.astype(np.int32)
 

@@ -27,7 +27,7 @@ def plain_runner(model: StagedModel, c: Any) -> Runner:
     return lambda h, skips, slots, lo, hi: (*model.run(h, c, skips, lo, hi), slots)
 
 
-def runner(model: StagedModel, c: Any, sub: Sub, index: Index, row: SubRows) -> Runner:
+def runner(model: StagedModel, c: Any, sub: Sub, index: Index | None, row: SubRows) -> Runner:
     """Runs stages with the sub-layers that this kind of step computes, the others reused."""
 
     def run(h: Array, skips: Skips, slots: Rings, lo: int, hi: int) -> Any:
@@ -43,6 +43,7 @@ def runner(model: StagedModel, c: Any, sub: Sub, index: Index, row: SubRows) -> 
 
         if sub.kinds:
             branches = [partial(stages, kind) for kind in sub.kinds]
+            assert index is not None
             h, pushed, mine = choose(index, branches, h, mine)
         else:
             h, pushed, mine = stages(None, h, mine)

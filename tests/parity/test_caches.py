@@ -203,3 +203,42 @@ def test_deepcache_schedules(golden):
                 quad_center(*arguments)
         else:
             assert quad_center(*arguments) == case["steps"], case
+
+
+STEP = (slice(5, 6), slice(0, 1))  # of the first sample: a guided batch's second half is not there
+
+
+@pytest.mark.golden("l2c")
+@pytest.mark.parametrize(
+    ("key", "region"), [("computed", ()), ("model_out", STEP), ("sample", STEP)]
+)
+def test_damage_to_loops_of_sublayers_is_seen(golden, key, region):
+    group = "ddim20_clip"
+    others = set(groups(golden)) - {group}
+    arrays = {k: v for k, v in golden.arrays.items() if k.split("/")[0] not in others}
+    one = dataclasses.replace(golden, arrays=arrays).damaged(f"{group}/{key}", region, by=1e-2)
+    with pytest.raises(AssertionError, match=group):
+        test_learning_to_cache(one)
+
+
+@pytest.mark.golden("magcache")
+@pytest.mark.parametrize(
+    ("key", "region"),
+    [("plan/full", ()), ("plan/sample", STEP), ("calib/ratios", (slice(20, 21),))],
+)
+def test_damage_to_loops_of_the_trunk_is_seen(golden, key, region):
+    settings = {"plan": golden.config["settings"]["plan"]}
+    one = dataclasses.replace(golden, config={**golden.config, "settings": settings})
+    by = 1.0 if key == "calib/ratios" else 1e-2  # a schedule follows from these numbers
+    with pytest.raises(AssertionError, match="plan"):
+        test_magcache(one.damaged(key, region, by=by))
+
+
+@pytest.mark.golden("deepcache_plans")
+def test_damaged_lists_are_seen(golden):
+    table = json.loads(str(golden["table"]))
+    next(case for case in table if case["robust"] and case["steps"])["steps"][1] += 1
+    with pytest.raises(AssertionError):
+        test_deepcache_schedules(
+            dataclasses.replace(golden, arrays={"table": np.array(json.dumps(table))})
+        )

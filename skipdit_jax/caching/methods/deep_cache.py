@@ -17,7 +17,7 @@ class DeepCache(Method):
     """Computes `full` steps that lie densest around a centre; the others reuse the deep part.
 
     Attributes:
-      full: n, how many steps are computed; 0: S / 3, rounded up.
+      full: n, how many steps are computed (S or more: all); 0: S / 3, rounded up.
       center: around which they lie densest; None: 0.3 S, the published 15 of 50.
       power: how much denser.
       branch: k, as in `SkipCache`.
@@ -31,17 +31,20 @@ class DeepCache(Method):
 
     full: int = 0
     center: int | None = None
-    power: float = 1.4
+    power: float | int = 1.4
     branch: int = NARROWEST
 
     def plan(self, run: Run) -> Plan:
         """The plan of a run; see `CachePolicy`."""
         center = round(0.3 * run.steps) if self.center is None else self.center
-        steps = quad_center(run.steps, self.full or -(-run.steps // 3), center, self.power)
+        full = self.full or -(-run.steps // 3)
+        if full >= run.steps:
+            return reuse_deep(run, np.zeros(run.steps, bool), self.branch)
+        steps = quad_center(run.steps, full, center, self.power)
         return reuse_deep(run, ~np.isin(np.arange(run.steps), steps), self.branch)
 
 
-def quad_center(steps: int, full: int, center: int, power: float) -> list[int]:
+def quad_center(steps: int, full: int, center: int, power: float | int) -> list[int]:
     """The computed steps of DeepCache's "quad-center" schedule.
 
     With z_j evenly from (-c)^(1/p) to (S - c)^(1/p), j = 0..n, the steps are 0 and c + Re(z_j^p)

@@ -54,10 +54,10 @@ class FasterCache(Method):
     attention: bool = True
     guidance: bool | None = None
     variant: str = "paper"
-    weight: float = 0.5
+    weight: float | int = 0.5
     attention_every: int = 2
     guidance_every: int = 5
-    alpha: float = 1.1
+    alpha: float | int = 1.1
     spatial_window: Window = (-1, 681)
     temporal_window: Window = (-1, 681)
     guidance_window: Window = (-1, 641)
@@ -81,13 +81,19 @@ class FasterCache(Method):
         if self.guidance and not run.guided:
             raise ValueError("FasterCache: there is no guidance, wanted a scale above 1")
         guided = run.guided and self.guidance is not False
+        if self.variant == "diffusers" and not guided:
+            raise ValueError(
+                "FasterCache: this form reuses attention where the condition runs alone, wanted "
+                "guidance"
+            )
         both = self._both(run) if guided else np.ones(run.steps, bool)
         parts = [self._guidance_plan(run, both)] if guided else []
         if self.attention:
             masks = self._attention(run, both)
-            sites = run.sites(*masks) if masks else ()
-            columns = [masks[name] for _, name in sites]
-            computed = np.array(columns, bool).reshape(len(sites), run.steps).T
+            if not masks:
+                raise ValueError("FasterCache: found no attention in the model that can be reused")
+            sites = run.sites(*masks)
+            computed = np.stack([masks[name] for _, name in sites], axis=1)
             parts.append(reuse_sublayers(run, computed, sites, forecast=self._forecast))
         if not parts:
             raise ValueError("FasterCache: without guidance and attention nothing is left to reuse")
@@ -113,7 +119,8 @@ class FasterCache(Method):
         else:
             low, high = _inside(run, self.low_window), _inside(run, self.high_window)
         grown = [np.where(band, self.alpha, 1.0).astype(np.float32) for band in (low, high)]
-        guide = DifferenceGuide(first_rows=self.variant == "paper")
+        quirk = self.variant == "paper" and self.attention  # of its own attention cache alone
+        guide = DifferenceGuide(first_rows=quirk)
         kinds = Kinds(guide=both.astype(np.int32))
         return Plan(Sockets(guide=guide), kinds, Rows(guide=DifferenceRow(*grown)))
 
@@ -124,10 +131,9 @@ class FasterCache(Method):
             reuse = np.zeros(run.steps, bool)
             whole = True  # whether the last value has both halves
             for i in step:
-                due = (
-                    i + 1 >= self._call(run, ATTENTION_FROM) and (i + 1) % self.attention_every == 0
-                )
-                reuse[i] = due and (whole or not both[i])
+                due = (i + 1) % self.attention_every != 1 % self.attention_every
+                late = i + 1 >= self._call(run, ATTENTION_FROM)
+                reuse[i] = late and due and (whole or not both[i])
                 whole = whole if reuse[i] else bool(both[i])
             return {name: ~reuse for name in ("attn", "tattn") if name in run.sublayers}
         windows = {"attn": self.spatial_window, "tattn": self.temporal_window}

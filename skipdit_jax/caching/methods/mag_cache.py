@@ -41,10 +41,10 @@ class MagCache(Method):
     title: ClassVar[str] = "MagCache"
 
     file: str = ""
-    threshold: float = 0.06
+    threshold: float | int = 0.06
     max_skips: int = 3
-    retention: float = 0.2
-    ratios: tuple[float, ...] = ()
+    retention: float | int = 0.2
+    ratios: tuple[float | int, ...] = ()
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
@@ -70,7 +70,7 @@ class MagCache(Method):
                 product, error, skipped = 1.0, 0.0, 0
         return reuse
 
-    def _ratios(self) -> tuple[float, ...]:
+    def _ratios(self) -> tuple[float | int, ...]:
         if not self.file:
             return self.ratios
         try:
@@ -80,7 +80,7 @@ class MagCache(Method):
             raise ValueError(f"{self.file}: found no list of ratios ({error})") from error
 
 
-def resampled(ratios: tuple[float, ...], steps: int) -> Float[np.ndarray, "S"]:
+def resampled(ratios: tuple[float | int, ...], steps: int) -> Float[np.ndarray, "S"]:
     """Ratios for another number of steps: those of the nearest index, halves to even."""
     if len(ratios) == steps:
         return np.array(ratios, np.float64)

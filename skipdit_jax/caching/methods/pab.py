@@ -69,8 +69,9 @@ class Pab(Method):
                 if any(site[0] in stages for _, stages, _ in broadcasts):
                     sites.append(site)
                     computed.append(_broadcast(run, broadcasts, site[0]))
-        masks = np.array(computed, bool).reshape(len(sites), run.steps).T
-        return reuse_sublayers(run, masks, sites, gated=self.gated)
+        if not sites:
+            raise ValueError("PAB: found no attention in the model that can be reused")
+        return reuse_sublayers(run, np.stack(computed, axis=1), sites, gated=self.gated)
 
     def _attention(self, run: Run, every: int, window: tuple[int, int]) -> StepFlags:
         inside = (window[0] < run.timesteps) & (run.timesteps < window[1])
