@@ -7,6 +7,7 @@ From the root of the repository:
 
 Sections:
   speedup  Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
+  methods  every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
   drivers  one scan with a cond, nested scans, a Python loop
   forward  one full float32 forward pass against PyTorch eager
   decode   the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
@@ -24,7 +25,7 @@ import json
 import os
 from pathlib import Path
 
-from benchmarks import compiling, h200, report, speedup
+from benchmarks import compiling, h200, methods, report, speedup
 
 ROUNDS = 5
 FORWARD_ROUNDS = 15
@@ -88,6 +89,10 @@ def _sections(options: argparse.Namespace):
             "Skip-Cache against no cache",
             lambda: speedup.measure(quick, rounds, options.models or [""]),
         ),
+        "methods": (
+            "Caching methods against no cache",
+            lambda: methods.measure(quick, rounds, options.models or [""]),
+        ),
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
@@ -103,10 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("speedup", "drivers", "forward", "decode", "compile", "h200")
+    names = ("speedup", "methods", "drivers", "forward", "decode", "compile", "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
-        "--models", nargs="+", default=[""], help="speedup: only those whose names begin so"
+        "--models",
+        nargs="+",
+        default=[""],
+        help="speedup, methods: only those whose names begin so",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")

@@ -9,6 +9,7 @@ import numpy as np
 import skipdit_jax as sd
 from benchmarks.timing import Timing, interleaved, once
 from benchmarks.weights import random_params
+from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry.samples import num_classes
@@ -61,7 +62,9 @@ class Bench:
         self.labels = np.arange(case.batch, dtype=np.int32) if labelled else None
 
     def sampler(self, every: int | None, driver: str = "scan") -> sd.Sampler:
-        cache = None if every is None else sd.SkipCache(every=every)
+        return self.with_cache(None if every is None else sd.SkipCache(every=every), driver)
+
+    def with_cache(self, cache: CachePolicy | str | None, driver: str = "scan") -> sd.Sampler:
         case = self.case
         return sd.Sampler(
             self.model, steps=case.steps, guidance=case.guidance, cache=cache, driver=driver
@@ -92,8 +95,8 @@ def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Ti
         "speedup (median)": median,
         "speedup (min)": best,
         "ceiling": summary.ceiling,
-        "of ceiling (median)": _share(median / summary.ceiling),
-        "of ceiling (min)": _share(best / summary.ceiling),
+        "of ceiling (median)": share(median / summary.ceiling),
+        "of ceiling (min)": share(best / summary.ceiling),
         "full step ms": 1e3 * step,
         "cached step ms": 1e3 * left / summary.cached_steps,
         "by FLOPs ms": 1e3 * by_flops,
@@ -101,7 +104,7 @@ def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Ti
     }
 
 
-def _share(of_ceiling: float) -> float | str:
+def share(of_ceiling: float) -> float | str:
     """The part of the ceiling that was reached; what is beyond it is noise, and marked."""
     return f"{of_ceiling:.4g} (noise)" if of_ceiling > 1 else of_ceiling
 
