@@ -103,7 +103,7 @@ def test_numbers_that_describe_no_model(plain, changes, told):
 
 def test_caches_that_do_not_apply_say_why(plain):
     for cache in ("pab:2", "faster-cache"):
-        with pytest.raises(ValueError, match="found (no attention|sub-layers mlp) in the model"):
+        with pytest.raises(ValueError, match=r"found (no attention|sub-layers mlp) in the model"):
             sd.Sampler(plain["model"], steps=8, cache=cache)
     for cache in ("N2", "deepcache", "faster-diffusion", "smooth(masks=(('mlp', (1, 0)),))"):
         assert sd.Sampler(plain["model"], steps=8, cache=cache).summary(1).cached_steps
