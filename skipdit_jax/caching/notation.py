@@ -89,7 +89,7 @@ def read(text: str, published: CachePolicy | None = None) -> CachePolicy | None:
 
     Examples:
       >>> read("block-cache(every=3)")
-      BlockCache(every=3, front=1, back=1, start=1000, stop=-1)
+      BlockCache(every=3, front=1, back=1, start=1000, stop=-1, forecast='hold')
     """
     parts = [part.strip() for part in _split(text)]
     if len(parts) > 1:

@@ -44,7 +44,7 @@ class TfdsSource:
     channels: int
     orientation: str
     classes: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.records)

@@ -111,7 +111,7 @@ class SkipCache:
 
         Examples:
           >>> SkipCache.parse("N3-1000-20")
-          SkipCache(every=3, branch=None, start=1000, stop=20)
+          SkipCache(every=3, branch=None, start=1000, stop=20, forecast='hold')
         """
         match = _NOTATION.fullmatch(text)
         if not match:
