@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 
 import skipdit_jax as sd
-from benchmarks.speedup import MIB, Bench, Case, share
+from benchmarks.speedup import MIB, Bench, Case, against
 from benchmarks.timing import interleaved
 from skipdit_jax.caching import notation
 
@@ -70,21 +70,13 @@ def _rows(bench: Bench, methods: Sequence[str | sd.MagCache], rounds: int):
     rows = []
     for name, sampler in list(samplers.items())[1:]:
         summary = sampler.summary(bench.case.batch)
-        median = times["none"].median / times[name].median
-        best = times["none"].minimum / times[name].minimum
         memory = programs[name].memory_analysis().temp_size_in_bytes
         rows.append(
             {
                 "model": f"{bench.case.model} {bench.case.dtype}",
                 "steps": summary.steps,
                 "cache": name,
-                "uncached s": times["none"].median,
-                "cached s": times[name].median,
-                "speedup (median)": median,
-                "speedup (min)": best,
-                "ceiling": summary.ceiling,
-                "of ceiling (median)": share(median / summary.ceiling),
-                "of ceiling (min)": share(best / summary.ceiling),
+                **against(times["none"], times[name], summary.ceiling),
                 "cache MiB": summary.cache_bytes / MIB,
                 "temp MiB": memory / MIB,
                 "temp less uncached, of cache": (memory - plain) / summary.cache_bytes,

@@ -83,20 +83,13 @@ def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Ti
     step = full.median / summary.steps
     left = cached.median - summary.full_steps * step
     by_flops = step * summary.cached_flops / summary.full_flops
-    median, best = full.median / cached.median, full.minimum / cached.minimum
     return {
         "model": f"{case.model} {case.dtype}",
         "steps": summary.steps,
         "batch": case.batch,
         "N": every,
         "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
-        "uncached s": full.median,
-        "cached s": cached.median,
-        "speedup (median)": median,
-        "speedup (min)": best,
-        "ceiling": summary.ceiling,
-        "of ceiling (median)": share(median / summary.ceiling),
-        "of ceiling (min)": share(best / summary.ceiling),
+        **against(full, cached, summary.ceiling),
         "full step ms": 1e3 * step,
         "cached step ms": 1e3 * left / summary.cached_steps,
         "by FLOPs ms": 1e3 * by_flops,
@@ -104,7 +97,21 @@ def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Ti
     }
 
 
-def share(of_ceiling: float) -> float | str:
+def against(full: Timing, cached: Timing, ceiling: float) -> dict[str, object]:
+    """The columns of a speedup and of the part of its ceiling that was reached."""
+    median, best = full.median / cached.median, full.minimum / cached.minimum
+    return {
+        "uncached s": full.median,
+        "cached s": cached.median,
+        "speedup (median)": median,
+        "speedup (min)": best,
+        "ceiling": ceiling,
+        "of ceiling (median)": _share(median / ceiling),
+        "of ceiling (min)": _share(best / ceiling),
+    }
+
+
+def _share(of_ceiling: float) -> float | str:
     """The part of the ceiling that was reached; what is beyond it is noise, and marked."""
     return f"{of_ceiling:.4g} (noise)" if of_ceiling > 1 else of_ceiling
 

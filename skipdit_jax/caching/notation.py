@@ -9,8 +9,7 @@ A method from outside the package joins by `register_policy`.
 import ast
 import dataclasses
 import re
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from skipdit_jax.caching.method import long_form
 from skipdit_jax.caching.methods.block_cache import BlockCache
@@ -26,7 +25,7 @@ from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.config import field_names
+from skipdit_jax.config import field_names, make
 
 NO_CACHE = "none"
 METHODS = (
@@ -204,21 +203,7 @@ def _made(policy: type, text: str, fields: str) -> CachePolicy:
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("settings have names")
         settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-        for field in dataclasses.fields(policy):
-            if field.name in settings:
-                _check_type(field, settings[field.name])
-        return policy(**settings)
+        return make(policy, settings, policy.__name__)
     except (SyntaxError, TypeError, ValueError, AssertionError) as error:
         known, reason = ", ".join(field_names(policy)), " ".join(str(error).split())
         raise ValueError(f"cache {text!r}: {reason}; it takes {known}") from error
-
-
-def _check_type(field: Any, value: Any) -> None:
-    """Raises ValueError for a value of another kind than the annotation of a field says."""
-    kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
-    plain = tuple(get_origin(kind) or kind for kind in kinds)
-    if not all(isinstance(kind, type) for kind in plain):
-        return  # of a method that writes its annotations otherwise
-    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
-        wanted = " or ".join(kind.__name__ for kind in plain)
-        raise ValueError(f"{field.name} is {value!r}, wanted {wanted}")

@@ -55,7 +55,7 @@ class Program:
     guided_channels: int | None  # None: a single batch
     sockets: Sockets
     driver: str
-    static_kinds: tuple[Kinds, ...] | None  # where they are fixed in the program
+    static_kinds: Kinds | None  # where they are fixed in the program, tuples
     taps: bool = False
     details: bool = False
 
@@ -89,7 +89,7 @@ def sampling_run(
         program.sockets,
     )
     if program.static_kinds is not None:
-        plan = plan.fixed(program.static_kinds)
+        plan = plan._replace(kinds=program.static_kinds)
     samples, taps = loop.run(
         denoiser,
         program.stepper,

@@ -72,7 +72,9 @@ class Sampler:
         planned, sockets = loop.Steps(), EMPTY
         if self.plan is not None:
             planned, sockets = loop.Steps(self.plan.kinds, self.plan.rows), self.plan.sockets
-        fixed = None if driver == "scan" else tuple(planned.each(len(self.inputs.t)))
+        fixed = None
+        if driver != "scan":
+            fixed = Kinds(*(None if k is None else tuple(k.tolist()) for k in planned.kinds))
         self._steps = planned if fixed is None else planned._replace(kinds=Kinds())
         self._program = Program(
             model=model,

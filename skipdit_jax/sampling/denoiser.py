@@ -68,11 +68,28 @@ def make_denoiser(
         out, state = network(rows_of(x), t, both, state, kinds, rows)
         return (mix(out, scale, channels) if guided else out), state
 
-    def under_guide(
+    rows = rows_of(x)
+    start = empty_state(model, sockets, rows, jnp.zeros(rows.shape[:1], jnp.float32), both)
+    if sockets.guide is None:
+        return Denoiser(plain, start)
+    one = jax.eval_shape(model.embed, x, jnp.zeros(len(x), jnp.float32), condition)
+    call = _under_guide(sockets.guide, network, condition, both, channels)
+    own = sockets.guide.initialise(jax.eval_shape(model.head, *one))
+    return Denoiser(call, Guided(start, own))
+
+
+def _under_guide(
+    guide: Any,
+    network: Callable[..., tuple[Array, State]],
+    condition: Condition,
+    both: Condition,
+    channels: int,
+) -> Callable[..., tuple[Array, Guided]]:
+    """The call of a step whose guide says which halves run; see `Denoiser`."""
+
+    def call(
         x: Latents, t: Scalar, scale: Scalar, state: Guided, kinds: Kinds, rows: Rows
     ) -> tuple[Array, Guided]:
-        guide = sockets.guide
-
         def alone(state: Guided) -> tuple[Array, Guided]:
             half = guide.take(state.network, len(x))
             cond, half = network(x, t, condition, half, kinds, rows)
@@ -87,17 +104,7 @@ def make_denoiser(
 
         return choose(kinds.guide, (alone, together), state)
 
-    rows = rows_of(x)
-    start = empty_state(model, sockets, rows, jnp.zeros(rows.shape[:1], jnp.float32), both)
-    if sockets.guide is None:
-        return Denoiser(plain, start)
-    one = jax.eval_shape(
-        lambda x, t, condition: model.head(*model.embed(x, t, condition)),
-        x,
-        jnp.zeros(len(x), jnp.float32),
-        condition,
-    )
-    return Denoiser(under_guide, Guided(start, sockets.guide.initialise(one)))
+    return call
 
 
 def _join(condition: Condition, null_condition: Condition) -> Condition:

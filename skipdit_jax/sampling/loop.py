@@ -39,18 +39,12 @@ class Steps(NamedTuple):
     """The part of a plan that is data.
 
     Attributes:
-      kinds: of every step; numpy for the drivers that fix them in the program.
+      kinds: of every step; numpy, or numbers of Python, for drivers that fix them in the program.
       rows: numbers of every step.
     """
 
     kinds: Kinds = Kinds()
     rows: Rows = Rows()
-
-    def fixed(self, each: tuple[Kinds, ...]) -> "Steps":
-        """The same with the kinds of each step, as numpy."""
-        columns = zip(*each, strict=True)
-        kinds = Kinds(*(None if c[0] is None else np.array(c, np.int32) for c in columns))
-        return self._replace(kinds=kinds)
 
     def each(self, count: int) -> list[Kinds]:
         """The kinds of each of so many steps, as numbers of Python."""
@@ -163,8 +157,10 @@ def run(
     steps = Steps() if plan is None else plan
     rows = jax.tree.map(jnp.asarray, (inputs, steps.rows))
     carry = (x, denoiser.state, stepper.initialise(x))
-    kinds: Any = jax.tree.map(jnp.asarray, steps.kinds)
-    if driver != "scan":
+    kinds: Any
+    if driver == "scan":
+        kinds = jax.tree.map(jnp.asarray, steps.kinds)
+    else:
         kinds = steps.each(len(inputs.index))
     (x, *_), tapped = getattr(drivers, driver)(step, carry, rows, kinds)
     return x, tapped

@@ -16,12 +16,10 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.layers import embedders
 from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.sampling.steppers import Ddim, Ddpm
 from tests.parity.goldens import channel_last
 from tests.parity.models import model_of, params_of
-from tests.parity.test_loops import run
+from tests.parity.test_loops import STEPPERS, compare, run
 
-STEPPERS = {"ddpm": Ddpm, "ddim": Ddim}
 # (model output, sample): golden/c/README.md and golden/d/README.md.
 LIMITS = {"c": (2e-5, 1e-4), "d": (5e-5, 5e-5)}
 
@@ -121,13 +119,7 @@ def check(golden, made: Loop, driver: str = "scan") -> Any:
     for name, got, limit in zip(
         ("model_out", "sample"), (taps.model_output, taps.sample), made.limits, strict=True
     ):
-        want = channel_last(golden[f"{made.group}/{name}"])[:, : got.shape[1]]
-        axes = tuple(range(1, want.ndim))
-        rms = np.sqrt(np.mean(np.square(want, dtype=np.float64), axis=axes))
-        worst = np.max(np.abs(got - want), axis=axes) / rms
-        step = int(np.argmax(worst))
-        label = f"{made.group}/{name}"
-        assert np.all(worst <= limit), f"{label}: step {step} deviates by {worst[step]:.2e}"
+        compare(got, golden[f"{made.group}/{name}"], f"{made.group}/{name}", limit)
     return plan
 
 

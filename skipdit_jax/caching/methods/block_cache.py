@@ -1,16 +1,17 @@
 """The residual of a range of blocks is reused (Delta-DiT, arXiv 2406.01125): for plain models."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from skipdit_jax.caching.forecasts import by_name
 from skipdit_jax.caching.intervals import ALWAYS, NEVER, check_interval, interval_reuse
+from skipdit_jax.caching.method import Method
 from skipdit_jax.caching.plan import Plan, Run
 from skipdit_jax.caching.planning import reuse_middle
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockCache:
+class BlockCache(Method):
     """Reuses what the middle of a model added to its input.
 
     The baseline for models without skips: the residual of blocks [front, U - back) is kept from the
@@ -29,6 +30,7 @@ class BlockCache:
     PAPER: ClassVar[str] = "arXiv 2406.01125"
     EXAMPLE: ClassVar[str] = "block-cache(every=3)"
     KEEPS: ClassVar[str] = "what the middle blocks add"
+    title: ClassVar[str] = "block cache"
 
     every: int
     front: int = 1
@@ -43,15 +45,6 @@ class BlockCache:
         check_interval("BlockCache", self.every, self.start, self.stop)
         if min(self.front, self.back) < 0:
             raise ValueError(f"BlockCache: front {self.front} and back {self.back} must be >= 0")
-
-    @property
-    def title(self) -> str:
-        """What to call the method."""
-        return "block cache"
-
-    def resolved(self, published: Any) -> "BlockCache":
-        """Returns itself: nothing is left open."""
-        return self
 
     def plan(self, run: Run) -> Plan:
         """The plan of a run; see `CachePolicy`."""
