@@ -85,9 +85,8 @@ def compile_sampler(options: argparse.Namespace):
         attention=options.attention,
         **json.loads(options.overrides),
     )
-    cache = None if options.cache == "none" else sd.SkipCache.parse(options.cache)
     sampler = sd.Sampler(
-        model, steps=options.steps, guidance=GUIDANCE, cache=cache, driver=options.driver
+        model, steps=options.steps, guidance=GUIDANCE, cache=options.cache, driver=options.driver
     )
     keys = sample_keys(jax.random.key(0), 0, options.batch)
     # The weights decide where the program runs: arrays that are tied to no device follow them.
@@ -105,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="DiT-XL/2-skip")
     parser.add_argument("--overrides", default="{}", help="model options as JSON")
     parser.add_argument("--steps", default="250")
-    parser.add_argument("--cache", default="N3-1000-20", help="N3-1000-20 or none")
+    parser.add_argument("--cache", default="N3-1000-20", help="in the notation of docs/caching.md")
     parser.add_argument("--driver", default="scan")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--attention", default="cudnn")

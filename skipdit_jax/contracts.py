@@ -23,6 +23,9 @@ class StagedModel:
       run: (h, c, skips, lo, hi, hook=None) -> (h, skips) after stages lo..hi-1. A model without the
         seam (`Seam`) may leave `hook` out: caches of sub-layers then do not apply to it.
       head: (h, c) -> prediction [B,H,W,C_out].
+      prepare: (t [B], condition) -> c with all in it that depends on no more than these, which
+        `embed` then takes as a last argument and returns: rows of all steps can be made at once.
+        None where that would take more memory than it spares reading. A model may have none.
       num_stages: U. Stage u < K pushes its output; stage u >= U - K fuses that of stage U-1-u.
       num_skips: K; 0 for a plain model.
     """
@@ -32,6 +35,7 @@ class StagedModel:
     head: Callable[..., Array]
     num_stages: int
     num_skips: int
+    prepare: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)

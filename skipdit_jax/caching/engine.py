@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from skipdit_jax.caching import rings, sublayers, trunk
 from skipdit_jax.caching.choose import choose
-from skipdit_jax.caching.plan import Kinds, Rows, Sockets, SubRows
+from skipdit_jax.caching.plan import Kinds, Ring, Rows, Sockets, SubRows
+from skipdit_jax.caching.rings import Access, Part
 from skipdit_jax.contracts import StagedModel
 from skipdit_jax.typing import Condition, Latents, Timesteps
 
@@ -34,6 +35,8 @@ def evaluate(
     state: State,
     kinds: Kinds,
     rows: Rows,
+    prepared: Any = None,
+    part: Part | None = None,
 ) -> tuple[Array, State]:
     """One network call under the sockets `trunk` and `sub` of a plan.
 
@@ -46,39 +49,41 @@ def evaluate(
       state: as the call before left it, or `empty_state`.
       kinds: of this step; see `choose`. They must not be a batch.
       rows: numbers of this step.
+      prepared: of this step, see `StagedModel.prepare`.
+      part: which rows of what is kept are those of x; None if all.
 
     Returns:
       The prediction [B,H,W,C_out], and the state for the next step.
     """
+    socket = sockets.trunk
+    access = Access(Ring() if socket is None else socket.ring, rows.trunk, part)
 
     def network(state: State) -> tuple[Array, State]:
-        h, c = model.embed(x, t, condition)
+        made = () if prepared is None else (prepared,)
+        h, c = model.embed(x, t, condition, *made)
         if sockets.sub is None:
             run = sublayers.plain_runner(model, c)
         else:
             row = SubRows() if rows.sub is None else rows.sub
-            run = sublayers.runner(model, c, sockets.sub, kinds.sub, row)
+            run = sublayers.runner(model, c, sockets.sub, kinds.sub, row, part)
         kept, slots = state
-        if sockets.trunk is None or sockets.trunk.head:
+        if socket is None or socket.head:
             h, _, slots = run(h, {}, slots, 0, model.num_stages)
         else:
-            stages = trunk.StagedTrunk(
-                sockets.trunk, run, model.num_stages, model.num_skips, rows.trunk
-            )
+            stages = trunk.StagedTrunk(socket, run, model.num_stages, model.num_skips, access)
             h, kept, slots = stages(h, kept, slots, kinds.trunk)
         return model.head(h, c), State(kept, slots)
 
-    if sockets.trunk is None or not sockets.trunk.head:
+    if socket is None or not socket.head:
         return network(state)
-    ring, numbers = sockets.trunk.ring, rows.trunk
 
     def reuse(state: State) -> tuple[Array, State]:
-        value = rings.read(ring, state.trunk, numbers)
-        return value, state._replace(trunk=rings.kept(ring, state.trunk, value, numbers))
+        value, slots = access.reuse(state.trunk)
+        return value, state._replace(trunk=slots)
 
     def compute(state: State) -> tuple[Array, State]:
         value, new = network(state)
-        return value, new._replace(trunk=rings.write(ring, state.trunk, value, numbers))
+        return value, new._replace(trunk=access.write(state.trunk, value))
 
     return choose(kinds.trunk, (reuse, compute), state)
 

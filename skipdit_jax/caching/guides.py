@@ -4,9 +4,7 @@ Kind 0 runs the condition alone, kind 1 both. The arrays that the inner sockets 
 the condition's rows first, so that its half can be run alone.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from skipdit_jax.caching.rings import Part
 from skipdit_jax.typing import Latents
 
-ROWS = 1  # axis of the network's rows in whatever the engine keeps
 KINDS = 2
 
 
@@ -42,13 +40,9 @@ class Guide:
         """What stands in for the other half's prediction (None: nothing), and what it keeps."""
         return None, own
 
-    def take(self, kept: Any, batch: int) -> Any:
-        """The half that a step alone sees of what the inner sockets keep."""
-        return _half(kept, 0, batch)
-
-    def put(self, kept: Any, half: Any) -> Any:
-        """What the inner sockets keep behind a step alone."""
-        return _with_half(kept, half, 0)
+    def part(self, batch: int) -> Part:
+        """Which rows of what the inner sockets keep a step alone reads and writes."""
+        return Part(batch)
 
 
 class Difference(NamedTuple):
@@ -107,15 +101,9 @@ class DifferenceGuide(Guide):
         own = Difference(own.low * row.low, own.high * row.high)
         return cond + own.low + own.high, own
 
-    def take(self, kept: Any, batch: int) -> Any:
+    def part(self, batch: int) -> Part:
         """See `first_rows`."""
-        return _half(kept, batch if self.first_rows else 0, batch)
-
-    def put(self, kept: Any, half: Any) -> Any:
-        """See `first_rows`."""
-        if not self.first_rows:
-            return _with_half(kept, half, 0)
-        return jax.tree.map(lambda a: jnp.concatenate([a, a], axis=ROWS), half)
+        return Part(batch, read=batch, written=(0, batch)) if self.first_rows else Part(batch)
 
 
 def low_frequencies(x: Latents, radius: float) -> Latents:
@@ -130,15 +118,3 @@ def low_frequencies(x: Latents, radius: float) -> Latents:
 
 
 ROUNDING = 1e-9  # a fifth of 5 is 1
-
-
-def _half(kept: Any, first: int, batch: int) -> Any:
-    take = partial(jax.lax.slice_in_dim, start_index=first, limit_index=first + batch, axis=ROWS)
-    return jax.tree.map(take, kept)
-
-
-def _with_half(kept: Any, half: Any, first: int) -> Any:
-    put: Callable[[Array, Array], Array] = partial(
-        jax.lax.dynamic_update_slice_in_dim, start_index=first, axis=ROWS
-    )
-    return jax.tree.map(put, kept, half)

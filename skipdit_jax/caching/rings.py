@@ -4,7 +4,7 @@ Every forecast of the published methods is a sum of the last values with weights
 alone decides (`forecasts`): no list is shifted, no difference is formed on the device.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,29 +12,70 @@ from jaxtyping import Array, Float
 
 from skipdit_jax.caching.plan import Ring, RingRows
 
-Slots = Float[Array, "R *value"]
+Slots = Float[Array, "R B *value"]
+
+
+class Part(NamedTuple):
+    """Some of the network's rows in what is kept.
+
+    Attributes:
+      rows: how many.
+      read: the first that is read.
+      written: the first of each place that is written.
+    """
+
+    rows: int
+    read: int = 0
+    written: tuple[int, ...] = (0,)
+
+
+class Access(NamedTuple):
+    """The rings of a socket at one step.
+
+    Attributes:
+      ring: how many slots, and whether what is read is written too.
+      row: numbers of the step; None for one slot.
+      part: which rows of the network's batch; None for all.
+    """
+
+    ring: Ring
+    row: RingRows | None = None
+    part: Part | None = None
+
+    def read(self, slots: Slots) -> Array:
+        """The value that a reusing step takes: summed in float32, in the type of the slots."""
+        if self.part is not None:
+            first, last = self.part.read, self.part.read + self.part.rows
+            slots = jax.lax.slice_in_dim(slots, first, last, axis=ROWS)
+        if self.row is None:
+            return slots[0]
+        terms = [self.row.weights[j] * slots[j].astype(jnp.float32) for j in range(len(slots))]
+        return sum(terms[1:], terms[0]).astype(slots.dtype)
+
+    def write(self, slots: Slots, value: Array) -> Slots:
+        """Replaces the slot that this step writes."""
+        if self.ring.slots == 1 and self.part is None:
+            return value[None]
+        slot = 0 if self.row is None else self.row.write
+        if self.part is None:
+            return jax.lax.dynamic_update_index_in_dim(slots, value, slot, 0)
+        for first in self.part.written:
+            start = (slot, first) + (0,) * (slots.ndim - 2)
+            slots = jax.lax.dynamic_update_slice(slots, value[None], start)
+        return slots
+
+    def reuse(self, slots: Slots) -> tuple[Array, Slots]:
+        """What a reusing step takes, and the ring behind it: written if that counts as a value."""
+        if not self.ring.feedback:
+            return self.read(slots), slots
+        # Unless all reading is over before the write, XLA copies the whole ring.
+        value, slots = jax.lax.optimization_barrier((self.read(slots), slots))
+        return value, self.write(slots, value)
+
+
+ROWS = 1  # axis of the network's rows in whatever is kept
 
 
 def empty(ring: Ring, value: jax.ShapeDtypeStruct) -> Slots:
     """Zeros: a slot is read before it is written with weight 0 only."""
     return jnp.zeros((ring.slots, *value.shape), value.dtype)
-
-
-def write(ring: Ring, slots: Slots, value: Array, row: RingRows | None) -> Slots:
-    """Replaces the slot that this step writes."""
-    if ring.slots == 1 or row is None:
-        return value[None]
-    return jax.lax.dynamic_update_index_in_dim(slots, value, row.write, 0)
-
-
-def read(ring: Ring, slots: Slots, row: RingRows | None) -> Array:
-    """The value that a reusing step takes: summed in float32, in the type of the slots."""
-    if ring.slots == 1 or row is None:
-        return slots[0]
-    terms = [row.weights[j] * slots[j].astype(jnp.float32) for j in range(ring.slots)]
-    return sum(terms[1:], terms[0]).astype(slots.dtype)
-
-
-def kept(ring: Ring, slots: Slots, value: Array, row: Any) -> Slots:
-    """The ring behind a reusing step: as it was, unless what was read counts as a value too."""
-    return write(ring, slots, value, row) if ring.feedback else slots

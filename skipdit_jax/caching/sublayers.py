@@ -14,6 +14,7 @@ from jaxtyping import Array
 from skipdit_jax.caching import rings
 from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.plan import Ring, Site, Sub, SubRows
+from skipdit_jax.caching.rings import Access, Part
 from skipdit_jax.caching.trunk import Runner
 from skipdit_jax.contracts import Hook, StagedModel, Sublayer
 from skipdit_jax.typing import Condition, Index, Latents, Skips, Timesteps
@@ -27,8 +28,16 @@ def plain_runner(model: StagedModel, c: Any) -> Runner:
     return lambda h, skips, slots, lo, hi: (*model.run(h, c, skips, lo, hi), slots)
 
 
-def runner(model: StagedModel, c: Any, sub: Sub, index: Index | None, row: SubRows) -> Runner:
+def runner(
+    model: StagedModel,
+    c: Any,
+    sub: Sub,
+    index: Index | None,
+    row: SubRows,
+    part: Part | None = None,
+) -> Runner:
     """Runs stages with the sub-layers that this kind of step computes, the others reused."""
+    access = Access(sub.ring, row.ring, part)
 
     def run(h: Array, skips: Skips, slots: Rings, lo: int, hi: int) -> Any:
         if lo == hi:
@@ -38,7 +47,9 @@ def runner(model: StagedModel, c: Any, sub: Sub, index: Index | None, row: SubRo
 
         def stages(kind: tuple[bool, ...] | None, h: Array, mine: Rings) -> Any:
             after = dict(mine)
-            h, pushed = model.run(h, c, skips, lo, hi, hook=_hook(sub, kind, row, after))
+            h, pushed = model.run(
+                h, c, skips, lo, hi, hook=_hook(sub, kind, row.flags, access, after)
+            )
             return h, {u: pushed[u] for u in behind & pushed.keys()}, after
 
         if sub.kinds:
@@ -52,20 +63,26 @@ def runner(model: StagedModel, c: Any, sub: Sub, index: Index | None, row: SubRo
     return run
 
 
-def _hook(sub: Sub, kind: tuple[bool, ...] | None, row: SubRows, after: Rings) -> Hook:
+def _hook(
+    sub: Sub, kind: tuple[bool, ...] | None, flags: Any, access: Access, after: Rings
+) -> Hook:
     """What the seam calls; leaves the rings behind this call in `after`, a dict of this trace."""
     places = {site: number for number, site in enumerate(sub.sites)}
+    done: list[Site] = []
 
     def hook(sublayer: Sublayer) -> tuple[Any, Array]:
         site = (sublayer.stage, sublayer.name)
         if site not in places:
             return sublayer.plain()
-        branches: list[Any] = [partial(_reuse, sub, row), partial(_compute, sub, row, sublayer)]
-        which: Any = _flag(row, places[site]) if kind is None else int(kind[places[site]])
+        branches: list[Any] = [access.reuse, partial(_compute, sub, access, sublayer)]
+        number = places[site]
+        if sub.ring.feedback:
+            _in_turn(after, done, site)
+        which: Any = flags[number].astype(jnp.int32) if kind is None else int(kind[number])
         if sub.ring == Ring():  # only what differs leaves the conditional
             branches = [partial(_ring_only, branch) for branch in branches]
             after[site] = choose(which, branches, after[site])
-            value = rings.read(sub.ring, after[site], None)
+            value = access.read(after[site])
         else:
             value, after[site] = choose(which, branches, after[site])
         return (jnp.ones_like(sublayer.gate) if sub.gated else sublayer.gate), value
@@ -73,19 +90,17 @@ def _hook(sub: Sub, kind: tuple[bool, ...] | None, row: SubRows, after: Rings) -
     return hook
 
 
-def _flag(row: Any, place: int) -> Array:
-    """1 where a site is computed at this step."""
-    return row.flags[place].astype(jnp.int32)
+def _in_turn(after: Rings, done: list[Site], site: Site) -> None:
+    """Lets a ring be read when the one before is written: else all values exist at once."""
+    if done:
+        pair = (after[site], after[done[-1]])
+        after[site], after[done[-1]] = jax.lax.optimization_barrier(pair)
+    done.append(site)
 
 
-def _reuse(sub: Sub, row: SubRows, ring: Array) -> tuple[Array, Array]:
-    value = rings.read(sub.ring, ring, row.ring)
-    return value, rings.kept(sub.ring, ring, value, row.ring)
-
-
-def _compute(sub: Sub, row: SubRows, sublayer: Sublayer, ring: Array) -> tuple[Array, Array]:
+def _compute(sub: Sub, access: Access, sublayer: Sublayer, ring: Array) -> tuple[Array, Array]:
     value = _value(sub, sublayer)
-    return value, rings.write(sub.ring, ring, value, row.ring)
+    return value, access.write(ring, value)
 
 
 def _ring_only(branch: Any, ring: Array) -> Array:

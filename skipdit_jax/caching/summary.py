@@ -10,6 +10,8 @@ from jaxtyping import Float
 from skipdit_jax.caching.plan import Plan, Trunk
 from skipdit_jax.contracts import Costs
 
+MIB = 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSummary:
@@ -20,7 +22,8 @@ class CacheSummary:
       cached_steps: steps that reused a part of it.
       full_flops: FLOPs of one full call for the whole network batch.
       cached_flops: FLOPs of one cached call, of the mean of them if they differ.
-      cache_bytes: size of what is kept.
+      cache_bytes: size of what is kept from step to step.
+      prepared_bytes: of what is made for all steps before the first.
     """
 
     full_steps: int
@@ -28,6 +31,7 @@ class CacheSummary:
     full_flops: int
     cached_flops: float
     cache_bytes: int
+    prepared_bytes: int = 0
 
     @property
     def steps(self) -> int:
@@ -59,11 +63,14 @@ class CacheSummary:
         if not self.cached_steps:
             return f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
         saved = 100 * (1 - self.flops / self.flops_uncached)
+        before = (
+            f" + {self.prepared_bytes / MIB:.3g} before the loop" if self.prepared_bytes else ""
+        )
         return (
             f"{self.full_steps} steps computed, {self.cached_steps} reused; "
             f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
             f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster); "
-            f"cache {self.cache_bytes / 2**20:.3g} MiB"
+            f"cache {self.cache_bytes / MIB:.3g}{before} MiB"
         )
 
 
@@ -99,7 +106,7 @@ def _stages_run(trunk: Trunk | None, kind: int | None, costs: Costs) -> set[int]
 
 
 def summarise(
-    plan: Plan | None, steps: int, costs: Costs, rows: int, kept: Any = None
+    plan: Plan | None, steps: int, costs: Costs, rows: int, kept: Any = None, prepared: Any = None
 ) -> CacheSummary:
     """Counts what a run costs.
 
@@ -108,18 +115,18 @@ def summarise(
       steps: S.
       costs: FLOPs of the model's parts for one network row.
       rows: network batch B, doubled by guidance.
-      kept: shapes and types of the state of the engine.
+      kept: shapes and types of what goes from step to step.
+      prepared: of what is made before the first.
     """
     full = rows * costs.total()
-    leaves = jax.tree.leaves(kept)
-    size = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+    sizes = {"cache_bytes": _bytes(kept), "prepared_bytes": _bytes(prepared)}
     if plan is None:
         return CacheSummary(
             full_steps=steps,
             cached_steps=0,
             full_flops=full,
             cached_flops=float(full),
-            cache_bytes=size,
+            **sizes,
         )
     reuse = plan.reuse
     cached = rows * flops_of_steps(plan, costs)[reuse]
@@ -128,5 +135,9 @@ def summarise(
         cached_steps=int(np.sum(reuse)),
         full_flops=full,
         cached_flops=float(cached.mean()) if len(cached) else float(full),
-        cache_bytes=size,
+        **sizes,
     )
+
+
+def _bytes(tree: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -14,7 +14,8 @@ from jaxtyping import Array
 
 from skipdit_jax.caching import rings
 from skipdit_jax.caching.choose import choose
-from skipdit_jax.caching.plan import Ring, RingRows, Span, Trunk
+from skipdit_jax.caching.plan import Ring, Span, Trunk
+from skipdit_jax.caching.rings import Access
 from skipdit_jax.typing import Hidden, Index, Skips
 
 Slots = Any
@@ -33,13 +34,11 @@ class StagedTrunk:
       run: runs stages.
       num_stages: U.
       num_skips: K.
-      row: numbers of this step.
+      access: to its rings at this step.
     """
 
-    def __init__(
-        self, trunk: Trunk, run: Runner, num_stages: int, num_skips: int, row: RingRows | None
-    ):
-        self.trunk, self.run, self.row = trunk, run, row
+    def __init__(self, trunk: Trunk, run: Runner, num_stages: int, num_skips: int, access: Access):
+        self.trunk, self.run, self.access = trunk, run, access
         self.num_stages, self.num_skips = num_stages, num_skips
         self.lo = min(span.lo for span in trunk.spans)
         self.hi = max(span.hi for span in trunk.spans)
@@ -54,7 +53,7 @@ class StagedTrunk:
         if self._bare:
             branches = [partial(_state_only, branch) for branch in branches]
             state, slots = choose(index, branches, h, state, slots)
-            h, pushed = self._value_of(0, state)
+            h, pushed, _ = self._take(0, state)
         else:
             h, pushed, state, slots = choose(index, branches, h, state, slots)
         h, _, slots = self.run(h, {**skips, **pushed}, slots, self.hi, self.num_stages)
@@ -71,8 +70,7 @@ class StagedTrunk:
         span = self.trunk.spans[number]
         if span.lo > self.lo:
             h, skips, slots = self.run(h, skips, slots, self.lo, span.lo)
-        value, pushed = self._value_of(number, state)
-        state = self._with(state, number, self._kept(state[number], value, pushed, span))
+        value, pushed, state = self._take(number, state)
         h = h + value if span.residual else value
         skips = {**skips, **pushed}
         if span.hi < self.hi:
@@ -89,12 +87,7 @@ class StagedTrunk:
         for number, span in enumerate(self.trunk.spans):
             left = passed[span.hi]
             value = self._named(span, left - passed[span.lo] if span.residual else left, skips)
-            new = jax.tree.map(
-                lambda ring, value: rings.write(self.trunk.ring, ring, value, self.row),
-                state[number],
-                value,
-            )
-            state = self._with(state, number, new)
+            state = self._with(state, number, jax.tree.map(self.access.write, state[number], value))
         return h, self._needed(skips), state, slots
 
     def _needed(self, skips: Skips) -> Skips:
@@ -108,22 +101,14 @@ class StagedTrunk:
         own = {} if span.hi - 1 in pushed else {"h": h}
         return {**own, **{f"skip{u}": skips[u] for u in pushed}}
 
-    def _value_of(self, number: int, state: Any) -> tuple[Array, Skips]:
-        """(what stands for h, what stands for skips) in a reused span."""
-        span = self.trunk.spans[number]
-        value = {
-            name: rings.read(self.trunk.ring, ring, self.row)
-            for name, ring in state[number].items()
-        }
+    def _take(self, number: int, state: Any) -> tuple[Array, Skips, Any]:
+        """What stands for h and for skips in a reused span, and the state behind it."""
+        taken = {name: self.access.reuse(ring) for name, ring in state[number].items()}
+        value = {name: value for name, (value, _) in taken.items()}
+        state = self._with(state, number, {name: ring for name, (_, ring) in taken.items()})
         pushed = {int(n.removeprefix("skip")): v for n, v in value.items() if n != "h"}
-        return value["h"] if "h" in value else pushed[span.hi - 1], pushed
-
-    def _kept(self, rings_of_span: Any, h: Array, pushed: Skips, span: Span) -> Any:
-        value = self._named(span, h, pushed)
-        return {
-            name: rings.kept(self.trunk.ring, ring, value[name], self.row)
-            for name, ring in rings_of_span.items()
-        }
+        h = value["h"] if "h" in value else pushed[self.trunk.spans[number].hi - 1]
+        return h, pushed, state
 
     def _with(self, state: Any, number: int, new: Any) -> Any:
         return (*state[:number], new, *state[number + 1 :])

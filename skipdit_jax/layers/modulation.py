@@ -27,8 +27,19 @@ def modulation_linear(parts: int, width: int, dtype: DType, param_dtype: DType) 
     return Linear(parts * width, dtype, param_dtype, out_dtype=jnp.float32, kernel_init=zeros)
 
 
-def modulation_vectors(linear: Linear, c: Float[Array, "B *rows D"], ndim: int) -> list[Array]:
-    """Splits linear(SiLU(c)) into vectors [B, *rows, 1.., D] that broadcast over rank `ndim`."""
-    vectors = linear(jax.nn.silu(c.astype(jnp.float32)))
-    vectors = vectors.reshape(c.shape[:-1] + (1,) * (ndim - c.ndim) + (-1,))
-    return jnp.split(vectors, vectors.shape[-1] // c.shape[-1], axis=-1)
+def modulation(linear: Linear, c: Float[Array, "B *rows D"]) -> Float[Array, "B *rows P"]:
+    """linear(SiLU(c)): the vectors of a block side by side, P = parts * D."""
+    return linear(jax.nn.silu(c.astype(jnp.float32)))
+
+
+def modulation_vectors(
+    linear: Linear, c: Float[Array, "B *rows P"], h: Float[Array, "B *tokens D"]
+) -> list[Array]:
+    """Splits `modulation` of c into vectors [B, *rows, 1.., D] that broadcast over h.
+
+    A c that is wider than h is that already: made in advance, see `contracts.StagedModel.prepare`.
+    """
+    width = h.shape[-1]
+    vectors = modulation(linear, c) if c.shape[-1] == width else c
+    vectors = vectors.reshape(c.shape[:-1] + (1,) * (h.ndim - c.ndim) + (-1,))
+    return jnp.split(vectors, vectors.shape[-1] // width, axis=-1)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,13 @@ from skipdit_jax.layers.embedders import LabelEmbedder, TimestepEmbedder
 from skipdit_jax.layers.fuse import SkipFusion
 from skipdit_jax.layers.linear import Linear
 from skipdit_jax.layers.mlp import Mlp
-from skipdit_jax.layers.modulation import gated, modulate, modulation_linear, modulation_vectors
+from skipdit_jax.layers.modulation import (
+    gated,
+    modulate,
+    modulation,
+    modulation_linear,
+    modulation_vectors,
+)
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.models.conditions import ClassConditioning
 from skipdit_jax.models.stack import REMATS, remat_block
@@ -174,9 +180,13 @@ class DiTBlock(nn.Module):
         self.attn = SelfAttention(config.num_heads, config.attention, self.axis, **config.types)
         self.mlp = Mlp(int(config.hidden_size * config.mlp_ratio), **config.types)
 
-    def __call__(self, h: Hidden, c: Float[Array, "B *rows D"], seam: Seam = PLAIN) -> Hidden:
+    def vectors(self, c: Float[Array, "B D"]) -> Float[Array, "B P"]:
+        """What a call makes of c alone; it takes the result in place of c."""
+        return modulation(self.modulation, c)
+
+    def __call__(self, h: Hidden, c: Float[Array, "B *rows P"], seam: Seam = PLAIN) -> Hidden:
         """[B,N,D] -> [B,N,D], or [B,F,N,D] -> [B,F,N,D]; c is for each sample or each frame."""
-        vectors = modulation_vectors(self.modulation, c, h.ndim)
+        vectors = modulation_vectors(self.modulation, c, h)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors  # each [B,1,D], [B,F or 1,1,D]
         attn, mlp = SUBLAYERS[self.axis]
         h = gated(h, *seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn))
@@ -199,10 +209,29 @@ class FinalLayer(nn.Module):
             kernel_init=nn.initializers.zeros,
         )
 
-    def __call__(self, h: Hidden, c: Float[Array, "B *rows D"]) -> Array:
+    def vectors(self, c: Float[Array, "B D"]) -> Float[Array, "B P"]:
+        """See `DiTBlock.vectors`."""
+        return modulation(self.modulation, c)
+
+    def __call__(self, h: Hidden, c: Float[Array, "B *rows P"]) -> Array:
         """[..., N, D] -> float32 [..., N, p * p * C_out]."""
-        shift, scale = modulation_vectors(self.modulation, c, h.ndim)
+        shift, scale = modulation_vectors(self.modulation, c, h)
         return self.linear(modulate(h, shift, scale))
+
+
+class Prepared(NamedTuple):
+    """Conditioning whose modulation vectors are made.
+
+    Attributes:
+      vectors: of each block, and of the final layer, float32 [B,P].
+    """
+
+    vectors: tuple[Float[Array, "B P"], ...]
+
+
+def of_layer(c: Any, number: int) -> Any:
+    """What modulates block `number`; -1 is the final layer."""
+    return c.vectors[number] if isinstance(c, Prepared) else c
 
 
 def sublayer_flops(config: BackboneConfig, rows: int, attended: int) -> tuple[int, int]:
@@ -273,6 +302,13 @@ class ClassBackbone(nn.Module):
         fusions = range(self.num_skips)
         self.skip_fusions = [SkipFusion(**types, xavier=self._xavier_skips) for _ in fusions]
         self.final_layer = FinalLayer(config)
+
+    def prepared(self, c: Float[Array, "B D"]) -> Prepared | None:
+        """All that blocks and final layer make of c alone; see `contracts.StagedModel.prepare`."""
+        weights = c.shape[-1] * jnp.dtype(self.config.param_dtype).itemsize
+        if len(c) * c.dtype.itemsize > weights:  # for each row of P vectors
+            return None
+        return Prepared(tuple(layer.vectors(c) for layer in (*self.blocks, self.final_layer)))
 
     def _axes(self) -> list[int]:
         """Which axis each block's attention runs along."""

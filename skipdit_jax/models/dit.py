@@ -10,11 +10,15 @@ from skipdit_jax.layers.embedders import patchify, unpatchify
 from skipdit_jax.models.backbone import (
     BackboneConfig,
     ClassBackbone,
+    Prepared,
     modulation_flops,
+    of_layer,
     sublayer_flops,
 )
 from skipdit_jax.models.stack import run_stages
 from skipdit_jax.typing import Skips
+
+Vector = Float[Array, "B D"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +45,30 @@ class DiT(ClassBackbone):
         )
 
     def embed(
-        self, x: Float[Array, "B H W C"], t: Float[Array, "B"], y: Int[Array, "B"] | None = None
-    ) -> tuple[Float[Array, "B N D"], Float[Array, "B D"]]:
-        """Tokens with positions, and the conditioning vector c = t_emb + y_emb (float32)."""
+        self,
+        x: Float[Array, "B H W C"],
+        t: Float[Array, "B"],
+        y: Int[Array, "B"] | None = None,
+        c: Prepared | None = None,
+    ) -> tuple[Float[Array, "B N D"], Vector | Prepared]:
+        """Tokens with positions, and what modulates: the vector c (float32) unless it is given."""
         h = self.x_embedder(patchify(x, self.config.patch_size))  # [B,N,D]
         h = h + self.positions().astype(h.dtype)
+        return h, self.condition(t, y) if c is None else c
+
+    def condition(self, t: Float[Array, "B"], y: Int[Array, "B"] | None = None) -> Vector:
+        """The conditioning vector c = t_emb + y_emb."""
         c = self.t_embedder(t)  # [B,D]
-        return h, c + self.y_embedder(y) if self.config.num_classes else c
+        return c + self.y_embedder(y) if self.config.num_classes else c
+
+    def prepare(self, t: Float[Array, "B"], y: Int[Array, "B"] | None = None) -> Prepared | None:
+        """Everything that depends on t and y alone; see `contracts.StagedModel`."""
+        return self.prepared(self.condition(t, y))
 
     def run(
         self,
         h: Float[Array, "B N D"],
-        c: Float[Array, "B D"],
+        c: Vector | Prepared,
         skips: Skips,
         lo: int,
         hi: int,
@@ -60,7 +76,7 @@ class DiT(ClassBackbone):
     ) -> tuple[Float[Array, "B N D"], Skips]:
         """Blocks lo..hi-1; see `stack.run_stages`."""
         return run_stages(
-            lambda u, h, seam: self.blocks[u](h, c, seam),
+            lambda u, h, seam: self.blocks[u](h, of_layer(c, u), seam),
             lambda j, h, skip: self.skip_fusions[j](h, skip),
             h,
             skips,
@@ -70,10 +86,12 @@ class DiT(ClassBackbone):
             hook=hook,
         )
 
-    def head(self, h: Float[Array, "B N D"], c: Float[Array, "B D"]) -> Float[Array, "B H W C"]:
+    def head(self, h: Float[Array, "B N D"], c: Vector | Prepared) -> Float[Array, "B H W C"]:
         """The prediction: noise and, with learned variance, C more channels; float32."""
         height, width = self.config.grid
-        return unpatchify(self.final_layer(h, c), height, width, self.config.patch_size)
+        return unpatchify(
+            self.final_layer(h, of_layer(c, -1)), height, width, self.config.patch_size
+        )
 
     def __call__(
         self, x: Float[Array, "B H W C"], t: Float[Array, "B"], y: Int[Array, "B"] | None = None

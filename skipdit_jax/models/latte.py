@@ -23,6 +23,7 @@ from skipdit_jax.models.backbone import (
     TOKENS,
     BackboneConfig,
     ClassBackbone,
+    Prepared,
     modulation_flops,
     sublayer_flops,
 )
@@ -84,6 +85,11 @@ class VideoCondition(NamedTuple):
         return jnp.concatenate([video, self.images], axis=1)
 
 
+def _of_layer(c: VideoCondition | Prepared, number: int) -> VideoCondition:
+    """What modulates a block, the final layer being -1."""
+    return VideoCondition(c.vectors[number]) if isinstance(c, Prepared) else c
+
+
 class Latte(ClassBackbone):
     """U = depth / 2 stages of a spatial and a temporal block, with K = U/2 long skips if asked."""
 
@@ -115,9 +121,13 @@ class Latte(ClassBackbone):
         return [TOKENS, FRAMES] * self.num_stages
 
     def embed(
-        self, x: Video, t: Float[Array, "B"], y: Labels | JointLabels | None = None
-    ) -> tuple[VideoHidden, VideoCondition]:
-        """Tokens of every frame with their place in it, and what modulates (float32).
+        self,
+        x: Video,
+        t: Float[Array, "B"],
+        y: Labels | JointLabels | None = None,
+        c: Prepared | None = None,
+    ) -> tuple[VideoHidden, VideoCondition | Prepared]:
+        """Tokens of every frame with their place in it, and what modulates unless it is given.
 
         Raises:
           ValueError: more video frames than the weights know places for.
@@ -128,10 +138,19 @@ class Latte(ClassBackbone):
             raise ValueError(f"Latte: {frames} video frames, wanted 1 to {known} (num_frames)")
         tokens = patchify(x.reshape(-1, *x.shape[2:]), self.config.patch_size)
         h = self.x_embedder(tokens.reshape(*x.shape[:2], *tokens.shape[1:]))  # [B,F+n,N,D]
-        return h + self.positions().astype(h.dtype)[None], self.condition(self.t_embedder(t), y)
+        h = h + self.positions().astype(h.dtype)[None]
+        return h, self.condition(t, y) if c is None else c
 
-    def condition(self, t: Float[Array, "B D"], y: Labels | JointLabels | None) -> VideoCondition:
-        """t_emb + y_emb, of the clip and of each of its images."""
+    def prepare(
+        self, t: Float[Array, "B"], y: Labels | JointLabels | None = None
+    ) -> Prepared | None:
+        """Everything that depends on t and y alone, of clips; see `contracts.StagedModel`."""
+        c = self.condition(t, y)
+        return self.prepared(c.video) if c.images is None else None
+
+    def condition(self, steps: Float[Array, "B"], y: Labels | JointLabels | None) -> VideoCondition:
+        """t_emb + y_emb, of the clip and of each of its images (float32)."""
+        t = self.t_embedder(steps)
         labelled = self.config.num_classes > 0
         if not isinstance(y, JointLabels):
             return VideoCondition(t + self.y_embedder(y) if labelled else t)
@@ -146,20 +165,23 @@ class Latte(ClassBackbone):
         table = sincos_1d(rows, self.config.hidden_size).astype(np.float32)
         return self.fixed("temp_embed", table)[:, :frames, None]
 
-    def stage(self, u: int, h: VideoHidden, c: VideoCondition, seam: Seam = PLAIN) -> VideoHidden:
+    def stage(
+        self, u: int, h: VideoHidden, c: VideoCondition | Prepared, seam: Seam = PLAIN
+    ) -> VideoHidden:
         """A spatial block on all frames, then a temporal block on those of the video."""
-        h = self.blocks[2 * u](h, c.of_frames(h.shape[1]), seam)
-        frames = c.split(h.shape[1])
+        spatial, temporal = _of_layer(c, 2 * u), _of_layer(c, 2 * u + 1)
+        h = self.blocks[2 * u](h, spatial.of_frames(h.shape[1]), seam)
+        frames = temporal.split(h.shape[1])
         video, images = h[:, :frames], h[:, frames:]
         if u == 0:
             video = video + self.frame_positions(frames).astype(h.dtype)
-        video = self.blocks[2 * u + 1](video, c.video, seam)
-        return video if c.images is None else jnp.concatenate([video, images], axis=1)
+        video = self.blocks[2 * u + 1](video, temporal.video, seam)
+        return video if temporal.images is None else jnp.concatenate([video, images], axis=1)
 
     def run(
         self,
         h: VideoHidden,
-        c: VideoCondition,
+        c: VideoCondition | Prepared,
         skips: Skips,
         lo: int,
         hi: int,
@@ -177,9 +199,9 @@ class Latte(ClassBackbone):
             hook=hook,
         )
 
-    def head(self, h: VideoHidden, c: VideoCondition) -> Video:
+    def head(self, h: VideoHidden, c: VideoCondition | Prepared) -> Video:
         """The prediction: noise and, with learned variance, C more channels; float32."""
-        patches = self.final_layer(h, c.of_frames(h.shape[1]))  # [B,F,N,P]
+        patches = self.final_layer(h, _of_layer(c, -1).of_frames(h.shape[1]))  # [B,F,N,P]
         frames, (height, width) = patches.reshape(-1, *patches.shape[2:]), self.config.grid
         pictures = unpatchify(frames, height, width, self.config.patch_size)
         return pictures.reshape(*patches.shape[:2], *pictures.shape[1:])

@@ -97,6 +97,7 @@ def bind(model: Backbone, params: Params) -> StagedModel:
         head=call("head"),
         num_stages=model.num_stages,
         num_skips=model.num_skips,
+        prepare=call("prepare") if hasattr(model, "prepare") else None,
     )
 
 

@@ -15,7 +15,7 @@ from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Parameterization
 from skipdit_jax.models.stack import bind
 from skipdit_jax.sampling import loop
-from skipdit_jax.sampling.denoiser import make_denoiser
+from skipdit_jax.sampling.denoiser import Denoiser, make_denoiser
 from skipdit_jax.sampling.steppers import Stepper
 from skipdit_jax.typing import Condition, Params, Scalar
 
@@ -67,6 +67,19 @@ def split_and_draw(keys: Key[Array, "B"], shape: tuple[int, ...]) -> tuple[Image
     return loop.normal(first, shape), later
 
 
+def denoiser_of(program: Program, params: Params, x: Images, condition: Condition) -> Denoiser:
+    """The call of a step, and the state it starts from."""
+    model, guided = program.model, program.guided_channels is not None
+    return make_denoiser(
+        bind(model, params),
+        x,
+        condition,
+        model.conditioning.null(condition) if guided else None,
+        program.guided_channels,
+        program.sockets,
+    )
+
+
 @partial(compiler.jit, static_argnames="program")
 def sampling_run(
     program: Program,
@@ -79,15 +92,7 @@ def sampling_run(
     listener: Any = None,
 ) -> Samples:
     """Draws one batch; see `calls.sample`."""
-    model, guided = program.model, program.guided_channels is not None
-    denoiser = make_denoiser(
-        bind(model, params),
-        x,
-        condition,
-        model.conditioning.null(condition) if guided else None,
-        program.guided_channels,
-        program.sockets,
-    )
+    denoiser = denoiser_of(program, params, x, condition)
     if program.static_kinds is not None:
         plan = plan._replace(kinds=program.static_kinds)
     samples, taps = loop.run(
@@ -96,7 +101,7 @@ def sampling_run(
         program.kind,
         x,
         inputs,
-        loop.sample_noise(keys, model.sample_shape),
+        loop.sample_noise(keys, program.model.sample_shape),
         plan=plan,
         driver=program.driver,
         taps=program.taps,

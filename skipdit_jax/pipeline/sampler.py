@@ -4,21 +4,22 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
 from skipdit_jax import compiler, sharding
-from skipdit_jax.caching.engine import EMPTY, empty_state
+from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.plan import CachePolicy, Kinds
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.models.stack import bind
 from skipdit_jax.pipeline.program import (
     Given,
     Program,
     Samples,
     Scale,
+    denoiser_of,
     sampling_run,
     split_and_draw,
 )
@@ -139,13 +140,13 @@ class Sampler:
         """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch."""
         model = self._program.model
         rows = batch * (2 if self.guidance.doubles else 1)
-        params, inputs = abstract_params(model), model.example_inputs(rows)
-        kept = jax.eval_shape(
-            lambda p, *inputs: empty_state(bind(model, p), self._program.sockets, *inputs),
-            params,
-            *inputs,
-        )
-        return summarise(self.plan, len(self.inputs.t), model.costs, rows, kept)
+
+        def start(params: Params, x: Array, t: Array, condition: Any) -> tuple[Any, Any]:
+            denoiser = denoiser_of(self._program, params, x, condition)
+            return denoiser.state, denoiser.prepare(jnp.asarray(self.inputs.t))
+
+        shapes = jax.eval_shape(start, abstract_params(model), *model.example_inputs(batch))
+        return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes)
 
 
 def clips(model: Backbone) -> bool:

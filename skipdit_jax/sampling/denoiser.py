@@ -1,11 +1,12 @@
 """Between network and sampler: binds condition, guidance and caching into the call of a step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.engine import EMPTY, State, empty_state, evaluate
@@ -15,17 +16,23 @@ from skipdit_jax.sampling.guidance import doubled, mix
 from skipdit_jax.typing import Condition, Latents, Scalar
 
 
+def _nothing(t: Float[Array, "S"]) -> None:
+    return None
+
+
 class Denoiser(NamedTuple):
     """What a sampling loop calls.
 
     Attributes:
-      call: (x [B,..,C], t, guidance scale, state, kinds, rows) -> (model output [B,..,C_out],
-        state).
+      call: (x [B,..,C], t, guidance scale, state, kinds, rows, prepared) -> (model output
+        [B,..,C_out], state).
       state: what to start from, of zeros; its rows are both halves of a guided batch.
+      prepare: t [S] -> what a call can be given as `prepared`, leaves [S,...]; or None.
     """
 
-    call: Callable[[Latents, Scalar, Scalar, Any, Kinds, Rows], tuple[Array, Any]]
+    call: Callable[[Latents, Scalar, Scalar, Any, Kinds, Rows, Any], tuple[Array, Any]]
     state: Any
+    prepare: Callable[[Float[Array, "S"]], Any] = _nothing
 
 
 class Guided(NamedTuple):
@@ -63,19 +70,35 @@ def make_denoiser(
         return evaluate(model, sockets, x, t_rows, condition, *rest)
 
     def plain(
-        x: Latents, t: Scalar, scale: Scalar, state: State, kinds: Kinds, rows: Rows
+        x: Latents, t: Scalar, scale: Scalar, state: State, kinds: Kinds, rows: Rows, prepared: Any
     ) -> tuple[Array, State]:
-        out, state = network(rows_of(x), t, both, state, kinds, rows)
+        out, state = network(rows_of(x), t, both, state, kinds, rows, prepared)
         return (mix(out, scale, channels) if guided else out), state
 
     rows = rows_of(x)
     start = empty_state(model, sockets, rows, jnp.zeros(rows.shape[:1], jnp.float32), both)
+    prepare = partial(_prepared, model, both, len(rows)) if sockets.sub else _nothing
     if sockets.guide is None:
-        return Denoiser(plain, start)
+        return Denoiser(plain, start, prepare)
     one = jax.eval_shape(model.embed, x, jnp.zeros(len(x), jnp.float32), condition)
     call = _under_guide(sockets.guide, network, condition, both, channels)
     own = sockets.guide.initialise(jax.eval_shape(model.head, *one))
-    return Denoiser(call, Guided(start, own))
+    return Denoiser(call, Guided(start, own), prepare)
+
+
+def _prepared(model: StagedModel, condition: Condition, rows: int, t: Float[Array, "S"]) -> Any:
+    """What the model makes of the timesteps and the condition alone, leaves [S,B,...] or None.
+
+    Sub-layers that are reused leave a step little to do but to read the weights of modulation, a
+    third of DiT-XL's; for all steps together they are read once (docs/notes.md, Modulation before
+    the loop).
+    """
+    if model.prepare is None:
+        return None
+    steps = len(t)
+    each = jax.tree.map(lambda a: jnp.tile(a, (steps,) + (1,) * (a.ndim - 1)), condition)
+    made = model.prepare(jnp.repeat(t, rows), each)
+    return jax.tree.map(lambda a: a.reshape(steps, rows, *a.shape[1:]), made)
 
 
 def _under_guide(
@@ -88,17 +111,17 @@ def _under_guide(
     """The call of a step whose guide says which halves run; see `Denoiser`."""
 
     def call(
-        x: Latents, t: Scalar, scale: Scalar, state: Guided, kinds: Kinds, rows: Rows
+        x: Latents, t: Scalar, scale: Scalar, state: Guided, kinds: Kinds, rows: Rows, prepared: Any
     ) -> tuple[Array, Guided]:
         def alone(state: Guided) -> tuple[Array, Guided]:
-            half = guide.take(state.network, len(x))
-            cond, half = network(x, t, condition, half, kinds, rows)
+            ready, part = jax.tree.map(lambda a: a[: len(x)], prepared), guide.part(len(x))
+            cond, inner = network(x, t, condition, state.network, kinds, rows, ready, part)
             uncond, own = guide.alone(cond, state.guide, rows.guide)
             out = cond if uncond is None else mix(jnp.concatenate([cond, uncond]), scale, channels)
-            return out, Guided(guide.put(state.network, half), own)
+            return out, Guided(inner, own)
 
         def together(state: Guided) -> tuple[Array, Guided]:
-            out, inner = network(doubled(x), t, both, state.network, kinds, rows)
+            out, inner = network(doubled(x), t, both, state.network, kinds, rows, prepared)
             own = guide.both(*jnp.split(out, 2), state.guide, rows.guide)
             return mix(out, scale, channels), Guided(inner, own)
 

@@ -142,8 +142,8 @@ def run(
     """
 
     def step(carry: Any, row: Any, kinds: Kinds) -> tuple[Any, Taps | None]:
-        (x, cached, state), (row, rows) = carry, row
-        output, cached = denoiser.call(x, row.t, row.scale, cached, kinds, rows)
+        (x, cached, state), (row, rows, prepared) = carry, row
+        output, cached = denoiser.call(x, row.t, row.scale, cached, kinds, rows, prepared)
         drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
         x, state = stepper.step(kind, row.c, output, x, drawn, state)
         if listener is not None:
@@ -155,7 +155,8 @@ def run(
     if driver not in drivers.DRIVERS:
         raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")
     steps = Steps() if plan is None else plan
-    rows = jax.tree.map(jnp.asarray, (inputs, steps.rows))
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    rows = inputs, jax.tree.map(jnp.asarray, steps.rows), denoiser.prepare(inputs.t)
     carry = (x, denoiser.state, stepper.initialise(x))
     kinds: Any
     if driver == "scan":

@@ -152,9 +152,9 @@ def forecast(name, computed, values):
 
     def step(slots, row):
         now, value, numbers = row
-        read = rings.read(ring, slots, numbers)
-        kept = rings.kept(ring, slots, read, numbers)
-        slots = jnp.where(now, rings.write(ring, slots, value, numbers), kept)
+        access = rings.Access(ring, numbers)
+        read, kept = access.reuse(slots)
+        slots = jnp.where(now, access.write(slots, value), kept)
         return slots, jnp.where(now, value, read)
 
     shape = jax.ShapeDtypeStruct(values.shape[1:], np.float32)

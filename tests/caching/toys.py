@@ -94,7 +94,8 @@ def _mlp(inner, x):
 
 
 def _attention(inner, mixing, x):
-    return jnp.einsum("nm,bmd->bnd", mixing, x @ inner)
+    """Batched on the left as well, so that no product changes the order of its axes."""
+    return jnp.matmul(jnp.broadcast_to(mixing, (len(x), *mixing.shape)), x @ inner)
 
 
 class Moving(NamedTuple):

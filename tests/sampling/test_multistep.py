@@ -43,7 +43,7 @@ class AdamsBashforth:
 def best_network(diffusion):
     table = jnp.asarray(np.cumprod(1 - diffusion._training_betas), jnp.float32)
 
-    def call(x, t, scale, cache, kinds, rows):
+    def call(x, t, scale, cache, *rest):
         alpha_bar = table[t.astype(jnp.int32)]
         return jnp.sqrt(1 - alpha_bar) * x / (alpha_bar * S**2 + 1 - alpha_bar), cache
 
