@@ -156,6 +156,11 @@ class Sockets(NamedTuple):
     trunk: Trunk | None = None
     sub: Sub | None = None
 
+    def kinds(self) -> "Kinds":
+        """How many kinds of step each has; None if it is empty, or its flags are data."""
+        sub = None if self.sub is None else len(self.sub.kinds) or None
+        return Kinds(self.guide and self.guide.kinds, self.trunk and self.trunk.kinds, sub)
+
 
 class Kinds(NamedTuple):
     """The kind of every step, int32 [S], or of one step; None for an empty socket."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from skipdit_jax.caching.engine import EMPTY, State, empty_state, evaluate
 from skipdit_jax.caching.plan import Kinds, Rows, Sockets
 from skipdit_jax.contracts import StagedModel
 from skipdit_jax.sampling.guidance import doubled, mix
-from skipdit_jax.typing import Condition, Latents, Scalar
+from skipdit_jax.typing import Condition, Index, Latents, Scalar
 
 
 def _nothing(t: Float[Array, "S"]) -> None:
@@ -81,7 +82,7 @@ def make_denoiser(
     if sockets.guide is None:
         return Denoiser(plain, start, prepare)
     one = jax.eval_shape(model.embed, x, jnp.zeros(len(x), jnp.float32), condition)
-    call = _under_guide(sockets.guide, network, condition, both, channels)
+    call = _under_guide(sockets, network, condition, both, channels)
     own = sockets.guide.initialise(jax.eval_shape(model.head, *one))
     return Denoiser(call, Guided(start, own), prepare)
 
@@ -102,32 +103,50 @@ def _prepared(model: StagedModel, condition: Condition, rows: int, t: Float[Arra
 
 
 def _under_guide(
-    guide: Any,
+    sockets: Sockets,
     network: Callable[..., tuple[Array, State]],
     condition: Condition,
     both: Condition,
     channels: int,
 ) -> Callable[..., tuple[Array, Guided]]:
     """The call of a step whose guide says which halves run; see `Denoiser`."""
+    guide = sockets.guide
 
     def call(
         x: Latents, t: Scalar, scale: Scalar, state: Guided, kinds: Kinds, rows: Rows, prepared: Any
     ) -> tuple[Array, Guided]:
-        def alone(state: Guided) -> tuple[Array, Guided]:
+        def alone(kinds: Kinds, state: Guided) -> tuple[Array, Guided]:
             ready, part = jax.tree.map(lambda a: a[: len(x)], prepared), guide.part(len(x))
             cond, inner = network(x, t, condition, state.network, kinds, rows, ready, part)
             uncond, own = guide.alone(cond, state.guide, rows.guide)
             out = cond if uncond is None else mix(jnp.concatenate([cond, uncond]), scale, channels)
             return out, Guided(inner, own)
 
-        def together(state: Guided) -> tuple[Array, Guided]:
+        def together(kinds: Kinds, state: Guided) -> tuple[Array, Guided]:
             out, inner = network(doubled(x), t, both, state.network, kinds, rows, prepared)
             own = guide.both(*jnp.split(out, 2), state.guide, rows.guide)
             return mix(out, scale, channels), Guided(inner, own)
 
-        return choose(kinds.guide, (alone, together), state)
+        index, every = _joint(sockets, kinds)
+        branches = [partial((alone, together)[one.guide], one) for one in every]
+        return choose(index, branches, state)
 
     return call
+
+
+def _joint(sockets: Sockets, kinds: Kinds) -> tuple[Index, list[Kinds]]:
+    """The number of a step among all joint kinds, and these: fixed numbers, the guide's fastest.
+
+    So steps that only reuse come first, of whichever half: were the kinds of the network chosen
+    inside those of the guide, XLA on a GPU would copy every ring four times a step.
+    """
+    counts = sockets.kinds()
+    filled = [name for name in ("trunk", "sub", "guide") if getattr(counts, name) is not None]
+    index: Index = 0
+    for name in filled:
+        index = index * getattr(counts, name) + getattr(kinds, name)
+    every = product(*(range(getattr(counts, name)) for name in filled))
+    return index, [Kinds(**dict(zip(filled, numbers, strict=True))) for numbers in every]
 
 
 def _join(condition: Condition, null_condition: Condition) -> Condition:

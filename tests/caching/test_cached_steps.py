@@ -75,8 +75,8 @@ MEMORY = {
 
 
 HELD = {"delta:2": 1, "faster-cache(variant='diffusers')": 1}
-"""Hidden states that must be held besides: what entered a second range of which the sum is kept,
-as XLA holds what enters a conditional until its end; a forecast that is written after it is read."""
+"""Hidden states held besides: what entered a second range of which the sum is kept, as XLA holds
+what enters a conditional until its end; a forecast that is written after it is read."""
 HIDDEN = ROWS * (SIDE // 2) ** 2 * WIDTH * np.dtype(np.float32).itemsize
 
 
