@@ -70,7 +70,11 @@ def _foca(steps: int) -> Iterator[Setting]:
 
 
 def _taylor(steps: int) -> Iterator[Setting]:
-    return _written("taylor:{}:{}", *((i, order) for order in (1, 2) for i in range(2, 7)))
+    return _written("taylor:{}:1", *range(2, 7))
+
+
+def _taylor_squares(steps: int) -> Iterator[Setting]:
+    return _written("taylor:{}:2", *range(2, 7))
 
 
 def _taylor_lite(steps: int) -> Iterator[Setting]:
@@ -113,6 +117,7 @@ METHODS: dict[str, Callable[[int], Iterable[Setting]]] = {
     "FORA": _fora,
     "FoCa": _foca,
     "TaylorSeer": _taylor,
+    "TaylorSeer, order 2": _taylor_squares,
     "TaylorSeer lite": _taylor_lite,
     "PAB": _pab,
     "SmoothCache": _smooth,

@@ -9,7 +9,9 @@ samples the bundled Skip-DiT of digits (100 pictures of each), the bundled Latte
 digits (20 clips of each), and with --plain a model of digits without skips: every step computed;
 by every caching method, at its settings whose FLOP ceilings come nearest to 1.5, 2 and 3; and in so
 many fewer steps. A method without a setting within 15 % of a ceiling has no row for it. All come
-from the same noise; with ddim, the default, fewer steps draw no other noise on the way.
+from the same noise; with ddim, the default, fewer steps draw no other noise on the way. Digits take
+50 steps and clips 20, guidance is what each checkpoint recommends, unless flags say otherwise. On
+two cores that do nothing else it takes about an hour.
 
 Columns:
   ceiling     FLOPs of the run without cache over those of this one
@@ -54,7 +56,6 @@ from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry import DIGITS, MOVING_DIGITS, find_model
 
 PROGRAM = "benchmarks.caches"
-STEPS = "50"  # for which most methods were published
 SEEDS = (0, 1, 2)
 ROUNDS = 3
 QUICK = {"per_class": 1, "seeds": [0], "rounds": 1, "steps": "6", "methods": ["Skip-Cache", "FORA"]}
@@ -67,6 +68,7 @@ class Material(NamedTuple):
 
     Attributes:
       frame: (H, W, C) of a picture or of a frame.
+      steps: 50, for which most methods were published; 20 of clips, or two cores take hours.
       per_class: samples of each digit.
       batch: samples at a time; small ones stay in the caches of a processor.
       judge: makes, for a subject, what has `marks(samples, labels)`.
@@ -74,6 +76,7 @@ class Material(NamedTuple):
     """
 
     frame: tuple[int, ...]
+    steps: str
     per_class: int
     batch: int
     judge: Callable[[Subject], Any]
@@ -82,10 +85,11 @@ class Material(NamedTuple):
 
 MATERIALS = {
     "digits": Material(
-        PICTURE, quality.PER_CLASS, 50, lambda subject: quality.fit_judge(), "accuracy %"
+        PICTURE, "50", quality.PER_CLASS, 50, lambda subject: quality.fit_judge(), "accuracy %"
     ),
     "clips": Material(
         clips.FRAME,
+        "20",
         clips.PER_CLASS,
         10,
         lambda subject: clips.fit_judge(subject.model.config.num_frames),
@@ -121,7 +125,8 @@ def make_jobs(flags: argparse.Namespace, ledger: Ledger) -> Iterator[Job]:
         sources.append(("digits", flags.plain, [m for m in flags.methods if m in PLAIN]))
     for name, source, methods in sources:
         material = MATERIALS[name]
-        subject = load_subject(source, flags, material.frame)
+        typed = {**vars(flags), "steps": flags.steps or material.steps}
+        subject = load_subject(source, argparse.Namespace(**typed), material.frame)
         ways, left_out = choose(subject, methods, flags.ceilings)
         for line in left_out:
             print(f"left out of {subject.name}, {line}", file=sys.stderr)
@@ -182,6 +187,7 @@ def measure(job: Job, flags: argparse.Namespace, ledger: Ledger) -> list[Row]:
         ledger.save()
         print(f"{time.perf_counter() - start:5.0f} s  {what}", file=sys.stderr, flush=True)
 
+    print(f"{job.subject.name}: compiling and timing", file=sys.stderr, flush=True)
     time_ways(job, flags.rounds)
     done(f"{job.subject.name}: timed")
     for seed in flags.seeds:
@@ -212,7 +218,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="keep the figures here, and go on from them")
     add("--picture", type=Path, metavar="FILE.png", help="quality against FLOPs and seconds")
     add("--quick", action="store_true", help="does it run at all? its figures mean nothing")
-    parser.set_defaults(steps=STEPS, method="ddim")
+    parser.set_defaults(method="ddim")
     if parser.parse_args(argv).quick:
         parser.set_defaults(**QUICK)
     return parser.parse_args(argv)
