@@ -139,15 +139,15 @@ def choose(
       targets: FLOPs of the run without cache over those wanted.
 
     Returns:
-      The ways, each setting once, and a line for each method that the model cannot follow.
+      The ways, each setting once, and a line for each method that has none.
     """
     steps = len(Case(UNCACHED, subject, {}).sampler.inputs.t)
     ways, left_out = [Way(UNCACHED, Case(f"{steps} steps", subject, {}))], []
     for method in methods:
         cases, reason = _possible(subject, METHODS[method](steps))
-        if not cases:
-            left_out.append(f"{method}: {reason}")
         near = {case.name: case for t in targets for case in _nearest(cases, t)}
+        if not near:
+            left_out.append(f"{method}: {'no setting comes near' if cases else reason}")
         ways += [Way(method, case) for case in near.values()]
     lengths = dict.fromkeys(max(1, round(steps / target)) for target in targets)
     ways += [Way(FEWER, Case(f"{n} steps", subject, {"steps": n})) for n in lengths]

@@ -204,7 +204,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--models", nargs="+", choices=MATERIALS, default=list(MATERIALS))
+    add("--models", nargs="*", choices=MATERIALS, default=list(MATERIALS))
     for name, bundled in (("digits", DIGITS), ("clips", MOVING_DIGITS)):
         add(f"--{name}", type=Path, default=find_model(bundled).weights, metavar="SOURCE")
     add("--plain", type=Path, metavar="SOURCE", help="a model of digits without skips")

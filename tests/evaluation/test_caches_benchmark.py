@@ -92,7 +92,7 @@ def test_marks_are_means_over_seeds_with_their_spread(first):
 
 
 def test_settings_lie_near_their_targets_and_each_stands_once(tmp_path):
-    flags = caches.read_flags([])
+    flags = caches.read_flags(["--steps", "50"])
     subject = load_subject(Path(save(tmp_path / "plain.safetensors", "DiT-S/2")), flags)
     ways, left_out = choose(subject, list(METHODS))
     for ceiling in (ceiling_of(way.case) for way in ways if way.method in METHODS):
