@@ -12,30 +12,29 @@ Columns:
   ceiling   FLOPs of the run without cache over those of this one
   clips     share in which most frames show the asked digit to a classifier of real clips
   frames    share of the frames that do
+  Fréchet   distance of the classifier's features of frames to those of real clips
   speed     mean way of the centre of ink from frame to frame, pixels
   PSNR      mean over clips, to those without cache
 """
 
 import argparse
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks import report
-from benchmarks.digit_models import Subject, add_flags, load_subject, make_cases
+from benchmarks.digit_models import Subject, add_flags, facts, load_subject, make_cases
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
-from skipdit_jax.data.moving_digits import CANVAS, load_moving_digits
+from skipdit_jax.data.moving_digits import CANVAS, MovingDigits, load_moving_digits
+from skipdit_jax.evaluation.distances import frechet_of_features
 from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.evaluation.judges.moving_digits import ClipJudge, fit_clip_judge, speeds
 from skipdit_jax.registry import MOVING_DIGITS, find_model
@@ -47,16 +46,30 @@ FRAME = (CANVAS, CANVAS, 1)
 Row = dict[str, Any]
 
 
-def marks(judge: ClipJudge, clips: np.ndarray, labels: np.ndarray) -> Row:
-    """What can be said of clips by themselves."""
-    return {
-        "clips %": 100 * judge.accuracy(clips, labels),
-        "frames %": 100 * float(np.mean(judge.frames(clips) == labels[:, None])),
-        "speed": float(speeds(clips).mean()),
-    }
+class Judge(NamedTuple):
+    """Real clips and a classifier of them, against which clips are held."""
+
+    classifier: ClipJudge
+    test: MovingDigits
+
+    def marks(self, clips: np.ndarray, labels: np.ndarray) -> Row:
+        """What can be said of clips by themselves."""
+        features = self.classifier.features
+        return {
+            "clips %": 100 * self.classifier.accuracy(clips, labels),
+            "frames %": 100 * float(np.mean(self.classifier.frames(clips) == labels[:, None])),
+            "Fréchet": frechet_of_features(features(clips), features(self.test.videos)),
+            "speed": float(speeds(clips).mean()),
+        }
 
 
-def examine(subject: Subject, judge: ClipJudge, flags: argparse.Namespace) -> Iterator[Row]:
+def fit_judge(frames: int) -> Judge:
+    """Makes real clips of so many frames and fits the classifier; takes a few seconds."""
+    train, test = (load_moving_digits(split, frames) for split in ("train", "test"))
+    return Judge(fit_clip_judge(train.videos, train.labels), test)
+
+
+def examine(subject: Subject, judge: Judge, flags: argparse.Namespace) -> Iterator[Row]:
     """One row for each way to sample, the run without cache first."""
     labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), flags.per_class)
     reference = full_flops = None
@@ -74,7 +87,7 @@ def examine(subject: Subject, judge: ClipJudge, flags: argparse.Namespace) -> It
             "sampling": case.name,
             "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
             "ceiling": full_flops / summary.flops,
-            **marks(judge, clips, labels),
+            **judge.marks(clips, labels),
             "PSNR dB": likeness,
         }
 
@@ -100,25 +113,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError("--per-class and --batch: wanted 1 or more")
         subject = load_subject(flags.source, flags, FRAME)
         make_cases(subject, flags)
-    frames = subject.model.config.num_frames
-    train, test = (load_moving_digits(split, frames) for split in ("train", "test"))
-    judge = fit_clip_judge(train.videos, train.labels)
+    judge = fit_judge(subject.model.config.num_frames)
+    test = judge.test
     rows = list(examine(subject, judge, flags))
     blank = dict.fromkeys(rows[0], "")
-    real = marks(judge, test.videos, test.labels)
+    real = {**judge.marks(test.videos, test.labels), "Fréchet": ""}  # 0 but for rounding
     rows.append({**blank, "sampling": f"real clips of the test split, {len(test.labels)}", **real})
-    facts = {
-        "command": shlex.join(["python", "-m", PROGRAM, *argv]),
-        "seed": flags.seed,
-        "device": jax.devices()[0].device_kind,
-        **report.environment(len(os.sched_getaffinity(0))),
-        subject.name: str(subject),
-    }
-    print(report.markdown(("", ""), list(facts.items())), end="\n\n")
+    told = {"seed": flags.seed, **facts(PROGRAM, argv, [subject])}
+    print(report.markdown(("", ""), list(told.items())), end="\n\n")
     print(report.markdown(list(rows[0]), [list(row.values()) for row in rows]))
     if flags.json:
         with told_in_one_line(PROGRAM), replacing_file(flags.json) as file:
-            file.write(json.dumps({"facts": facts, "rows": rows}, indent=1).encode())
+            file.write(json.dumps({"facts": told, "rows": rows}, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Models of digits, and the ways to sample them that the quality benchmark sets side by side."""
 
 import argparse
-from collections.abc import Iterator
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from benchmarks import report
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.plan import CachePolicy
@@ -80,15 +83,31 @@ def add_flags(
     add("--per-class", type=int, default=per_class, metavar="N")
     add("--batch", type=int, default=batch, help="samples at a time")
     add("--seed", type=int, default=0)
+    add_sampler_flags(parser)
+    add("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
+    add("--start", type=int, default=start, help="cache below this timestep")
+    add("--stop", type=int, default=stop, help="and above this one")
+    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+
+
+def add_sampler_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `load_subject` reads."""
+    add = parser.add_argument
     add("--steps", help="number or spacing")
     add("--method", choices=METHODS)
     add("--guidance", type=float)
     add("--eta", type=float, help="noise of ddim")
     add("--clip", action=argparse.BooleanOptionalAction, default=None)
-    add("--every", type=int, nargs="+", default=INTERVALS, metavar="N")
-    add("--start", type=int, default=start, help="cache below this timestep")
-    add("--stop", type=int, default=stop, help="and above this one")
-    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+
+
+def facts(program: str, argv: Sequence[str], subjects: Iterable[Subject]) -> dict[str, str]:
+    """What a reader must know of a run: the command, the machine, how each model is sampled."""
+    return {
+        "command": shlex.join(["python", "-m", program, *argv]),
+        "device": jax.devices()[0].device_kind,
+        **report.environment(len(os.sched_getaffinity(0))),
+        **{subject.name: str(subject) for subject in subjects},
+    }
 
 
 def load_subject(

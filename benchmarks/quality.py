@@ -28,19 +28,16 @@ Steps, guidance and so on are those that each checkpoint recommends, unless flag
 
 import argparse
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks import report
-from benchmarks.digit_models import Subject, add_flags, load_subject, make_cases
+from benchmarks.digit_models import Subject, add_flags, facts, load_subject, make_cases
 from skipdit_jax.caching.intervals import ALWAYS
 from skipdit_jax.caching.methods.skip_cache import PUBLISHED_STOP
 from skipdit_jax.checkpoints.atomic import replacing_file
@@ -72,6 +69,11 @@ class Judge(NamedTuple):
             "Fréchet": frechet_of_features(self.classifier.features(images), real),
             "to training": float(to_nearest(images, self.train.images).mean()),
         }
+
+
+def fit_judge() -> Judge:
+    """Reads the real digits and fits the classifier; takes a few seconds."""
+    return Judge(fit_digit_classifier(), load_digits("train"), load_digits("test"))
 
 
 def to_nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -154,21 +156,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         subjects = [load_subject(source, flags) for source in sources]
         for subject in subjects:
             make_cases(subject, flags)
-        judge = Judge(fit_digit_classifier(), load_digits("train"), load_digits("test"))
-    facts = {
-        "command": shlex.join(["python", "-m", PROGRAM, *argv]),
-        "seed": flags.seed,
-        "device": jax.devices()[0].device_kind,
-        **report.environment(len(os.sched_getaffinity(0))),
-        **{subject.name: str(subject) for subject in subjects},
-    }
+        judge = fit_judge()
+    told = {"seed": flags.seed, **facts(PROGRAM, argv, subjects)}
     rows = [row for subject in subjects for row in examine(subject, judge, flags)]
     rows += real_rows(judge, flags.per_class)
-    print(report.markdown(("", ""), list(facts.items())), end="\n\n")
+    print(report.markdown(("", ""), list(told.items())), end="\n\n")
     print(report.markdown(list(rows[0]), [list(row.values()) for row in rows]))
     if flags.json:
         with told_in_one_line(PROGRAM), replacing_file(flags.json) as file:
-            file.write(json.dumps({"facts": facts, "rows": rows}, indent=1).encode())
+            file.write(json.dumps({"facts": told, "rows": rows}, indent=1).encode())
 
 
 if __name__ == "__main__":

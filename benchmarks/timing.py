@@ -26,15 +26,18 @@ class Timing:
         return min(self.seconds)
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warm_ups: int = WARM_UPS
+) -> dict[str, Timing]:
     """Times every call once a round, in rotating order, after warming up.
 
     Args:
       calls: name -> a function that returns when its work is done.
       rounds: repeats of each.
+      warm_ups: untimed calls of each before the first round.
     """
     for call in calls.values():
-        for _ in range(WARM_UPS):
+        for _ in range(warm_ups):
             call()
     names = list(calls)
     seconds: dict[str, list[float]] = {name: [] for name in names}

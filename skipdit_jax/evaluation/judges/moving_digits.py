@@ -59,6 +59,10 @@ class ClipJudge:
         """The digit of every frame."""
         return self.classifier.predict(windows(clips)).reshape(np.shape(clips)[:2])
 
+    def features(self, clips: Clips) -> Float[np.ndarray, "rows D"]:
+        """What the classifier's last hidden layer makes of every frame, [n F,D]."""
+        return self.classifier.features(windows(clips))
+
     def predict(self, clips: Clips) -> Int[np.ndarray, "n"]:
         """The digit that most frames of a clip show; of several the smallest."""
         votes = self.frames(clips)

@@ -1,0 +1,183 @@
+"""Settings of every caching method, and of these the ones nearest to what a benchmark asks for."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from benchmarks.digit_models import Case, Subject
+from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
+from skipdit_jax.caching.methods.smooth_cache import SmoothCache
+from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.caching.summary import summarise
+
+TARGETS = (1.5, 2.0, 3.0)
+NEAR = 1.15  # a setting this many times off a target does not stand for it
+UNCACHED, FEWER = "no cache", "fewer steps"
+
+
+class Setting(NamedTuple):
+    """A cache, and its name: the notation, or words where that would list every step."""
+
+    name: str
+    cache: CachePolicy | str
+
+
+class Way(NamedTuple):
+    """One way to sample, and the method that it belongs to."""
+
+    method: str
+    case: Case
+
+
+def _written(pattern: str, *values: Sequence[object]) -> Iterator[Setting]:
+    """A notation with each of these values, or tuples of values, in its place."""
+    for value in values:
+        text = pattern.format(*value) if isinstance(value, tuple) else pattern.format(value)
+        yield Setting(text, text)
+
+
+def _skip_cache(steps: int) -> Iterator[Setting]:
+    yield from _written("N{}", *range(2, 9))  # in the window published for the family
+    yield from _written("N{}-1000-20", *range(2, 13))
+
+
+def _deep_cache(steps: int) -> Iterator[Setting]:
+    shares = (0.6, 0.5, 0.4, 0.3, 0.26, 0.2, 0.14, 0.1)
+    return _written("deepcache:{}", *sorted({max(2, round(s * steps)) for s in shares}))
+
+
+def _key_steps(steps: int) -> Iterator[Setting]:
+    yield Setting("faster-diffusion", "faster-diffusion")
+    for every in (2, 3, 4, 5, 8):
+        name = f"faster-diffusion, one key step of {every}"
+        yield Setting(name, FasterDiffusion(full=tuple(range(0, steps, every))))
+
+
+def _delta(steps: int) -> Iterator[Setting]:
+    return _written("delta:{}", *range(2, 9))
+
+
+def _block_cache(steps: int) -> Iterator[Setting]:
+    return _written("block-cache(every={})", *range(2, 9))
+
+
+def _fora(steps: int) -> Iterator[Setting]:
+    return _written("fora:{}", *range(2, 7))
+
+
+def _foca(steps: int) -> Iterator[Setting]:
+    return _written("fora(every={}, forecast='foca')", *range(2, 7))
+
+
+def _taylor(steps: int) -> Iterator[Setting]:
+    return _written("taylor:{}:1", *range(2, 7))
+
+
+def _taylor_squares(steps: int) -> Iterator[Setting]:
+    return _written("taylor:{}:2", *range(2, 7))
+
+
+def _taylor_lite(steps: int) -> Iterator[Setting]:
+    return _written("taylor(interval={}, lite=True)", *range(2, 7))
+
+
+def _pab(steps: int) -> Iterator[Setting]:
+    """Published ranges and window; then all of the run, since only attention is left out."""
+    yield from _written("pab:{}:{}", (2, 3), (4, 6))
+    yield from _written("pab(spatial={0}, temporal={0}, low=-1, high=1001)", 4, 8)
+
+
+def _smooth(steps: int) -> Iterator[Setting]:
+    """Even schedules in place of calibrated ones: attention rarer than the MLPs."""
+    for attention, mlp in ((2, 1), (4, 1), (3, 2), (4, 3), (6, 3), (6, 4), (8, 5)):
+        every = {"attn": attention, "tattn": attention, "mlp": mlp, "tmlp": mlp}
+        masks = {name: [int(i % n == 0) for i in range(steps)] for name, n in every.items()}
+        name = f"smooth, attention 1 of {attention}, MLP 1 of {mlp}"
+        yield Setting(name, SmoothCache.of(masks))
+
+
+def _mag_cache(steps: int) -> Iterator[Setting]:
+    """Ratios of 1 in place of calibrated ones: K steps are reused in a row."""
+    pattern = "mag(ratios=(1.0,), threshold=1.0, max_skips={}, retention={})"
+    return _written(pattern, (1, 0.2), (1, 0.0), (2, 0.2), (2, 0.0), (3, 0.1))
+
+
+def _faster_cache(steps: int) -> Iterator[Setting]:
+    yield Setting("faster-cache", "faster-cache")
+    pattern = "faster-cache(guidance_every={}, attention_every={})"
+    yield from _written(pattern, (10, 2), (10, 4), (20, 8))
+
+
+METHODS: dict[str, Callable[[int], Iterable[Setting]]] = {
+    "Skip-Cache": _skip_cache,
+    "DeepCache": _deep_cache,
+    "Faster Diffusion": _key_steps,
+    "Delta-DiT": _delta,
+    "block cache": _block_cache,
+    "FORA": _fora,
+    "FoCa": _foca,
+    "TaylorSeer": _taylor,
+    "TaylorSeer, order 2": _taylor_squares,
+    "TaylorSeer lite": _taylor_lite,
+    "PAB": _pab,
+    "SmoothCache": _smooth,
+    "MagCache": _mag_cache,
+    "FasterCache": _faster_cache,
+}
+PLAIN = ("Faster Diffusion", "Delta-DiT", "block cache", "FORA", "MagCache")
+"""Methods that gain from a model without skips, or need one."""
+
+
+def choose(
+    subject: Subject, methods: Sequence[str], targets: Sequence[float] = TARGETS
+) -> tuple[list[Way], list[str]]:
+    """The run without cache, each method at its settings nearest to the targets, fewer steps.
+
+    Args:
+      subject: what to sample.
+      methods: keys of `METHODS`.
+      targets: FLOPs of the run without cache over those wanted.
+
+    Returns:
+      The ways, each setting once, and a line for each method that has none.
+    """
+    steps = len(Case(UNCACHED, subject, {}).sampler.inputs.t)
+    ways, left_out = [Way(UNCACHED, Case(f"{steps} steps", subject, {}))], []
+    for method in methods:
+        cases, reason = _possible(subject, METHODS[method](steps))
+        near = {case.name: case for t in targets for case in _nearest(cases, t)}
+        if not near:
+            left_out.append(f"{method}: {'no setting comes near' if cases else reason}")
+        ways += [Way(method, case) for case in near.values()]
+    lengths = dict.fromkeys(max(1, round(steps / target)) for target in targets)
+    ways += [Way(FEWER, Case(f"{n} steps", subject, {"steps": n})) for n in lengths]
+    return ways, left_out
+
+
+def _possible(
+    subject: Subject, settings: Iterable[Setting]
+) -> tuple[list[tuple[float, Case]], str]:
+    """The settings that the model can follow, with their ceilings; and why it cannot the last."""
+    cases, reason = [], ""
+    for setting in settings:
+        case = Case(setting.name, subject, {"cache": setting.cache})
+        try:
+            cases.append((ceiling_of(case), case))
+        except ValueError as error:
+            reason = str(error)
+    return cases, reason
+
+
+def ceiling_of(case: Case) -> float:
+    """The ceiling of the summary, without the trace that counts its bytes."""
+    sampler = case.sampler
+    steps = len(sampler.inputs.t)
+    return summarise(sampler.plan, steps, case.subject.model.costs, rows=1).ceiling
+
+
+def _nearest(cases: list[tuple[float, Case]], target: float) -> list[Case]:
+    """The first of the nearest cases; none if it is far off."""
+    distances = [abs(math.log(ceiling / target)) for ceiling, _ in cases]
+    if not distances or min(distances) > math.log(NEAR):
+        return []
+    return [cases[distances.index(min(distances))][1]]
