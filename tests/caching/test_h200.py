@@ -145,6 +145,35 @@ def test_nested_has_no_conditional(compiled):
     assert min(n for n in map(hlo.products, program.loops()) if n) == shallow
 
 
+SHALLOW = ("--steps", "10", "--overrides", '{"depth": 4}')
+METHODS = {
+    "fora:3": "DiT-S/2",
+    "taylor:4:2": "DiT-S/2",
+    "delta:2": "DiT-S/2",
+    "faster-cache": "DiT-S/2",
+    "faster-diffusion": "DiT-S/2-skip",
+}
+
+
+@pytest.mark.parametrize(("cache", "model"), METHODS.items())
+def test_no_method_copies_what_it_keeps(compiled, cache, model):
+    size = SIZES["DiT-S/2-skip"]
+    hidden = ROWS * size.tokens * size.width
+
+    def copies(cache):
+        loop = compiled(model, *SHALLOW, "--cache", cache)[1].sampling_loop()
+        return sum(line.opcode == "copy" and line.elements >= hidden for line in loop)
+
+    assert copies(cache) <= copies("none")
+
+
+def test_a_reusing_step_of_fora_multiplies_nothing(compiled):
+    """Modulation is made before the loop; weights that no step reads are not read."""
+    reuse, fresh = compiled("DiT-S/2", *SHALLOW, "--cache", "fora:3")[1].branches()
+    assert hlo.products(reuse) == hlo.count(reuse, hlo.ATTENTION) == 0
+    assert hlo.products(fresh) == 4 * (PER_BLOCK - 1)
+
+
 def test_memory_does_not_grow_with_the_number_of_steps(compiled):
     short, _ = compiled("DiT-S/2-skip", "--steps", "50")
     long, _ = compiled("DiT-S/2-skip", "--steps", "250")

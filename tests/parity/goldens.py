@@ -45,6 +45,7 @@ OPTIONAL = (  # too large to carry: run where a folder has them
     "faster_250",
     "pab",
     "fastercache",
+    "dbcache_latte",
 )
 SUFFIXES = (".npz", ".tar.xz", "")
 

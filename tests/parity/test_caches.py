@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
+from skipdit_jax.caching.forecasts import by_name
 from skipdit_jax.caching.methods.deep_cache import quad_center
 from skipdit_jax.caching.methods.smooth_cache import learned_masks
+from skipdit_jax.caching.planning import reuse_middle
 from tests.parity.cached import assert_computed, check, of_set_c, of_set_d
 
 PAIR = ("attn", "mlp")
@@ -190,6 +192,31 @@ def faster_of(how):
         low_window=tuple(how["low_frequency_weight_update_timestep_range"]),
         high_window=tuple(how["high_frequency_weight_update_timestep_range"]),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Decided:
+    """What a method that decides has decided, on a model of so many stages at the ends."""
+
+    full: tuple[bool, ...]
+    front: int
+    back: int
+    forecast: str
+
+    def plan(self, run):
+        reuse = ~np.array(self.full)
+        forecast = by_name(self.forecast)
+        return reuse_middle(run, reuse, self.front, self.back, residual=True, forecast=forecast)
+
+
+@pytest.mark.golden("dbcache_latte")
+def test_forecasts_of_a_residual(golden):
+    """FoCa and Taylor's polynomial, with the steps computed where DBCache decided so."""
+    for group, how in golden.config["settings"].items():
+        forecast = {None: "hold", "foca": "foca", "taylorseer": f"taylor{how['order']}"}
+        full = tuple(golden[f"{group}/full"][:, 0].tolist())
+        ends = how["Fn_compute_blocks"], how["Bn_compute_blocks"]
+        check(golden, of_set_d(golden, group, Decided(full, *ends, forecast[how["calibrator"]])))
 
 
 @pytest.mark.golden("deepcache_plans")
