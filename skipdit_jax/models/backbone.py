@@ -1,4 +1,7 @@
-"""What DiT and Latte share: a config's fields, the adaLN-Zero block, the parts of the module."""
+"""What DiT and Latte share: a config's fields, the adaLN-Zero block, the parts of the module.
+
+`BackboneConfig` and `StagedBackbone` are those of every family.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -9,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Seam
+from skipdit_jax.contracts import Conditioning, Seam
 from skipdit_jax.layers.attention import IMPLEMENTATIONS, SelfAttention
 from skipdit_jax.layers.embedders import LabelEmbedder, TimestepEmbedder
 from skipdit_jax.layers.fuse import SkipFusion
@@ -50,8 +53,6 @@ class BackboneConfig:
       depth: number of blocks.
       num_heads: attention heads.
       mlp_ratio: hidden width of the MLP over D.
-      class_dropout_prob: probability of training without a label; above 0 adds the null row.
-      num_classes: 0 makes the model unconditional.
       learn_sigma: the head also predicts C variance channels.
       skip: long skips between stage u and stage U-1-u.
       dtype: compute type, "float32" or "bfloat16". Norms, softmax and modulation stay float32.
@@ -70,8 +71,6 @@ class BackboneConfig:
     depth: int = 28
     num_heads: int = 16
     mlp_ratio: float = 4.0
-    class_dropout_prob: float = 0.1
-    num_classes: int = 1000
     learn_sigma: bool = True
     skip: bool = False
     dtype: str = "float32"
@@ -118,11 +117,6 @@ class BackboneConfig:
                 f"depth {self.depth} is no multiple of {multiple}"
                 + (", as skips need" if self.skip else ""),
             ),
-            (self.num_classes >= 0, f"num_classes is {self.num_classes}, wanted 0 or more"),
-            (
-                0 <= self.class_dropout_prob < 1,
-                f"class_dropout_prob is {self.class_dropout_prob}, wanted 0 <= p < 1",
-            ),
             (self.dtype in DTYPES, f"dtype is {self.dtype!r}, wanted one of {DTYPES}"),
             (
                 self.param_dtype in DTYPES,
@@ -160,6 +154,27 @@ class BackboneConfig:
     def types(self) -> dict[str, Any]:
         """Compute and storage types, as layers take them."""
         return {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassConfig(BackboneConfig):
+    """A config of a model of classes.
+
+    Attributes:
+      class_dropout_prob: probability of training without a label; above 0 adds the null row.
+      num_classes: 0 makes the model unconditional.
+    """
+
+    class_dropout_prob: float = 0.1
+    num_classes: int = 1000
+
+    def _checks(self) -> list[tuple[bool, str]]:
+        p = self.class_dropout_prob
+        return [
+            *super()._checks(),
+            (self.num_classes >= 0, f"num_classes is {self.num_classes}, wanted 0 or more"),
+            (0 <= p < 1, f"class_dropout_prob is {p}, wanted 0 <= p < 1"),
+        ]
 
 
 class DiTBlock(nn.Module):
@@ -246,8 +261,8 @@ def modulation_flops(config: BackboneConfig) -> int:
     return 12 * config.hidden_size**2
 
 
-class ClassBackbone(nn.Module):
-    """The parts of a class-conditional `contracts.Backbone`, named as their parameters.
+class StagedBackbone(nn.Module):
+    """What every `contracts.Backbone` of the library has.
 
     Attributes:
       config: everything that fixes its function.
@@ -256,7 +271,6 @@ class ClassBackbone(nn.Module):
 
     config: BackboneConfig
     trained: Any = field(default=None, compare=False, repr=False)
-    _xavier_skips: ClassVar[bool] = False  # how skip linears start, see `SkipFusion`
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -269,12 +283,12 @@ class ClassBackbone(nn.Module):
         return self.config.learn_sigma
 
     @property
-    def conditioning(self) -> ClassConditioning:
-        """Labels, or nothing if there are no classes."""
-        return ClassConditioning(self.config.num_classes, self.config.class_dropout_prob)
+    def conditioning(self) -> Conditioning:
+        """What it is conditioned on."""
+        raise NotImplementedError
 
     def example_inputs(self, rows: int = 1) -> tuple[Any, ...]:
-        """Shapes and types of (x, t, y) of so many rows, for tracing."""
+        """Shapes and types of (x, t, condition) of so many rows, for tracing."""
         x = jax.ShapeDtypeStruct((rows, *self.sample_shape), jnp.float32)
         return x, jax.ShapeDtypeStruct((rows,), jnp.float32), self.conditioning.examples(rows)
 
@@ -287,6 +301,25 @@ class ClassBackbone(nn.Module):
     def num_skips(self) -> int:
         """K."""
         return self.num_stages // 2 if self.config.skip else 0
+
+    def fixed(self, name: str, table: Any) -> Float[Array, "1 n D"]:
+        """A fixed table, or the rounded one that half-precision weights were saved with."""
+        if self.has_variable("params", name):
+            return jax.lax.stop_gradient(jnp.asarray(self.get_variable("params", name)))
+        return jnp.asarray(table[None])
+
+
+class ClassBackbone(StagedBackbone):
+    """The parts of a class-conditional `contracts.Backbone`, named as their parameters."""
+
+    config: ClassConfig
+
+    _xavier_skips: ClassVar[bool] = False  # how skip linears start, see `SkipFusion`
+
+    @property
+    def conditioning(self) -> ClassConditioning:
+        """Labels, or nothing if there are no classes."""
+        return ClassConditioning(self.config.num_classes, self.config.class_dropout_prob)
 
     def setup(self):
         """Makes the parts."""
@@ -318,9 +351,3 @@ class ClassBackbone(nn.Module):
         """The fixed table of a grid of tokens."""
         height, width = (side // self.config.patch_size for side in self.config.grid)
         return self.fixed("pos_embed", sincos_2d(height, width, self.config.hidden_size))
-
-    def fixed(self, name: str, table: Any) -> Float[Array, "1 n D"]:
-        """A fixed table, or the rounded one that half-precision weights were saved with."""
-        if self.has_variable("params", name):
-            return jax.lax.stop_gradient(jnp.asarray(self.get_variable("params", name)))
-        return jnp.asarray(table[None])

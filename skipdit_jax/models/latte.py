@@ -21,8 +21,8 @@ from skipdit_jax.models.backbone import (
     PLAIN,
     SUBLAYERS,
     TOKENS,
-    BackboneConfig,
     ClassBackbone,
+    ClassConfig,
     Prepared,
     modulation_flops,
     sublayer_flops,
@@ -36,7 +36,7 @@ VideoHidden = Float[Array, "B F N D"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatteConfig(BackboneConfig):
+class LatteConfig(ClassConfig):
     """Everything that fixes a Latte's function; a stage is a spatial and a temporal block.
 
     The published `extras` 1 (unconditional) is num_classes 0, the default; `extras` 2 is a number
