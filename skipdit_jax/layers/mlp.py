@@ -11,15 +11,22 @@ from skipdit_jax.layers.linear import DType, Linear
 
 
 class Mlp(nn.Module):
-    """D -> hidden -> D with tanh-approximated GELU, taken on the float32 accumulator."""
+    """D -> hidden -> D with tanh-approximated GELU, taken on the float32 accumulator.
+
+    Attributes:
+      hidden: width between the linears.
+      width: of the output; None is that of the input.
+    """
 
     hidden: int
     dtype: DType = jnp.float32
     param_dtype: DType = jnp.float32
+    width: int | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+    def __call__(self, x: Float[Array, "*rows i"]) -> Float[Array, "*rows o"]:
         """Returns the update, before its gate, in `dtype`."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h = Linear(self.hidden, **types, out_dtype=jnp.float32, name="fc1")(x)
-        return Linear(x.shape[-1], **types, name="fc2")(jax.nn.gelu(h, approximate=True))
+        width = x.shape[-1] if self.width is None else self.width
+        return Linear(width, **types, name="fc2")(jax.nn.gelu(h, approximate=True))
