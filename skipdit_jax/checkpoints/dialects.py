@@ -14,6 +14,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.handles import TensorHandle, scratch
 
 COPY, PARTS, COPIES, POINTWISE = "copy", "parts", "copies", "pointwise"
+PART = "part"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,14 @@ class Line:
       how: COPY: one tensor, the same. PARTS: it is theirs one after the other, along axis 0, all of
         one size. COPIES: each of theirs is the same. POINTWISE: theirs is a 1x1 convolution
         (out, in, 1, 1), which the family's rules take where their own is a linear (out, in).
+        PART: it is one of several equal parts of theirs along axis 0; each has a line.
+      part: of PART, which of how many, (2, 3) for the last of three.
     """
 
     own: str
     theirs: tuple[str, ...]
     how: str = COPY
+    part: tuple[int, int] = (0, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,10 +135,23 @@ def from_own(
     if strange:
         raise CheckpointError(f"{dialect.name} has no names for {', '.join(strange)}")
     spelt: dict[str, ArraySpec] = {}
+    parts: dict[tuple[str, int], dict[int, ArraySpec]] = {}
     for name, spec in tensors.items():
-        if name in lines:
+        if name in lines and lines[name].how == PART:
+            number, count = lines[name].part
+            parts.setdefault((lines[name].theirs[0], count), {})[number] = spec
+        elif name in lines:
             spelt |= _divided(lines[name], spec)
-    return spelt
+    return spelt | {name: _whole(name, found, count) for (name, count), found in parts.items()}
+
+
+def told_together(dialect: Dialect, name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the tensors of a family that make one of the dialect with this one, in its order."""
+    lines = {line.own: line for line in dialect.table(dialect.size(config))}
+    if name not in lines or lines[name].how != PART:
+        return (name,)
+    same = [line for line in lines.values() if line.theirs == lines[name].theirs]
+    return tuple(line.own for line in sorted(same, key=lambda line: line.part))
 
 
 def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
@@ -149,9 +166,36 @@ def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
     if line.how == PARTS:
         shape = (len(parts) * first.shape[0], *first.shape[1:])
         return Joined(*place, shape, first.strides, parts)
+    if line.how == PART:
+        return _stretch(line, first)
     if line.how == COPIES:
         return Repeated(*place, first.shape, first.strides, line.theirs, parts)
     return first
+
+
+def _stretch(line: Line, whole: TensorHandle) -> TensorHandle:
+    """One of several equal parts of a tensor of a file."""
+    number, count = line.part
+    rows, left = divmod(whole.shape[0], count)
+    if left:
+        raise CheckpointError(
+            f"{line.theirs[0]} has shape {whole.shape}, wanted {count} equal parts of it"
+        )
+    start = whole.start + number * rows * whole.strides[0] * whole.dtype.itemsize
+    return dataclasses.replace(whole, start=start, shape=(rows, *whole.shape[1:]))
+
+
+def _whole(name: str, parts: Mapping[int, ArraySpec], count: int) -> ArraySpec:
+    """The tensor that all parts make."""
+    if len(parts) != count:
+        raise CheckpointError(f"{name} is of {count} tensors, of which {len(parts)} are there")
+    specs = [parts[number] for number in range(count)]
+    shape = (sum(spec.shape[0] for spec in specs), *specs[0].shape[1:])
+
+    def value() -> np.ndarray:
+        return np.concatenate([spec.value().reshape(spec.shape) for spec in specs])
+
+    return dataclasses.replace(specs[0], shape=shape, value=value)
 
 
 def _divided(line: Line, spec: ArraySpec) -> dict[str, ArraySpec]:
