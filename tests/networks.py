@@ -6,6 +6,9 @@ import jax
 import numpy as np
 
 from skipdit_jax import registry
+from skipdit_jax.models.conditions import ClassConditioning
+
+TEXT_TOKENS = 5
 
 
 def random_params(model, seed=0):
@@ -15,6 +18,16 @@ def random_params(model, seed=0):
         lambda leaf: (0.2 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
         registry.abstract_params(model),
     )
+
+
+def condition_for(model, rows=2):
+    """What a user gives for so many samples: labels, embeddings of texts, or nothing."""
+    conditioning = model.conditioning
+    if isinstance(conditioning, ClassConditioning):
+        classes = conditioning.num_classes
+        return [(3 + 3 * row) % classes for row in range(rows)] if classes else None
+    shape = (rows, TEXT_TOKENS, conditioning.width)
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -81,25 +81,19 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
         are not square, or the number of heads is unknown.
     """
     width, channels, patch, _ = shape_of(shapes, PATCH_KERNEL, 4)
-    depth = _depth(shapes)
+    depth = depth_of(shapes)
     classes, has_null = classes_of_rows(shape_of(shapes, LABELS, 2)[0] if LABELS in shapes else 0)
-    heads = num_heads or HEADS.get((depth, width))
-    if heads is None:
-        raise CheckpointError(
-            f"a state dict does not show its heads, and depth {depth} with width {width} is no "
-            "published size: give num_heads"
-        )
     return {
         "input_size": _side(shapes) * patch if POSITIONS in shapes else None,
         "patch_size": patch,
         "in_channels": channels,
         "hidden_size": width,
         "depth": depth,
-        "num_heads": heads,
-        "mlp_ratio": _ratio(_mlp_width(shapes), width),
+        "num_heads": heads_of(depth, width, num_heads),
+        "mlp_ratio": ratio_of(_mlp_width(shapes), width),
         "class_dropout_prob": CLASS_DROPOUT if has_null else 0.0,
         "num_classes": classes,
-        "learn_sigma": _learns_sigma(shapes, patch * patch * channels),
+        "learn_sigma": learns_sigma(shapes, patch * patch * channels),
         "skip": any(name.startswith(("skip_norms.", "skip_linears.")) for name in shapes),
     }
 
@@ -123,13 +117,24 @@ def classes_of_rows(rows: int) -> tuple[int, bool]:
     return (rows, False) if whole else (rows - 1, True)
 
 
-def _depth(shapes: Shapes) -> int:
+def heads_of(depth: int, width: int, num_heads: int | None) -> int:
+    """Returns the heads given, or those of a published size; raises CheckpointError for others."""
+    heads = num_heads or HEADS.get((depth, width))
+    if heads is None:
+        raise CheckpointError(
+            f"a state dict does not show its heads, and depth {depth} with width {width} is no "
+            "published size: give num_heads"
+        )
+    return heads
+
+
+def depth_of(shapes: Shapes, block: str = r"blocks\.([0-9]+)\.") -> int:
     """Returns how many blocks there are before the first gap: a stray blocks.99 is surplus."""
-    found = {int(match[1]) for name in shapes if (match := re.match(r"blocks\.([0-9]+)\.", name))}
+    found = {int(match[1]) for name in shapes if (match := re.match(block, name))}
     return next(depth for depth in itertools.count() if depth not in found)
 
 
-def _ratio(part: int, whole: int) -> float:
+def ratio_of(part: int, whole: int) -> float:
     """Returns part / whole as a float r for which int(whole * r) is `part`."""
     ratio = part / whole
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
@@ -156,9 +161,12 @@ def _mlp_width(shapes: Shapes) -> int:
     return widths.most_common(1)[0][0]
 
 
-def _learns_sigma(shapes: Shapes, patch_numbers: int) -> bool:
-    name = HEAD_BIAS if HEAD_BIAS in shapes else HEAD_KERNEL
-    outputs = shape_of(shapes, name, 1 if name == HEAD_BIAS else 2)[0]
+def learns_sigma(
+    shapes: Shapes, patch_numbers: int, bias: str = HEAD_BIAS, kernel: str = HEAD_KERNEL
+) -> bool:
+    """Whether a head with these names gives the variance too; raises CheckpointError for others."""
+    name = bias if bias in shapes else kernel
+    outputs = shape_of(shapes, name, 1 if name == bias else 2)[0]
     if outputs not in (patch_numbers, 2 * patch_numbers):
         raise CheckpointError(
             f"{name} has {outputs} outputs, wanted {patch_numbers} or {2 * patch_numbers}"
