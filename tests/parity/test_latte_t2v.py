@@ -5,6 +5,7 @@ diffusers the plain model alone ("out").
 """
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
+from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.models import latte_t2v
@@ -314,3 +316,20 @@ def test_damage_to_loops_is_seen(golden, key):
     region = (slice(9, 10),) if key != "cached" else ()
     with pytest.raises(AssertionError, match=f"N3/{key}"):
         check_loop(golden.damaged(f"N3/{key}", region, by=1e-2), "N3")
+
+
+@loops
+def test_schedules_of_the_originals(golden):
+    """Which steps they cached, for many numbers of steps; those of HunYuan-DiT are of one kind."""
+    recorded = json.loads((golden.folder / "cache_schedules.json").read_text())
+    offsets = {"latte_t2v": 0, "hunyuan": 1}
+    for family, offset in offsets.items():
+        for case in recorded[family]:
+            steps, (start, stop) = case["steps"], case.get("thresholds", THRESHOLDS)
+            timesteps = np.arange(steps)[::-1] * (1000 // steps) + offset
+            assert [timesteps[0], timesteps[-1]] == [case["first_t"], case["last_t"]]
+            reuse = interval_reuse(timesteps, case["N"], start, stop)
+            assert "".join("01"[int(one)] for one in reuse) == case["cached"], case
+
+
+THRESHOLDS = (700, 50)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
+from skipdit_jax.checkpoints import pixart_original
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.models.text import TextBlock, TextVectors
@@ -156,6 +157,20 @@ def test_damage_is_seen(golden, key):
     only = [key.removeprefix("out/")] if key.startswith("out/") else []
     with pytest.raises(AssertionError):
         CHECKS[key](golden.damaged(key), *only)
+
+
+@golden_file
+@pytest.mark.parametrize("kind", ["plain", "ms"])
+def test_the_authors_names_are_the_recorded_ones(golden, kind):
+    """Ours of diffusers, in the order in which one of the authors' holds them."""
+    lines = pixart_original.table(
+        pixart_original.Size(golden.config["params"]["layers"], kind == "ms")
+    )
+    ours = {}
+    for line in sorted(lines, key=lambda line: line.part):
+        ours.setdefault(line.theirs[0], []).append(line.own)
+    recorded = golden.config[f"mapping_{kind}"]
+    assert ours == {name: own for name, own, rule in recorded if rule != "recompute"}
 
 
 @golden_file
