@@ -9,6 +9,8 @@ from flax.typing import Initializer
 from jaxtyping import Array, Float
 
 from skipdit_jax.layers.linear import DType, Linear
+from skipdit_jax.layers.norms import LayerNorm
+from skipdit_jax.layers.rotary import Tables, rotate
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "fold")
 CUDNN_MAX_HEAD_DIM = 128  # on every card: docs/notes.md, Attention on GPU
@@ -140,6 +142,7 @@ class Attention(nn.Module):
       implementation: see `resolve`.
       axis: of the input [..., D], negative: positions along it see each other, or the context.
       out_init: how the output linear starts.
+      qk_norm: a layer norm over each head of q and of k.
     """
 
     num_heads: int
@@ -148,6 +151,7 @@ class Attention(nn.Module):
     dtype: DType = jnp.float32
     param_dtype: DType = jnp.float32
     out_init: Initializer = nn.initializers.xavier_uniform()
+    qk_norm: bool = False
 
     @nn.compact
     def __call__(
@@ -155,6 +159,7 @@ class Attention(nn.Module):
         x: Float[Array, "B *tokens D"],
         context: Float[Array, "B *rows M E"] | None = None,
         bias: Bias | None = None,
+        places: Tables | None = None,
     ) -> Float[Array, "B *tokens D"]:
         """Returns the update, before its gate, in `dtype`.
 
@@ -162,15 +167,21 @@ class Attention(nn.Module):
           x: what asks, [..., D].
           context: what answers, [..., M, E]; None: x itself.
           bias: see `attend`.
+          places: rotary tables of the tokens of x: they turn q, and k where it is of x too.
         """
         width = x.shape[-1]
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
-        def heads(name: str, source: Array) -> Array:
+        def heads(name: str, source: Array, turned: bool = False) -> Array:
             found = Linear(width, **types, name=name)(source)
-            return found.reshape(*source.shape[:-1], self.num_heads, width // self.num_heads)
+            found = found.reshape(*source.shape[:-1], self.num_heads, width // self.num_heads)
+            if self.qk_norm and name != "v":
+                found = LayerNorm(self.param_dtype, name=f"{name}_norm")(found)
+            if turned and places is not None:
+                found = rotate(found, places)
+            return found.astype(self.dtype)
 
         source = x if context is None else context
-        q, k, v = heads("q", x), heads("k", source), heads("v", source)
+        q, k, v = heads("q", x, True), heads("k", source, context is None), heads("v", source)
         out = attend(q, k, v, self.implementation, self.axis - 1, bias)  # heads add an axis
         return Linear(width, **types, kernel_init=self.out_init, name="proj")(out.reshape(x.shape))
