@@ -1,13 +1,10 @@
 """PixArt-alpha in the names of its authors' .pth files: qkv and kv are one tensor each."""
 
-import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from skipdit_jax.checkpoints.dialects import COPY, PART, Dialect, Line
+from skipdit_jax.checkpoints.dialects import COPY, PART, Dialect, Line, depth_before_gap
 
-BLOCK = re.compile(r"blocks\.([0-9]+)\.")
 SIZES = "csize_embedder."
 
 _ENDS = {
@@ -75,9 +72,8 @@ def _lines(size: Size) -> Iterator[Line]:
 def measure(names: Iterable[str]) -> Size:
     """Returns how many blocks there are before the first gap, and whether sizes are embedded."""
     listed = list(names)
-    found = {int(match[1]) for name in listed if (match := BLOCK.match(name))}
-    depth = next(depth for depth in itertools.count() if depth not in found)
-    return Size(depth, any(name.startswith(SIZES) for name in listed))
+    sizes = any(name.startswith(SIZES) for name in listed)
+    return Size(depth_before_gap(listed, r"blocks\.([0-9]+)\."), sizes)
 
 
 def size_of(config: Mapping[str, Any]) -> Size:

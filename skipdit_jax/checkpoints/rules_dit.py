@@ -1,8 +1,6 @@
 """DiT and Skip-DiT: the weight table, the fixed table, and the config that a state dict shows."""
 
-import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints import dit_diffusers
+from skipdit_jax.checkpoints.dialects import depth_before_gap
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
@@ -130,8 +129,7 @@ def heads_of(depth: int, width: int, num_heads: int | None) -> int:
 
 def depth_of(shapes: Shapes, block: str = r"blocks\.([0-9]+)\.") -> int:
     """Returns how many blocks there are before the first gap: a stray blocks.99 is surplus."""
-    found = {int(match[1]) for name in shapes if (match := re.match(block, name))}
-    return next(depth for depth in itertools.count() if depth not in found)
+    return depth_before_gap(shapes, block)
 
 
 def ratio_of(part: int, whole: int) -> float:
