@@ -7,6 +7,7 @@ import numpy as np
 
 from skipdit_jax import registry
 from skipdit_jax.models.conditions import ClassConditioning
+from skipdit_jax.models.text_conditions import TextConditioning
 
 TEXT_TOKENS = 5
 
@@ -22,12 +23,17 @@ def random_params(model, seed=0):
 
 def condition_for(model, rows=2):
     """What a user gives for so many samples: labels, embeddings of texts, or nothing."""
-    conditioning = model.conditioning
+    conditioning, rng = model.conditioning, np.random.default_rng(1)
     if isinstance(conditioning, ClassConditioning):
         classes = conditioning.num_classes
-        return [(3 + 3 * row) % classes for row in range(rows)] if classes else None
-    shape = (rows, TEXT_TOKENS, conditioning.width)
-    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        return np.arange(3, 3 + 3 * rows, 3) % classes if classes else None
+    if isinstance(conditioning, TextConditioning):
+        shape = (rows, TEXT_TOKENS, conditioning.width)
+        return rng.standard_normal(shape).astype(np.float32)
+    return jax.tree.map(
+        lambda leaf: np.abs(rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        conditioning.examples(rows),
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -19,6 +19,7 @@ NAMES = {
     "Latte-S/2-skip": CLASSES,
     "PixArt-S/2-skip": {**TEXT, "size_condition": True},
     "LatteT2V-S/2-skip": TEXT,
+    "HunYuan-DiT-g/2-v1.1": {**TEXT, "hidden_size": 16, "depth": 4, "t5_width": 8},
 }
 ROWS = 3
 
@@ -85,6 +86,7 @@ def test_a_network_of_no_family_is_told():
     assert registry.published_sampling(strange) == (1.0, None, None)
     assert registry.sharding_rules(strange) == ()
     with pytest.raises(
-        ValueError, match="DiT belongs to no family: dit, latte, pixart, latte_t2v, vae"
+        ValueError,
+        match="DiT belongs to no family: dit, latte, pixart, latte_t2v, hunyuan_dit, vae",
     ):
         registry.family_of(strange)

@@ -14,6 +14,9 @@ LATTE_SKIP_CACHE = SkipCache(every=3, branch=1, start=900, stop=49)
 LATTE_T2V_SKIP_CACHE = SkipCache(every=2, branch=1, start=700, stop=50)
 """LatteT2V-skip, text to video."""
 
+HUNYUAN_SKIP_CACHE = LATTE_T2V_SKIP_CACHE
+"""HunYuan-DiT, text to image: the same."""
+
 _PUBLISHED_DIT_DEPTH = 28
 
 

@@ -100,7 +100,6 @@ class Unread(NamedTuple):
 
 
 UNREAD = (
-    Unread("HunYuan-DiT", r"text_embedding_padding|blocks\.[0-9]+\.attn1\.Wqkv\..*"),
     Unread("T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),
     Unread("BERT text encoder", r"embeddings\.word_embeddings\.weight"),
 )

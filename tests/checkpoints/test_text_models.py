@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 import skipdit_jax as sd
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import CheckpointError
+from skipdit_jax.checkpoints import CheckpointError, hunyuan_original, rules_hunyuan
 from skipdit_jax.checkpoints.arrays import ArraySpec
 from skipdit_jax.checkpoints.dialects import from_own, to_own
 from skipdit_jax.checkpoints.handles import TensorHandle, contiguous_strides
@@ -21,6 +21,7 @@ from tests.checkpoints.test_layouts import recorded
 from tests.networks import random_params
 
 TINY = {"depth": 2, "hidden_size": 24, "num_heads": 2, "input_size": 4, "text_width": 8}
+TWO_TEXTS = {"depth": 4, "t5_width": 8, "t5_tokens": 4, "text_tokens": 3, "pooled_width": 8}
 SIZED = {"size_condition": True}
 RELEASED = {  # file -> (model, what nothing but a config.json shows, buffers that nothing reads)
     "LatteT2V-skip": ("LatteT2V-XL/2-skip", {}, {"caption_projection.y_embedding"}),
@@ -62,6 +63,30 @@ def test_the_authors_names_and_shapes_are_those_of_the_same_network(tmp_path):
     assert {n: spec.shape for n, spec in from_own(DIALECT, specs, config).items()} == network
 
 
+def test_hunyuans_authors_names_are_those_of_the_same_network(tmp_path):
+    _, theirs = recorded("HunYuanDiT-v1.1-g-2")
+    _, own = recorded("HunyuanDiT-v1.1-diffusers")
+    handles = {
+        name: TensorHandle(tmp_path, 0, np.dtype(np.float32), shape, contiguous_strides(shape))
+        for name, shape in theirs.items()
+    }
+    found = {n: h.shape for n, h in to_own(hunyuan_original.DIALECT, handles).items()}
+    assert found == own
+    fields = rules_hunyuan.fields_of_shapes(own)
+    wanted = vars(registry.create_model("HunYuan-DiT-g/2-v1.1").config)
+    assert int(fields.pop("mlp_ratio") * fields["hidden_size"]) == 6144
+    assert {**wanted, **fields, "input_size": wanted["input_size"]} == wanted
+
+
+@pytest.mark.slow
+def test_every_name_of_hunyuan_belongs_to_one_parameter():
+    _, wanted = recorded("HunyuanDiT-v1.1-diffusers")
+    model = registry.create_model("HunYuan-DiT-g/2-v1.1")
+    rules = registry.layout_of(model).rules(vars(model.config))
+    entries = tensor_entries(rules, registry.abstract_params(model))
+    assert {name: entry.torch_shape for name, entry in entries.items()} == wanted
+
+
 def make(name, **changes):
     model = sd.create_model(name, **{**TINY, **changes})
     return model, random_params(model)
@@ -75,6 +100,8 @@ def make(name, **changes):
         ("PixArt-S/2", "native", {}),
         ("LatteT2V-S/2-skip", "torch", {}),
         ("LatteT2V-S/2", "native", {}),
+        ("HunYuan-DiT-g/2-v1.1", "original", TWO_TEXTS),
+        ("HunYuan-DiT-g/2", "torch", TWO_TEXTS),
     ],
 )
 def test_a_round_trip_is_exact(tmp_path, name, layout, changes):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
+from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning
 
 PLAIN = TextConditioning(tokens=5, width=4, dropout=0.5)
 SIZED = TextConditioning(tokens=5, width=4, pixels=(64, 128))
@@ -96,3 +97,47 @@ def test_guidance_concatenates_leaf_by_leaf():
     assert len(both) == 4
     assert np.array_equal(both.text, np.concatenate([TEXT, -TEXT]))
     assert np.array_equal(both.size[:2], both.size[2:])
+
+
+BOTH = TwoTextsConditioning(
+    TextConditioning(3, 4, 0.5), TextConditioning(2, 5, 0.5), pixels=(64, 128), styled=True
+)
+PAIR = TwoTexts(TextCondition(TEXT), TextCondition(np.ones((2, 2, 5)), [[1, 0]] * 2))
+
+
+def test_two_texts_get_the_published_size_and_style():
+    made = BOTH.prepare(PAIR, 2)
+    assert made.size.tolist() == [[1024, 1024, 128, 64, 0, 0]] * 2
+    assert made.style.tolist() == [0, 0]
+    null = BOTH.null(made)
+    assert not np.any(null.bert.text)
+    assert np.all(null.t5.mask == 1)
+    assert jax.tree.structure(null) == jax.tree.structure(made)
+    shapes = jax.tree.map(
+        lambda a: a.shape, BOTH.prepare(TwoTexts(PAIR.bert, TextCondition(PAIR.t5.text)), 2)
+    )
+    assert shapes == jax.tree.map(lambda a: a.shape, BOTH.examples(2))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (TEXT, "text: found ndarray, wanted TwoTexts of both encoders"),
+        (TwoTexts(PAIR.t5, PAIR.bert), r"text: found shape \(2, 2, 5\), wanted embeddings"),
+        (TwoTexts(TextCondition(TEXT[:, :2]), PAIR.t5), "text of BERT: found 2 tokens, wanted 3"),
+        (TwoTexts(PAIR.bert, PAIR.t5, size=[[1, 2]] * 2), r"size: found \(2, 2\), wanted \(2, 6"),
+        (TwoTexts(PAIR.bert, PAIR.t5, style=[0]), r"style: found shape \(1,\), wanted \(2,\)"),
+    ],
+)
+def test_other_pairs_are_told_in_one_line(given, told):
+    with pytest.raises(ValueError, match=told) as caught:
+        BOTH.prepare(given, 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_training_drops_both_texts_together():
+    batch = {"text": jnp.ones((64, 3, 4)), "text_t5": jnp.ones((64, 2, 5))}
+    dropped = BOTH.drop(jax.random.key(0), BOTH.of_batch(batch))
+    bert, t5 = (np.asarray(one.text)[:, 0, 0] for one in (dropped.bert, dropped.t5))
+    assert np.array_equal(bert, t5)
+    assert set(bert.tolist()) == {0.0, 1.0}

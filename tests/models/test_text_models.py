@@ -10,15 +10,25 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.caching.plan import Run
 from skipdit_jax.caching.summary import flops_of_steps
+from skipdit_jax.models.hunyuan_dit import HunYuanDiTConfig
 from skipdit_jax.models.stack import bind
 from skipdit_jax.models.text import CROSS, TextBlock, TextVectors
 from skipdit_jax.models.text_conditions import TextCondition
 from skipdit_jax.pipeline import sample_keys
-from skipdit_jax.registry import abstract_params, find_model, published_sampling
+from skipdit_jax.registry import (
+    abstract_params,
+    find_model,
+    published_diffusion,
+    published_sampling,
+)
 from tests.networks import apply, condition_for, random_params
 
-# docs/notes.md, Sizes and FLOPs; the original projects the text for each of its frames anew.
-PUBLISHED_FLOPS = {"LatteT2V-XL/2-skip": 71.2333e12 / 2, "LatteT2V-XL/2": 68.7980e12 / 2}
+# docs/notes.md, Sizes and FLOPs.
+PUBLISHED_FLOPS = {
+    "LatteT2V-XL/2-skip": 71.2333e12 / 2,
+    "LatteT2V-XL/2": 68.7980e12 / 2,
+    "HunYuan-DiT-g/2": 28.7316e12 / 2,
+}
 CACHED_RATIO = 13.98
 CEILINGS = {2: 1.461, 3: 1.691, 4: 1.867, 5: 1.934, 6: 2.083}
 TINY = {
@@ -47,8 +57,11 @@ def texts(model, *shape):
     return noise(2, *shape, model.config.text_tokens, model.config.text_width)
 
 
-def every_frames_text(config):
-    """FLOPs of the projections of keys and values that the original repeats."""
+def counted_besides(config):
+    """FLOPs that the published counts have and ours leave out, of one row."""
+    if isinstance(config, HunYuanDiTConfig):  # the two linears on the text of mT5
+        return 2 * config.t5_tokens * 4 * config.t5_width * (config.t5_width + config.text_width)
+    # The original projects keys and values of the text for every frame.
     repeats = config.num_frames - 1
     return 4 * config.depth * repeats * config.text_tokens * config.hidden_size**2
 
@@ -56,7 +69,7 @@ def every_frames_text(config):
 @pytest.mark.parametrize("name", PUBLISHED_FLOPS)
 def test_published_flops(name):
     model = sd.create_model(name)
-    ours = model.costs.total() + every_frames_text(model.config)
+    ours = model.costs.total() + counted_besides(model.config)
     assert ours == pytest.approx(PUBLISHED_FLOPS[name], rel=1e-3)
 
 
@@ -71,6 +84,15 @@ def test_published_ceilings_of_skip_cache():
         steps = flops_of_steps(dataclasses.replace(published, every=every).plan(run), model.costs)
         found = len(steps) * model.costs.total() / np.sum(steps)
         assert found == pytest.approx(ceiling, rel=2e-3)
+
+
+def test_published_settings_of_hunyuan():
+    newer, older = (sd.create_model(f"HunYuan-DiT-g/2{ending}") for ending in ("", "-v1.1"))
+    assert (newer.num_stages, newer.num_skips) == (40, 19)
+    assert (newer.conditioning.pixels, older.conditioning.pixels) == (None, (1024, 1024))
+    betas = [published_diffusion(model).beta_range for model in (newer, older)]
+    assert betas == [(0.00085, 0.02), (0.00085, 0.03)]
+    assert published_diffusion(newer).prediction == "v"
 
 
 def test_published_names():

@@ -49,6 +49,9 @@ OPTIONAL = (  # too large to carry: run where a folder has them
     "pixart",
     "latte_t2v_skip",
     "latte_t2v_skip_cache",
+    "hunyuan_dit",
+    "hunyuan_dit_cond",
+    "hunyuan_diffusers",
 )
 SUFFIXES = (".npz", ".tar.xz", "")
 

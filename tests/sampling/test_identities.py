@@ -15,6 +15,10 @@ from tests.networks import condition_for, random_params
 STEPS = 3
 SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 5}
 TEXT = {"hidden_size": 24, "num_heads": 2, "input_size": 4, "depth": 4, "text_width": 8}
+TWO_TEXTS = {
+    **{"hidden_size": 16, "num_heads": 2, "depth": 6, "text_width": 8, "text_tokens": 3},
+    **{"t5_width": 8, "t5_tokens": 4, "pooled_width": 8},
+}
 FAMILIES = {
     "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 4}),
     "DiT, wide, fixed variance, unconditional": (
@@ -24,11 +28,12 @@ FAMILIES = {
     "DiT, bfloat16": ("DiT-S/2-skip", {**SMALL, "depth": 4, "dtype": "bfloat16"}),
     "Latte": ("Latte-S/2-skip", {**SMALL, "depth": 8, "num_frames": 3}),
     "PixArt": ("PixArt-S/2-skip", {**TEXT, "size_condition": True}),
+    "HunYuan-DiT": ("HunYuan-DiT-g/2", {**TWO_TEXTS, "input_size": (4, 8)}),
     "LatteT2V": ("LatteT2V-S/2-skip", {**TEXT, "num_frames": 3}),
 }
 
 
-SLOW = ("PixArt", "LatteT2V")  # to compile; one test of the last is always run
+SLOW = ("PixArt", "HunYuan-DiT", "LatteT2V")  # to compile; one test of the last is always run
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES]
 
 
@@ -90,7 +95,7 @@ def test_a_sample_does_not_depend_on_its_batch(case):
     model, params, labels = case
     sampler = sd.Sampler(model, steps=STEPS, clip=True, method="ddpm")
     key = jax.random.key(2)
-    alone = sampler(params, sample_keys(key, 1, 1), None if labels is None else labels[1:])
+    alone = sampler(params, sample_keys(key, 1, 1), jax.tree.map(lambda leaf: leaf[1:], labels))
     tolerance = BFLOAT16 if model.config.dtype == "bfloat16" else FLOAT32
     together = draw(case, method="ddpm")
     np.testing.assert_allclose(np.asarray(alone)[0], together[1], atol=tolerance)
