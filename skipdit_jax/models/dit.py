@@ -7,13 +7,13 @@ from jaxtyping import Array, Float, Int
 
 from skipdit_jax.contracts import Costs, Hook
 from skipdit_jax.layers.embedders import patchify, unpatchify
-from skipdit_jax.models.backbone import (
+from skipdit_jax.models.backbone import sublayer_flops
+from skipdit_jax.models.class_backbone import (
     ClassBackbone,
     ClassConfig,
     Prepared,
     modulation_flops,
     of_layer,
-    sublayer_flops,
 )
 from skipdit_jax.models.stack import run_stages
 from skipdit_jax.typing import Skips

@@ -24,13 +24,8 @@ from skipdit_jax.layers.modulation import gated, modulation_linear, modulation_v
 from skipdit_jax.layers.norms import LayerNorm
 from skipdit_jax.layers.pooling import AttentionPool
 from skipdit_jax.layers.rotary import Tables, rotary_tables
-from skipdit_jax.models.backbone import (
-    PLAIN,
-    BackboneConfig,
-    FinalLayer,
-    StagedBackbone,
-    sublayer_flops,
-)
+from skipdit_jax.models.backbone import PLAIN, BackboneConfig, StagedBackbone, sublayer_flops
+from skipdit_jax.models.class_backbone import FinalLayer
 from skipdit_jax.models.stack import remat_block, run_stages
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
 from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning

@@ -16,16 +16,12 @@ from jaxtyping import Array, Float
 from skipdit_jax.contracts import Costs, Hook, Seam
 from skipdit_jax.layers.embedders import patchify, unpatchify
 from skipdit_jax.layers.positions import sincos_1d
-from skipdit_jax.models.backbone import (
-    FRAMES,
-    PLAIN,
-    SUBLAYERS,
-    TOKENS,
+from skipdit_jax.models.backbone import FRAMES, PLAIN, SUBLAYERS, TOKENS, sublayer_flops
+from skipdit_jax.models.class_backbone import (
     ClassBackbone,
     ClassConfig,
     Prepared,
     modulation_flops,
-    sublayer_flops,
 )
 from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.models.stack import run_stages
