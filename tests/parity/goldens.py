@@ -50,6 +50,7 @@ OPTIONAL = (  # too large to carry: run where a folder has them
     "latte_t2v_skip",
     "latte_t2v_skip_cache",
     "hunyuan_dit",
+    "hunyuan_dit_cache",
     "hunyuan_dit_cond",
     "hunyuan_diffusers",
 )

@@ -12,9 +12,12 @@ import pytest
 from safetensors.numpy import save_file
 
 import skipdit_jax as sd
+from skipdit_jax.caching.engine import empty_state, evaluate
+from skipdit_jax.caching.plan import Kinds, Rows, Run
 from skipdit_jax.checkpoints import hunyuan_original
 from skipdit_jax.layers.rotary import rotary_tables
 from skipdit_jax.models.hunyuan_dit import HunYuanBlock, Vectors
+from skipdit_jax.models.stack import bind
 from skipdit_jax.models.text_conditions import TextCondition
 from skipdit_jax.models.two_texts import TwoTexts
 from skipdit_jax.trees import flatten
@@ -205,3 +208,60 @@ def test_a_grid_and_its_transpose_have_the_same_places():
     wide, tall = rotary_tables(48, 80, 88)[0], rotary_tables(80, 48, 88)[0]
     wide, tall = wide.reshape(48, 80, 2, 44), tall.reshape(80, 48, 2, 44)
     assert np.array_equal(wide[:, :, 0], tall[:, :, 1].swapaxes(0, 1))
+
+
+loops = pytest.mark.golden("hunyuan_dit_cache")
+
+
+def plan_of(golden, model, variant):
+    """Our Skip-Cache of a recorded run such as "N2" or, with two blocks at each end, "N2b2"."""
+    every, _, branch = variant.removeprefix("N").partition("b")
+    start, stop = golden.config["thresholds"]
+    cache = sd.SkipCache(every=int(every), branch=int(branch or 1), start=start, stop=stop)
+    return cache.plan(Run(golden["timesteps"], model.num_stages, model.num_skips))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def step(model, sockets, params, x, t, condition, state, kind):
+    kinds = Kinds(trunk=kind)
+    return evaluate(bind(model, params), sockets, x, t, condition, state, kinds, Rows())
+
+
+def check_loop(golden, folder, run):
+    """Every step on the latents that were recorded before it: what is kept is carried along."""
+    weights = golden.beside(golden.config["weights_file"])
+    case = Case(weights, folder, "sd/", "in/x_sq")
+    plan = plan_of(golden, case.model, run.split("/")[1])
+    assert np.array_equal(plan.reuse, golden[f"{run}/cached"]), f"{run}/cached"
+    condition = texts(
+        {
+            "in/enc": golden["enc/encoder_hidden_states"],
+            "in/mask": golden["enc/text_embedding_mask"],
+            "in/enc_t5": golden["enc/encoder_hidden_states_t5"],
+            "in/mask_t5": golden["enc/text_embedding_mask_t5"],
+        }
+    )
+    before = np.concatenate([golden["noise"][None], golden[f"{run}/latents"][:-1]])
+    x = jnp.asarray(channel_last(np.concatenate([before, before], axis=1)))
+    t = jnp.asarray(golden["timesteps"], jnp.float32)[:, None].repeat(2, axis=1)
+    state = empty_state(bind(case.model, case.params), plan.sockets, x[0], t[0], condition)
+    for i, want in enumerate(channel_last(golden[f"{run}/model_out"])):
+        kind = jnp.int32(plan.kinds.trunk[i])
+        data = (case.params, x[i], t[i], condition, state, kind)
+        out, state = step(case.model, plan.sockets, *data)
+        assert_close(out, want, FORWARD, f"{run}/model_out of step {i}")
+
+
+@loops
+@pytest.mark.parametrize("run", ["ddpm/N3", "ddim/N2", "ddim/N4", "ddim/N2b2"])
+def test_cached_loops(golden, tmp_path, run):
+    check_loop(golden, tmp_path, run)
+    assert f"{run}/cached" in golden
+
+
+@loops
+@pytest.mark.parametrize("key", ["ddim/N2/model_out", "ddim/N2/cached", "ddim/N2/latents"])
+def test_damage_to_loops_is_seen(golden, tmp_path, key):
+    region = () if key.endswith("cached") else (slice(8, 9),)
+    with pytest.raises(AssertionError, match="ddim/N2"):
+        check_loop(golden.damaged(key, region, by=1e-1), tmp_path, "ddim/N2")
