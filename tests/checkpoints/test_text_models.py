@@ -97,7 +97,6 @@ def make(name, **changes):
     [
         ("PixArt-S/2-skip", "torch", SIZED),
         ("PixArt-S/2", "original", SIZED),
-        ("PixArt-S/2", "native", {}),
         ("LatteT2V-S/2-skip", "torch", {}),
         ("LatteT2V-S/2", "native", {}),
         ("HunYuan-DiT-g/2-v1.1", "original", TWO_TEXTS),
