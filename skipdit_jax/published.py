@@ -36,6 +36,9 @@ SDXL_LATENT_SCALE = 0.13025
 From the published configuration; no weights tell it.
 """
 
+HUNYUAN_BETAS, HUNYUAN_OLDER_BETAS = (0.00085, 0.02), (0.00085, 0.03)
+"""First and last beta of HunYuan-DiT 1.2, and of 1.1 and before: published configurations."""
+
 VAE_FACTOR = 8
 """Pixels per latent along each side, of all of these."""
 

@@ -10,13 +10,23 @@ from skipdit_jax.models.dit import DiT, DiTConfig
 from skipdit_jax.models.stack import bind
 
 SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "depth": 4}
-NAMES = ["DiT-S/2", "DiT-S/2-skip", "Latte-S/2", "Latte-S/2-skip"]
+CLASSES = {**SMALL, "num_classes": 5}
+TEXT = {**SMALL, "hidden_size": 24, "depth": 2, "text_width": 8, "text_tokens": 5}
+NAMES = {
+    "DiT-S/2": CLASSES,
+    "DiT-S/2-skip": CLASSES,
+    "Latte-S/2": CLASSES,
+    "Latte-S/2-skip": CLASSES,
+    "PixArt-S/2-skip": {**TEXT, "size_condition": True},
+    "LatteT2V-S/2-skip": TEXT,
+    "HunYuan-DiT-g/2-v1.1": {**TEXT, "hidden_size": 16, "depth": 4, "t5_width": 8},
+}
 ROWS = 3
 
 
 @pytest.fixture(params=NAMES)
 def model(request):
-    return sd.create_model(request.param, num_classes=5, **SMALL)
+    return sd.create_model(request.param, **NAMES[request.param])
 
 
 def test_a_model_has_every_member(model):
@@ -75,5 +85,8 @@ def test_a_network_of_no_family_is_told():
     assert registry.kind_of(strange) is None
     assert registry.published_sampling(strange) == (1.0, None, None)
     assert registry.sharding_rules(strange) == ()
-    with pytest.raises(ValueError, match="DiT belongs to no family: dit, latte, vae"):
+    with pytest.raises(
+        ValueError,
+        match="DiT belongs to no family: dit, latte, pixart, latte_t2v, hunyuan_dit, vae",
+    ):
         registry.family_of(strange)

@@ -11,6 +11,12 @@ DIT_SKIP_CACHE = SkipCache(every=3, branch=4, start=ALWAYS, stop=PUBLISHED_STOP)
 LATTE_SKIP_CACHE = SkipCache(every=3, branch=1, start=900, stop=49)
 """Latte-skip, class to video; the published "< 50" is stop 49."""
 
+LATTE_T2V_SKIP_CACHE = SkipCache(every=2, branch=1, start=700, stop=50)
+"""LatteT2V-skip, text to video."""
+
+HUNYUAN_SKIP_CACHE = LATTE_T2V_SKIP_CACHE
+"""HunYuan-DiT, text to image: the same."""
+
 _PUBLISHED_DIT_DEPTH = 28
 
 

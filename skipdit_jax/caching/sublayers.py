@@ -85,7 +85,8 @@ def _hook(
             value = access.read(after[site])
         else:
             value, after[site] = choose(which, branches, after[site])
-        return (jnp.ones_like(sublayer.gate) if sub.gated else sublayer.gate), value
+        gate = sublayer.gate
+        return (jnp.ones_like(gate) if sub.gated and gate is not None else gate), value
 
     return hook
 
@@ -110,7 +111,9 @@ def _ring_only(branch: Any, ring: Array) -> Array:
 def _value(sub: Sub, sublayer: Sublayer) -> Array:
     """What is kept of a computed sub-layer; behind its gate in float32, as the model adds it."""
     gate, update = sublayer.plain()
-    return gate * update.astype(jnp.float32) if sub.gated else update
+    if not sub.gated:
+        return update
+    return update.astype(jnp.float32) if gate is None else gate * update.astype(jnp.float32)
 
 
 def empty(model: StagedModel, sub: Sub, x: Latents, t: Timesteps, condition: Condition) -> Rings:

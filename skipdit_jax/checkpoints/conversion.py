@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints.arrays import ArraySpec
-from skipdit_jax.checkpoints.dialects import Dialect, from_own
+from skipdit_jax.checkpoints.dialects import Dialect, from_own, told_together
 from skipdit_jax.checkpoints.errors import CheckpointError, naming
 from skipdit_jax.checkpoints.export import check_torch_suffix, torch_tensors, write_state_dict
 from skipdit_jax.checkpoints.handles import TensorHandle
@@ -26,7 +26,7 @@ from skipdit_jax.trees import Shape, unflatten
 from skipdit_jax.typing import Params
 
 TORCH = OWN_NAMES
-LAYOUTS = (NATIVE, TORCH, "diffusers", "compvis")
+LAYOUTS = (NATIVE, TORCH, "diffusers", "compvis", "original")
 """What a target may be: our format, the names of the originals, or a dialect of the family."""
 
 ORIGIN = "converted_from"
@@ -207,12 +207,19 @@ def _to_torch(
 
 
 def _in_dialect(rows: list[Row], dialect: Dialect, config: Mapping[str, Any]) -> Iterator[Row]:
-    """The rows of a state dict under other names; what the dialect computes is not stored."""
+    """The rows of a state dict under other names; what the dialect computes is not stored.
+
+    Tensors that the dialect has in one are told in the row of the last of them.
+    """
+    specs = {row.target: row.spec for row in rows if row.spec is not None}
     for row in rows:
         if row.spec is None:
             yield row
             continue
-        spelt = from_own(dialect, {row.target: row.spec}, config)
+        together = told_together(dialect, row.target, config)
+        if row.target != together[-1]:
+            continue
+        spelt = from_own(dialect, {name: specs[name] for name in together}, config)
         for name, spec in spelt.items():
             yield dataclasses.replace(row, target=name, spec=spec)
         if not spelt and row.found is not None:

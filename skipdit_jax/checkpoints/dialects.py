@@ -4,6 +4,8 @@ A file in a dialect is seen through its table: everything else knows a family's 
 """
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.handles import TensorHandle, scratch
 
 COPY, PARTS, COPIES, POINTWISE = "copy", "parts", "copies", "pointwise"
+PART, HALVES = "part", "halves"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +29,15 @@ class Line:
       how: COPY: one tensor, the same. PARTS: it is theirs one after the other, along axis 0, all of
         one size. COPIES: each of theirs is the same. POINTWISE: theirs is a 1x1 convolution
         (out, in, 1, 1), which the family's rules take where their own is a linear (out, in).
+        PART: it is one of several equal parts of theirs along axis 0; each has a line. HALVES:
+        theirs has the two halves along axis 0 the other way round.
+      part: of PART, which of how many, (2, 3) for the last of three.
     """
 
     own: str
     theirs: tuple[str, ...]
     how: str = COPY
+    part: tuple[int, int] = (0, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,16 @@ class Dialect:
     table: Callable[[Any], tuple[Line, ...]]
     untold: tuple[str, ...] = ()
     beside: str = r"(?!)"  # none
+
+
+def depth_before_gap(names: Iterable[str], block: str) -> int:
+    """Returns how many blocks there are before the first gap; `block` matches one and its number.
+
+    >>> depth_before_gap(["blocks.0.w", "blocks.1.w", "blocks.9.w"], r"blocks[.]([0-9]+)[.]")
+    2
+    """
+    found = {int(match[1]) for name in names if (match := re.match(block, name))}
+    return next(depth for depth in itertools.count() if depth not in found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +148,23 @@ def from_own(
     if strange:
         raise CheckpointError(f"{dialect.name} has no names for {', '.join(strange)}")
     spelt: dict[str, ArraySpec] = {}
+    parts: dict[tuple[str, int], dict[int, ArraySpec]] = {}
     for name, spec in tensors.items():
-        if name in lines:
+        if name in lines and lines[name].how == PART:
+            number, count = lines[name].part
+            parts.setdefault((lines[name].theirs[0], count), {})[number] = spec
+        elif name in lines:
             spelt |= _divided(lines[name], spec)
-    return spelt
+    return spelt | {name: _whole(name, found, count) for (name, count), found in parts.items()}
+
+
+def told_together(dialect: Dialect, name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the tensors of a family that make one of the dialect with this one, in its order."""
+    lines = {line.own: line for line in dialect.table(dialect.size(config))}
+    if name not in lines or lines[name].how != PART:
+        return (name,)
+    same = [line for line in lines.values() if line.theirs == lines[name].theirs]
+    return tuple(line.own for line in sorted(same, key=lambda line: line.part))
 
 
 def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
@@ -149,18 +179,56 @@ def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
     if line.how == PARTS:
         shape = (len(parts) * first.shape[0], *first.shape[1:])
         return Joined(*place, shape, first.strides, parts)
+    if line.how == PART:
+        return _stretch(first, line.theirs[0], *line.part)
+    if line.how == HALVES:
+        halves = tuple(_stretch(first, line.theirs[0], number, 2) for number in (1, 0))
+        return Joined(*place, first.shape, first.strides, halves)
     if line.how == COPIES:
         return Repeated(*place, first.shape, first.strides, line.theirs, parts)
     return first
 
 
+def _stretch(whole: TensorHandle, name: str, number: int, count: int) -> TensorHandle:
+    """One of several equal parts of a tensor of a file."""
+    rows, left = divmod(whole.shape[0], count)
+    if left:
+        raise CheckpointError(f"{name} has shape {whole.shape}, wanted {count} equal parts of it")
+    start = whole.start + number * rows * whole.strides[0] * whole.dtype.itemsize
+    return dataclasses.replace(whole, start=start, shape=(rows, *whole.shape[1:]))
+
+
+def _whole(name: str, parts: Mapping[int, ArraySpec], count: int) -> ArraySpec:
+    """The tensor that all parts make."""
+    if len(parts) != count:
+        raise CheckpointError(f"{name} is of {count} tensors, of which {len(parts)} are there")
+    specs = [parts[number] for number in range(count)]
+    shape = (sum(spec.shape[0] for spec in specs), *specs[0].shape[1:])
+
+    def value() -> np.ndarray:
+        return np.concatenate([spec.value().reshape(spec.shape) for spec in specs])
+
+    return dataclasses.replace(specs[0], shape=shape, value=value)
+
+
 def _divided(line: Line, spec: ArraySpec) -> dict[str, ArraySpec]:
     if line.how == PARTS:
         return dict(_slices(line, spec))
+    if line.how == HALVES:
+        return {line.theirs[0]: _exchanged(spec)}
     if line.how == POINTWISE and len(spec.shape) == 2:  # biases stay as they are
         shape = (*spec.shape, 1, 1)
         spec = dataclasses.replace(spec, shape=shape)
     return dict.fromkeys(line.theirs, spec)
+
+
+def _exchanged(spec: ArraySpec) -> ArraySpec:
+    """The second half before the first."""
+
+    def value() -> np.ndarray:
+        return np.concatenate(np.split(spec.value().reshape(spec.shape), 2)[::-1])
+
+    return dataclasses.replace(spec, value=value)
 
 
 def _slices(line: Line, spec: ArraySpec) -> Iterable[tuple[str, ArraySpec]]:

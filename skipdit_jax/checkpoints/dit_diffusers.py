@@ -5,14 +5,19 @@ denominator 128, norms of eps 1e-6. The class of diffusers has denominator 127 a
 with which the published weights were not trained (docs/notes.md, DiT in the names of diffusers).
 """
 
-import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from skipdit_jax.checkpoints.dialects import COPIES, COPY, PARTS, Dialect, Line
+from skipdit_jax.checkpoints.dialects import (
+    COPIES,
+    COPY,
+    PARTS,
+    Dialect,
+    Line,
+    depth_before_gap,
+)
 
-BLOCK = re.compile(r"transformer_blocks\.([0-9]+)\.")
+BLOCK = r"transformer_blocks\.([0-9]+)\."
 CLASSES = ("DiTTransformer2DModel", "Transformer2DModel")
 """What the config.json of its weights calls it; older ones have the general name."""
 
@@ -60,8 +65,7 @@ def _lines(depth: int) -> Iterator[Line]:
 
 def measure(names: Iterable[str]) -> int:
     """Returns how many blocks there are before the first gap."""
-    found = {int(match[1]) for name in names if (match := BLOCK.match(name))}
-    return next(depth for depth in itertools.count() if depth not in found)
+    return depth_before_gap(names, BLOCK)
 
 
 def described(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class WeightLayout:
         the field of the config that counts the rows.
       respell: (weight table, {torch name: shape}) -> the table as that state dict spells it.
       dialects: other names that people have the same weights under.
+      beside: regular expression of names that its files have beside the network, of no use here.
       described: a config.json of diffusers -> the fields of the config that it states and that
         names and shapes do not show.
       claims: config fields -> what is compared with a file before anything is computed.
@@ -78,6 +79,7 @@ class WeightLayout:
     growing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     respell: Callable[[tuple[Rule, ...], Mapping[str, Shape]], tuple[Rule, ...]] = as_it_is
     dialects: tuple[Dialect, ...] = ()
+    beside: str = NOTHING
     described: Callable[[Mapping[str, Any]], dict[str, Any]] = nothing_described
     claims: Callable[[Mapping[str, Any]], Claims] = lambda config: Claims()
 
@@ -98,8 +100,6 @@ class Unread(NamedTuple):
 
 
 UNREAD = (
-    Unread("LatteT2V", r"temporal_transformer_blocks\.[0-9]+\..*"),
-    Unread("HunYuan-DiT", r"text_embedding_padding|blocks\.[0-9]+\.attn1\.Wqkv\..*"),
     Unread("T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),
     Unread("BERT text encoder", r"embeddings\.word_embeddings\.weight"),
 )

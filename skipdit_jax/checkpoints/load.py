@@ -118,12 +118,14 @@ def _understood(path: Path, chosen: Chosen, layouts: Layouts) -> Checkpoint:
     """Says which family the weights are of, and sees them by its names."""
     family = recognise(chosen.handles, layouts)
     dialect = family.dialect(chosen.handles)
-    handles, notes = chosen.handles, chosen.notes
+    beside = re.compile(family.beside if dialect is None else dialect.beside)
+    handles = {name: h for name, h in chosen.handles.items() if not beside.fullmatch(name)}
+    notes = chosen.notes
     if dialect is not None:
-        handles = {n: h for n, h in handles.items() if not re.fullmatch(dialect.beside, n)}
         notes = (*notes, f"names of {dialect.name}")
-        if left := len(chosen.handles) - len(handles):
-            notes = (*notes, f"{left} tensors of its training are left out")
+    if left := len(chosen.handles) - len(handles):
+        notes = (*notes, f"{left} tensors beside the network are left out")
+    if dialect is not None:
         handles = to_own(dialect, handles)
     stated = family.described(described(path))
     return Checkpoint(path, family, chosen.which, handles, {}, chosen.others, notes, stated)

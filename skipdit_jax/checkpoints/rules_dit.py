@@ -1,8 +1,6 @@
 """DiT and Skip-DiT: the weight table, the fixed table, and the config that a state dict shows."""
 
-import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints import dit_diffusers
+from skipdit_jax.checkpoints.dialects import depth_before_gap
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
 from skipdit_jax.checkpoints.rules import Rule, linear, patch_convolution
@@ -81,25 +80,19 @@ def fields_of_shapes(shapes: Shapes, num_heads: int | None = None) -> Config:
         are not square, or the number of heads is unknown.
     """
     width, channels, patch, _ = shape_of(shapes, PATCH_KERNEL, 4)
-    depth = _depth(shapes)
+    depth = depth_of(shapes)
     classes, has_null = classes_of_rows(shape_of(shapes, LABELS, 2)[0] if LABELS in shapes else 0)
-    heads = num_heads or HEADS.get((depth, width))
-    if heads is None:
-        raise CheckpointError(
-            f"a state dict does not show its heads, and depth {depth} with width {width} is no "
-            "published size: give num_heads"
-        )
     return {
         "input_size": _side(shapes) * patch if POSITIONS in shapes else None,
         "patch_size": patch,
         "in_channels": channels,
         "hidden_size": width,
         "depth": depth,
-        "num_heads": heads,
-        "mlp_ratio": _ratio(_mlp_width(shapes), width),
+        "num_heads": heads_of(depth, width, num_heads),
+        "mlp_ratio": ratio_of(_mlp_width(shapes), width),
         "class_dropout_prob": CLASS_DROPOUT if has_null else 0.0,
         "num_classes": classes,
-        "learn_sigma": _learns_sigma(shapes, patch * patch * channels),
+        "learn_sigma": learns_sigma(shapes, patch * patch * channels),
         "skip": any(name.startswith(("skip_norms.", "skip_linears.")) for name in shapes),
     }
 
@@ -123,13 +116,23 @@ def classes_of_rows(rows: int) -> tuple[int, bool]:
     return (rows, False) if whole else (rows - 1, True)
 
 
-def _depth(shapes: Shapes) -> int:
+def heads_of(depth: int, width: int, num_heads: int | None) -> int:
+    """Returns the heads given, or those of a published size; raises CheckpointError for others."""
+    heads = num_heads or HEADS.get((depth, width))
+    if heads is None:
+        raise CheckpointError(
+            f"a state dict does not show its heads, and depth {depth} with width {width} is no "
+            "published size: give num_heads"
+        )
+    return heads
+
+
+def depth_of(shapes: Shapes, block: str = r"blocks\.([0-9]+)\.") -> int:
     """Returns how many blocks there are before the first gap: a stray blocks.99 is surplus."""
-    found = {int(match[1]) for name in shapes if (match := re.match(r"blocks\.([0-9]+)\.", name))}
-    return next(depth for depth in itertools.count() if depth not in found)
+    return depth_before_gap(shapes, block)
 
 
-def _ratio(part: int, whole: int) -> float:
+def ratio_of(part: int, whole: int) -> float:
     """Returns part / whole as a float r for which int(whole * r) is `part`."""
     ratio = part / whole
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, math.inf)
@@ -156,9 +159,12 @@ def _mlp_width(shapes: Shapes) -> int:
     return widths.most_common(1)[0][0]
 
 
-def _learns_sigma(shapes: Shapes, patch_numbers: int) -> bool:
-    name = HEAD_BIAS if HEAD_BIAS in shapes else HEAD_KERNEL
-    outputs = shape_of(shapes, name, 1 if name == HEAD_BIAS else 2)[0]
+def learns_sigma(
+    shapes: Shapes, patch_numbers: int, bias: str = HEAD_BIAS, kernel: str = HEAD_KERNEL
+) -> bool:
+    """Whether a head with these names gives the variance too; raises CheckpointError for others."""
+    name = bias if bias in shapes else kernel
+    outputs = shape_of(shapes, name, 1 if name == bias else 2)[0]
     if outputs not in (patch_numbers, 2 * patch_numbers):
         raise CheckpointError(
             f"{name} has {outputs} outputs, wanted {patch_numbers} or {2 * patch_numbers}"

@@ -1,13 +1,16 @@
-"""Self-attention with a choice of implementation that never changes behind the user's back."""
+"""Attention with a choice of implementation that never changes behind the user's back."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Initializer
 from jaxtyping import Array, Float
 
 from skipdit_jax.layers.linear import DType, Linear
+from skipdit_jax.layers.norms import LayerNorm
+from skipdit_jax.layers.rotary import Tables, rotate
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "fold")
 CUDNN_MAX_HEAD_DIM = 128  # on every card: docs/notes.md, Attention on GPU
@@ -16,6 +19,8 @@ CUDNN_HEAD_DIM_MULTIPLE = 8
 TOKENS = -3  # axis of N in [..., N, h, d]
 
 Heads = Float[Array, "B *tokens h d"]
+Keys = Float[Array, "B *others h d"]
+Bias = Float[Array, "B *rows M"]
 
 
 def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> str:
@@ -43,8 +48,10 @@ def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> 
     return "cudnn" if platform in ("gpu", "cuda") and half and fits else "xla"
 
 
-def fold_attention(q: Heads, k: Heads, v: Heads, axis: int = TOKENS) -> Heads:
-    """softmax(q k^T / sqrt(d)) v with all axes but the attending one folded into one.
+def fold_attention(
+    q: Heads, k: Keys, v: Keys, axis: int = TOKENS, bias: Bias | None = None
+) -> Heads:
+    """softmax(q k^T / sqrt(d) + bias) v with all axes but the attending one folded into one.
 
     Two plain batched products with a float32 softmax between them: on CPU faster than the einsum
     over four axes (docs/notes.md, Attention on CPU). Whatever the axis, each operand is transposed
@@ -52,9 +59,12 @@ def fold_attention(q: Heads, k: Heads, v: Heads, axis: int = TOKENS) -> Heads:
     """
     q, k, v = (jnp.moveaxis(a, axis, -2) for a in (q, k, v))
     moved = q.shape  # [..., h, N, d]
-    q, k, v = (a.reshape(-1, *moved[-2:]) for a in (q, k, v))
+    q, k, v = (a.reshape(-1, *a.shape[-2:]) for a in (q, k, v))
     q = q * jnp.asarray(moved[-1] ** -0.5, q.dtype)
     logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
+    if bias is not None:  # the same for all heads and queries
+        heads = bias.reshape(-1, 1, bias.shape[-1]).astype(jnp.float32)
+        logits = logits + jnp.repeat(heads, moved[-3], axis=0)
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum("bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
@@ -63,25 +73,37 @@ def fold_attention(q: Heads, k: Heads, v: Heads, axis: int = TOKENS) -> Heads:
     return jnp.moveaxis(out.reshape(moved), -2, axis)
 
 
-def attend(q: Heads, k: Heads, v: Heads, implementation: str = "auto", axis: int = TOKENS) -> Heads:
-    """softmax(q k^T / sqrt(d)) v; the softmax is float32 in every implementation.
+def attend(
+    q: Heads,
+    k: Keys,
+    v: Keys,
+    implementation: str = "auto",
+    axis: int = TOKENS,
+    bias: Bias | None = None,
+) -> Heads:
+    """softmax(q k^T / sqrt(d) + bias) v; the softmax is float32 in every implementation.
 
     Args:
       q: [..., h, d].
-      k: as q.
-      v: as q.
+      k: as q; along the axis it may be of another length M.
+      v: as k.
       implementation: see `resolve`.
-      axis: negative; positions along it see each other, all other axes are a batch.
+      axis: negative; positions of q along it see those of k, all other axes are a batch.
+      bias: added to the logits of each of the M positions, [...,M], for heads and queries alike;
+        with the axis `TOKENS` only. None: nothing.
     """
     chosen: Any = resolve(implementation, jax.default_backend(), q.dtype, q.shape[-1])
     if chosen == "fold":
-        return fold_attention(q, k, v, axis)
+        return fold_attention(q, k, v, axis, bias)
     q, k, v = (jnp.moveaxis(a, axis, TOKENS) for a in (q, k, v))
     moved = q.shape  # [..., N, h, d]
-    q, k, v = (a.reshape(-1, *moved[-3:]) for a in (q, k, v))
+    q, k, v = (a.reshape(-1, *a.shape[-3:]) for a in (q, k, v))
+    if bias is not None:  # [rows, 1, N, M]: cuDNN wants the queries spelt out
+        bias = bias.reshape(-1, 1, 1, bias.shape[-1]).astype(q.dtype)
+        bias = jnp.broadcast_to(bias, (len(q), 1, q.shape[1], k.shape[1]))
     # Its float32 softmax meets bf16 values: JAX mixes them on purpose, strict promotion forbids it.
     with jax.numpy_dtype_promotion("standard"):
-        out = jax.nn.dot_product_attention(q, k, v, implementation=chosen)
+        out = jax.nn.dot_product_attention(q, k, v, bias, implementation=chosen)
     return jnp.moveaxis(out.reshape(moved), TOKENS, axis)
 
 
@@ -110,3 +132,56 @@ class SelfAttention(nn.Module):
         q, k, v = (qkv[..., part, :, :] for part in range(3))
         out = attend(q, k, v, self.implementation, self.axis - 1)  # heads add an axis
         return Linear(width, **types, name="proj")(out.reshape(x.shape))
+
+
+class Attention(nn.Module):
+    """Linears of their own for queries, keys and values, attention, one output linear.
+
+    Attributes:
+      num_heads: h.
+      implementation: see `resolve`.
+      axis: of the input [..., D], negative: positions along it see each other, or the context.
+      out_init: how the output linear starts.
+      qk_norm: a layer norm over each head of q and of k.
+    """
+
+    num_heads: int
+    implementation: str = "auto"
+    axis: int = -2
+    dtype: DType = jnp.float32
+    param_dtype: DType = jnp.float32
+    out_init: Initializer = nn.initializers.xavier_uniform()
+    qk_norm: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B *tokens D"],
+        context: Float[Array, "B *rows M E"] | None = None,
+        bias: Bias | None = None,
+        places: Tables | None = None,
+    ) -> Float[Array, "B *tokens D"]:
+        """Returns the update, before its gate, in `dtype`.
+
+        Args:
+          x: what asks, [..., D].
+          context: what answers, [..., M, E]; None: x itself.
+          bias: see `attend`.
+          places: rotary tables of the tokens of x: they turn q, and k where it is of x too.
+        """
+        width = x.shape[-1]
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+        def heads(name: str, source: Array, turned: bool = False) -> Array:
+            found = Linear(width, **types, name=name)(source)
+            found = found.reshape(*source.shape[:-1], self.num_heads, width // self.num_heads)
+            if self.qk_norm and name != "v":
+                found = LayerNorm(self.param_dtype, name=f"{name}_norm")(found)
+            if turned and places is not None:
+                found = rotate(found, places)
+            return found.astype(self.dtype)
+
+        source = x if context is None else context
+        q, k, v = heads("q", x, True), heads("k", source, context is None), heads("v", source)
+        out = attend(q, k, v, self.implementation, self.axis - 1, bias)  # heads add an axis
+        return Linear(width, **types, kernel_init=self.out_init, name="proj")(out.reshape(x.shape))

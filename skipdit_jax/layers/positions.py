@@ -20,16 +20,25 @@ def sincos_1d(
 
 
 @functools.lru_cache(maxsize=16)
-def sincos_2d(height: int, width: int, dim: int) -> Float[np.ndarray, "N D"]:
+def sincos_2d(
+    height: int, width: int, dim: int, extent: float | None = None
+) -> Float[np.ndarray, "N D"]:
     """The table of a height x width token grid in row-major order, float32 [height * width, dim].
 
     The first dim/2 features encode the column, the last dim/2 the row (docs/notes.md, Parts of DiT
     and Latte).
+
+    Args:
+      height: rows of the grid.
+      width: its columns.
+      dim: D.
+      extent: both sides count from 0 up to it, whatever their number of tokens, as models of text
+        have it (docs/notes.md, Parts of the models of text); None counts tokens.
     """
     if dim % 4:
         raise ValueError(f"positions.sincos_2d: dim is {dim}, wanted a multiple of 4")
     column, row = (
-        sincos_1d(np.arange(side, dtype=np.float64), dim // 2).astype(np.float32)
+        sincos_1d(_coordinates(side, extent), dim // 2).astype(np.float32)
         for side in (width, height)
     )
     # Halves of all tokens in float64 would take six times the memory of the table.
@@ -38,3 +47,11 @@ def sincos_2d(height: int, width: int, dim: int) -> Float[np.ndarray, "N D"]:
     table = grid.reshape(height * width, dim)
     table.setflags(write=False)
     return table
+
+
+def _coordinates(side: int, extent: float | None) -> Float[np.ndarray, "N"]:
+    """Of the tokens along one side; the recorded tables stretch them in float32."""
+    tokens = np.arange(side, dtype=np.float32)
+    if extent is not None:
+        tokens = tokens / np.float32(side / extent)
+    return tokens.astype(np.float64)

@@ -1,31 +1,17 @@
-"""What DiT and Latte share: a config's fields, the adaLN-Zero block, the parts of the module."""
+"""What every family shares: a config's fields, the shapes and counts of the module."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Seam
-from skipdit_jax.layers.attention import IMPLEMENTATIONS, SelfAttention
-from skipdit_jax.layers.embedders import LabelEmbedder, TimestepEmbedder
-from skipdit_jax.layers.fuse import SkipFusion
-from skipdit_jax.layers.linear import Linear
-from skipdit_jax.layers.mlp import Mlp
-from skipdit_jax.layers.modulation import (
-    gated,
-    modulate,
-    modulation,
-    modulation_linear,
-    modulation_vectors,
-)
-from skipdit_jax.layers.positions import sincos_2d
-from skipdit_jax.models.conditions import ClassConditioning
-from skipdit_jax.models.stack import REMATS, remat_block
-from skipdit_jax.typing import Hidden
+from skipdit_jax.contracts import Conditioning, Seam
+from skipdit_jax.layers.attention import IMPLEMENTATIONS
+from skipdit_jax.models.stack import REMATS
 
 DTYPES = ("float32", "bfloat16")
 
@@ -50,8 +36,6 @@ class BackboneConfig:
       depth: number of blocks.
       num_heads: attention heads.
       mlp_ratio: hidden width of the MLP over D.
-      class_dropout_prob: probability of training without a label; above 0 adds the null row.
-      num_classes: 0 makes the model unconditional.
       learn_sigma: the head also predicts C variance channels.
       skip: long skips between stage u and stage U-1-u.
       dtype: compute type, "float32" or "bfloat16". Norms, softmax and modulation stay float32.
@@ -70,8 +54,6 @@ class BackboneConfig:
     depth: int = 28
     num_heads: int = 16
     mlp_ratio: float = 4.0
-    class_dropout_prob: float = 0.1
-    num_classes: int = 1000
     learn_sigma: bool = True
     skip: bool = False
     dtype: str = "float32"
@@ -118,11 +100,6 @@ class BackboneConfig:
                 f"depth {self.depth} is no multiple of {multiple}"
                 + (", as skips need" if self.skip else ""),
             ),
-            (self.num_classes >= 0, f"num_classes is {self.num_classes}, wanted 0 or more"),
-            (
-                0 <= self.class_dropout_prob < 1,
-                f"class_dropout_prob is {self.class_dropout_prob}, wanted 0 <= p < 1",
-            ),
             (self.dtype in DTYPES, f"dtype is {self.dtype!r}, wanted one of {DTYPES}"),
             (
                 self.param_dtype in DTYPES,
@@ -162,78 +139,6 @@ class BackboneConfig:
         return {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}
 
 
-class DiTBlock(nn.Module):
-    """Attention and MLP, each behind a modulated norm and a gate (adaLN-Zero).
-
-    Attributes:
-      config: sizes and types.
-      axis: which axis of its input attention runs along, `TOKENS` or `FRAMES`.
-    """
-
-    config: BackboneConfig
-    axis: int = TOKENS
-
-    def setup(self):
-        """Makes the parts, named as their parameters."""
-        config = self.config
-        self.modulation = modulation_linear(6, config.hidden_size, **config.types)
-        self.attn = SelfAttention(config.num_heads, config.attention, self.axis, **config.types)
-        self.mlp = Mlp(int(config.hidden_size * config.mlp_ratio), **config.types)
-
-    def vectors(self, c: Float[Array, "B D"]) -> Float[Array, "B P"]:
-        """What a call makes of c alone; it takes the result in place of c."""
-        return modulation(self.modulation, c)
-
-    def __call__(self, h: Hidden, c: Float[Array, "B *rows P"], seam: Seam = PLAIN) -> Hidden:
-        """[B,N,D] -> [B,N,D], or [B,F,N,D] -> [B,F,N,D]; c is for each sample or each frame."""
-        vectors = modulation_vectors(self.modulation, c, h)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors  # each [B,1,D], [B,F or 1,1,D]
-        attn, mlp = SUBLAYERS[self.axis]
-        h = gated(h, *seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn))
-        return gated(h, *seam(mlp, modulate(h, shift_m, scale_m), gate_m, self.mlp))
-
-
-class FinalLayer(nn.Module):
-    """A modulated norm and a linear to the pixels of each patch; zero at the start."""
-
-    config: BackboneConfig
-
-    def setup(self):
-        """Makes the parts, named as their parameters."""
-        config = self.config
-        self.modulation = modulation_linear(2, config.hidden_size, **config.types)
-        self.linear = Linear(
-            config.patch_size**2 * config.out_channels,
-            **config.types,
-            out_dtype=jnp.float32,
-            kernel_init=nn.initializers.zeros,
-        )
-
-    def vectors(self, c: Float[Array, "B D"]) -> Float[Array, "B P"]:
-        """See `DiTBlock.vectors`."""
-        return modulation(self.modulation, c)
-
-    def __call__(self, h: Hidden, c: Float[Array, "B *rows P"]) -> Array:
-        """[..., N, D] -> float32 [..., N, p * p * C_out]."""
-        shift, scale = modulation_vectors(self.modulation, c, h)
-        return self.linear(modulate(h, shift, scale))
-
-
-class Prepared(NamedTuple):
-    """Conditioning whose modulation vectors are made.
-
-    Attributes:
-      vectors: of each block, and of the final layer, float32 [B,P].
-    """
-
-    vectors: tuple[Float[Array, "B P"], ...]
-
-
-def of_layer(c: Any, number: int) -> Any:
-    """What modulates block `number`; -1 is the final layer."""
-    return c.vectors[number] if isinstance(c, Prepared) else c
-
-
 def sublayer_flops(config: BackboneConfig, rows: int, attended: int) -> tuple[int, int]:
     """FLOPs of a block's attention and MLP over so many tokens, each attending to so many."""
     width = config.hidden_size
@@ -241,13 +146,8 @@ def sublayer_flops(config: BackboneConfig, rows: int, attended: int) -> tuple[in
     return attention, 4 * rows * width * int(width * config.mlp_ratio)
 
 
-def modulation_flops(config: BackboneConfig) -> int:
-    """FLOPs of a block's modulation linear, for one sample."""
-    return 12 * config.hidden_size**2
-
-
-class ClassBackbone(nn.Module):
-    """The parts of a class-conditional `contracts.Backbone`, named as their parameters.
+class StagedBackbone(nn.Module):
+    """What every `contracts.Backbone` of the library has.
 
     Attributes:
       config: everything that fixes its function.
@@ -256,7 +156,6 @@ class ClassBackbone(nn.Module):
 
     config: BackboneConfig
     trained: Any = field(default=None, compare=False, repr=False)
-    _xavier_skips: ClassVar[bool] = False  # how skip linears start, see `SkipFusion`
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -269,12 +168,12 @@ class ClassBackbone(nn.Module):
         return self.config.learn_sigma
 
     @property
-    def conditioning(self) -> ClassConditioning:
-        """Labels, or nothing if there are no classes."""
-        return ClassConditioning(self.config.num_classes, self.config.class_dropout_prob)
+    def conditioning(self) -> Conditioning:
+        """What it is conditioned on."""
+        raise NotImplementedError
 
     def example_inputs(self, rows: int = 1) -> tuple[Any, ...]:
-        """Shapes and types of (x, t, y) of so many rows, for tracing."""
+        """Shapes and types of (x, t, condition) of so many rows, for tracing."""
         x = jax.ShapeDtypeStruct((rows, *self.sample_shape), jnp.float32)
         return x, jax.ShapeDtypeStruct((rows,), jnp.float32), self.conditioning.examples(rows)
 
@@ -287,37 +186,6 @@ class ClassBackbone(nn.Module):
     def num_skips(self) -> int:
         """K."""
         return self.num_stages // 2 if self.config.skip else 0
-
-    def setup(self):
-        """Makes the parts."""
-        config = self.config
-        width, types = config.hidden_size, config.types
-        self.x_embedder = Linear(width, **types)
-        self.t_embedder = TimestepEmbedder(width, **types)
-        if config.num_classes:
-            rows = self.conditioning.rows
-            self.y_embedder = LabelEmbedder(rows, width, types["param_dtype"])
-        block = remat_block(DiTBlock, config.remat)
-        self.blocks = [block(config, axis) for axis in self._axes()]
-        fusions = range(self.num_skips)
-        self.skip_fusions = [SkipFusion(**types, xavier=self._xavier_skips) for _ in fusions]
-        self.final_layer = FinalLayer(config)
-
-    def prepared(self, c: Float[Array, "B D"]) -> Prepared | None:
-        """All that blocks and final layer make of c alone; see `contracts.StagedModel.prepare`."""
-        weights = c.shape[-1] * jnp.dtype(self.config.param_dtype).itemsize
-        if len(c) * c.dtype.itemsize > weights:  # for each row of P vectors
-            return None
-        return Prepared(tuple(layer.vectors(c) for layer in (*self.blocks, self.final_layer)))
-
-    def _axes(self) -> list[int]:
-        """Which axis each block's attention runs along."""
-        return [TOKENS] * self.config.depth
-
-    def positions(self) -> Float[Array, "1 N D"]:
-        """The fixed table of a grid of tokens."""
-        height, width = (side // self.config.patch_size for side in self.config.grid)
-        return self.fixed("pos_embed", sincos_2d(height, width, self.config.hidden_size))
 
     def fixed(self, name: str, table: Any) -> Float[Array, "1 n D"]:
         """A fixed table, or the rounded one that half-precision weights were saved with."""

@@ -7,13 +7,13 @@ from jaxtyping import Array, Float, Int
 
 from skipdit_jax.contracts import Costs, Hook
 from skipdit_jax.layers.embedders import patchify, unpatchify
-from skipdit_jax.models.backbone import (
-    BackboneConfig,
+from skipdit_jax.models.backbone import sublayer_flops
+from skipdit_jax.models.class_backbone import (
     ClassBackbone,
+    ClassConfig,
     Prepared,
     modulation_flops,
     of_layer,
-    sublayer_flops,
 )
 from skipdit_jax.models.stack import run_stages
 from skipdit_jax.typing import Skips
@@ -22,8 +22,8 @@ Vector = Float[Array, "B D"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiTConfig(BackboneConfig):
-    """Everything that fixes a DiT's function, see `BackboneConfig`; a stage is one block."""
+class DiTConfig(ClassConfig):
+    """Everything that fixes a DiT's function, see `ClassConfig`; a stage is one block."""
 
     FAMILY: ClassVar[str] = "DiT"
 

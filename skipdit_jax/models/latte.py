@@ -16,16 +16,12 @@ from jaxtyping import Array, Float
 from skipdit_jax.contracts import Costs, Hook, Seam
 from skipdit_jax.layers.embedders import patchify, unpatchify
 from skipdit_jax.layers.positions import sincos_1d
-from skipdit_jax.models.backbone import (
-    FRAMES,
-    PLAIN,
-    SUBLAYERS,
-    TOKENS,
-    BackboneConfig,
+from skipdit_jax.models.backbone import FRAMES, PLAIN, SUBLAYERS, TOKENS, sublayer_flops
+from skipdit_jax.models.class_backbone import (
     ClassBackbone,
+    ClassConfig,
     Prepared,
     modulation_flops,
-    sublayer_flops,
 )
 from skipdit_jax.models.conditions import JointLabels
 from skipdit_jax.models.stack import run_stages
@@ -36,7 +32,7 @@ VideoHidden = Float[Array, "B F N D"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatteConfig(BackboneConfig):
+class LatteConfig(ClassConfig):
     """Everything that fixes a Latte's function; a stage is a spatial and a temporal block.
 
     The published `extras` 1 (unconditional) is num_classes 0, the default; `extras` 2 is a number

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.registry.kinds import Family, kind_of
 
 Model = TypeVar("Model", bound=Backbone)
 
@@ -48,5 +49,9 @@ def default_diffusion(model: Backbone) -> Diffusion:
 
 
 def published_diffusion(model: Backbone) -> Diffusion:
-    """The process that the published models were trained on: linear betas, noise prediction."""
+    """The process of the published models: that of the family, else linear betas and noise."""
+    kind = kind_of(model)
+    own = kind.diffusion(model.config) if isinstance(kind, Family) else None
+    if own is not None:
+        return own
     return Diffusion(variance="learned_range" if model.learns_variance else "fixed_large")

@@ -12,6 +12,7 @@ from skipdit_jax import config as plain
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints.layouts import WeightLayout
 from skipdit_jax.contracts import Backbone, Network
+from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.published import VAE_FACTOR
 from skipdit_jax.sharding import Splits
 from skipdit_jax.typing import Params
@@ -55,6 +56,7 @@ class Family(NetworkKind):
       guidance: scale of the published samples.
       guided_channels: config -> how many channels guidance mixes in them; None: all.
       cache: config -> the published caching policy; None: nothing was published.
+      diffusion: config -> the process of the published weights; None: linear betas, noise.
       sharding: which mesh axes split its parameters, see `sharding.shardings`.
       pixels_per_latent: along each side, of the autoencoder that its models work behind.
     """
@@ -68,6 +70,7 @@ class Family(NetworkKind):
     guidance: float = 1.0
     guided_channels: Callable[[Any], int | None] = lambda config: None
     cache: Callable[[Any], CachePolicy | None] = lambda config: None
+    diffusion: Callable[[Any], Diffusion | None] = lambda config: None
     sharding: Splits = ()
     pixels_per_latent: int = VAE_FACTOR
 

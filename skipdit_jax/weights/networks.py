@@ -56,7 +56,8 @@ def network_of(
         )
     own = config_fields(checkpoint, overrides.get("num_heads"))
     fields = {**own, **_null_row(checkpoint, overrides.get("num_classes")), **overrides}
-    if untold := [name for name, value in fields.items() if value is None]:
+    shown = {} if checkpoint.which == NATIVE else fields  # a native file has them all
+    if untold := [name for name, value in shown.items() if value is None]:
         names = ", ".join(untold)
         raise CheckpointError(
             f"{checkpoint.path}: does not show {names}: give {names} (--image-size)"

@@ -81,8 +81,6 @@ def test_names_that_become_one_are_refused(tmp_path):
 
 
 OTHER_FAMILIES = {
-    "LatteT2V": ["temporal_transformer_blocks.3.attn1.to_q.weight", "skip_norms.0.weight"],
-    "HunYuan-DiT": ["text_embedding_padding", "blocks.0.attn1.Wqkv.weight"],
     "T5 text encoder": ["shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"],
     "BERT text encoder": ["embeddings.word_embeddings.weight"],
 }

@@ -7,7 +7,7 @@ holds is a failure, an optional one is passed over; files of what is not built a
 
 import fnmatch
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ REQUIRED = (
     "l2c",
     "deepcache_plans",
     "magcache",
+    "latte_diffusers",
 )
 OPTIONAL = (  # too large to carry: run where a folder has them
     "fora",
@@ -46,6 +47,13 @@ OPTIONAL = (  # too large to carry: run where a folder has them
     "pab",
     "fastercache",
     "dbcache_latte",
+    "pixart",
+    "latte_t2v_skip",
+    "latte_t2v_skip_cache",
+    "hunyuan_dit",
+    "hunyuan_dit_cache",
+    "hunyuan_dit_cond",
+    "hunyuan_diffusers",
 )
 SUFFIXES = (".npz", ".tar.xz", "")
 
@@ -60,11 +68,12 @@ class Missing:
 
 @dataclass
 class Golden:
-    """Arrays of one golden file; `config` holds the original constructor's arguments."""
+    """Arrays of one golden file in a folder; `config` holds the original's arguments."""
 
     stem: str
     arrays: dict[str, np.ndarray]
     config: dict = field(default_factory=dict)
+    folder: Path = Path()
 
     def __getitem__(self, key):
         return self.arrays[key]
@@ -75,6 +84,10 @@ class Golden:
     def under(self, prefix):
         """Arrays whose key starts with prefix, without it."""
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+    def beside(self, name):
+        """Another golden file of the same folder."""
+        return load(self.folder / name)
 
     def damaged(self, key, region=(), by=1e-3):
         """A copy with one element of an array off by a thousandth (or `by`) of its rms.
@@ -91,7 +104,7 @@ class Golden:
             part[where] += 1
         else:
             part[where] += by * max(np.sqrt(np.mean(np.square(part, dtype=np.float64))), 1e-3)
-        return Golden(self.stem, arrays, self.config)
+        return replace(self, arrays=arrays)
 
 
 def load(path):
@@ -102,7 +115,7 @@ def load(path):
     if "config_json" in arrays:  # of sets b and e
         config = json.loads(arrays.pop("config_json").tobytes())
         config = config.get("config", config)
-    return Golden(path.stem, arrays, config)
+    return Golden(path.stem, arrays, config, path.parent)
 
 
 def _candidates(folder, stem):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.layers.embedders import timestep_features, timestep_frequencies
-from skipdit_jax.models.backbone import DiTBlock, FinalLayer
+from skipdit_jax.models.class_backbone import DiTBlock, FinalLayer
 from skipdit_jax.sampling.guidance import doubled, mix
 from skipdit_jax.trees import flatten, unflatten
 from tests.parity.goldens import assert_close, channel_last, deviation

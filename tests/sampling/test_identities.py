@@ -10,10 +10,15 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.pipeline import sample_keys
-from tests.networks import random_params
+from tests.networks import condition_for, random_params
 
 STEPS = 3
 SMALL = {"hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 5}
+TEXT = {"hidden_size": 24, "num_heads": 2, "input_size": 4, "depth": 4, "text_width": 8}
+TWO_TEXTS = {
+    **{"hidden_size": 16, "num_heads": 2, "depth": 6, "text_width": 8, "text_tokens": 3},
+    **{"t5_width": 8, "t5_tokens": 4, "pooled_width": 8},
+}
 FAMILIES = {
     "DiT": ("DiT-S/2-skip", {**SMALL, "depth": 4}),
     "DiT, wide, fixed variance, unconditional": (
@@ -22,16 +27,26 @@ FAMILIES = {
     ),
     "DiT, bfloat16": ("DiT-S/2-skip", {**SMALL, "depth": 4, "dtype": "bfloat16"}),
     "Latte": ("Latte-S/2-skip", {**SMALL, "depth": 8, "num_frames": 3}),
+    "PixArt": ("PixArt-S/2-skip", {**TEXT, "size_condition": True}),
+    "HunYuan-DiT": ("HunYuan-DiT-g/2", {**TWO_TEXTS, "input_size": (4, 8)}),
+    "LatteT2V": ("LatteT2V-S/2-skip", {**TEXT, "num_frames": 3}),
 }
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def case(request):
-    """(model, parameters without zeros, labels)."""
-    name, overrides = FAMILIES[request.param]
+SLOW = ("PixArt", "HunYuan-DiT", "LatteT2V")  # to compile; one test of the last is always run
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES]
+
+
+def make_case(family):
+    """(model, parameters without zeros, what it is conditioned on)."""
+    name, overrides = FAMILIES[family]
     model = sd.create_model(name, **overrides)
-    labels = [3, 1] if model.config.num_classes else None
-    return model, random_params(model), labels
+    return model, random_params(model), condition_for(model)
+
+
+@pytest.fixture(scope="module", params=EACH)
+def case(request):
+    return make_case(request.param)
 
 
 def draw(case, seed=2, **options):
@@ -80,7 +95,7 @@ def test_a_sample_does_not_depend_on_its_batch(case):
     model, params, labels = case
     sampler = sd.Sampler(model, steps=STEPS, clip=True, method="ddpm")
     key = jax.random.key(2)
-    alone = sampler(params, sample_keys(key, 1, 1), labels and labels[1:])
+    alone = sampler(params, sample_keys(key, 1, 1), jax.tree.map(lambda leaf: leaf[1:], labels))
     tolerance = BFLOAT16 if model.config.dtype == "bfloat16" else FLOAT32
     together = draw(case, method="ddpm")
     np.testing.assert_allclose(np.asarray(alone)[0], together[1], atol=tolerance)
@@ -97,7 +112,7 @@ def test_gradients_reach_every_skip(case):
     model, params, labels = case
     x = jax.random.normal(jax.random.key(3), (2, *model.config.sample_shape))
     t = jnp.array([10.0, 500.0])
-    y = None if labels is None else jnp.array(labels)
+    y = model.conditioning.prepare(labels, 2)
 
     fusions = {name: leaf for name, leaf in params.items() if name.startswith("skip_fusions_")}
 
@@ -112,7 +127,7 @@ def test_gradients_reach_every_skip(case):
         assert jnp.any(skipped != 0), f"fusion {j} does not see its skip"
 
 
-def test_cached_step_on_its_own_cache_is_the_full_step(case):
+def check_cached_step(case):
     """A plan that repeats a timestep: the cached call then equals the full one, up to fusion."""
     from skipdit_jax.caching.engine import State, empty_state, evaluate
     from skipdit_jax.caching.plan import Kinds, Rows, Sockets, Span, Trunk
@@ -123,7 +138,7 @@ def test_cached_step_on_its_own_cache_is_the_full_step(case):
     sockets = Sockets(trunk=Trunk((Span(1, model.num_stages - 1),)))
     x = jax.random.normal(jax.random.key(3), (2, *model.config.sample_shape))
     t = jnp.array([500.0, 500.0])
-    y = None if labels is None else jnp.array(labels)
+    y = model.conditioning.prepare(labels, 2)
     empty = empty_state(staged, sockets, x, t, y)
     full, cache = evaluate(staged, sockets, x, t, y, empty, Kinds(trunk=1), Rows())
     cached, same = evaluate(staged, sockets, x, t, y, cache, Kinds(trunk=0), Rows())
@@ -131,3 +146,13 @@ def test_cached_step_on_its_own_cache_is_the_full_step(case):
     jax.tree.map(np.testing.assert_array_equal, same, cache)
     assert np.array_equal(np.asarray(cached), np.asarray(full))
     assert np.array_equal(np.asarray(full), np.asarray(model.apply({"params": params}, x, t, y)))
+
+
+def test_cached_step_on_its_own_cache_is_the_full_step(case):
+    check_cached_step(case)
+    assert case[0].num_skips
+
+
+def test_cached_step_of_a_model_of_text():
+    check_cached_step(make_case(SLOW[-1]))
+    assert SLOW[-1] in FAMILIES
