@@ -22,6 +22,7 @@ POLICIES = [
     BlockCache(every=3),
     BlockCache(every=5, front=0, back=2, start=700, stop=10),
     SkipCache(every=3, branch=2, forecast="foca"),
+    SkipCache(full=(0, 2, 5, 9)),
     sd.DeepCache(full=9, center=4, power=1.2, branch=2),
     sd.DeltaDiT(every=3, layers=5, boundary=500, start=900, stop=20),
     sd.FasterDiffusion(split=3, full=(0, 4, 7)),

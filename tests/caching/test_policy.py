@@ -46,6 +46,19 @@ def test_one_computes_every_step():
     assert not SkipCache(every=1).plan(Run(np.arange(100)[::-1], 12, 6)).reuse.any()
 
 
+def test_a_list_of_full_steps_is_followed_and_completed_by_the_branch_alone():
+    listed = SkipCache(full=(0, 1, 4)).resolved(LATTE_SKIP_CACHE)
+    assert listed == SkipCache(full=(0, 1, 4), branch=LATTE_SKIP_CACHE.branch)
+    plan = listed.plan(Run(np.arange(600, 0, -100), 12, 6))
+    assert np.flatnonzero(~plan.reuse).tolist() == [0, 1, 4]
+
+
+@pytest.mark.parametrize("settings", [{"full": (1, 3)}, {"full": (0, 3), "every": 2}])
+def test_a_list_beside_an_interval_or_without_the_first_step_is_refused(settings):
+    with pytest.raises(ValueError, match="wanted step 0 in it and no interval"):
+        SkipCache(**settings)
+
+
 @pytest.mark.parametrize(
     ("policy", "stages", "skips", "word"),
     [

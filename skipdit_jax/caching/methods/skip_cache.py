@@ -9,14 +9,18 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from skipdit_jax.caching.forecasts import Forecaster, by_name, hold
 from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
+from skipdit_jax.caching.method import long_form
 from skipdit_jax.caching.plan import Plan, Run
 from skipdit_jax.caching.planning import reuse_middle
 from skipdit_jax.typing import StepFlags
 
 PUBLISHED_STOP = 20  # of class to image: docs/notes.md, Skip-Cache as published
 NARROWEST = 1  # the branch that saves most
+UNTIMED = (1, None, None)  # every, start and stop that say nothing
 
 _NOTATION = re.compile(r"N?(?P<every>\d+)(-(?P<start>\d+)-(?P<stop>\d+))?")
 
@@ -42,6 +46,8 @@ class SkipCache:
       start: steps at timesteps >= start are computed in full (1000: none is forced).
       stop: after the first step at or below this timestep all are computed in full (-1: never).
       forecast: "hold" reuses the last value, "taylor1" to "taylor4" and "foca" extrapolate it.
+      full: the steps that are computed, counted from 0, the first of all: a list of one's own in
+        place of `every`, `start` and `stop`; () for none.
 
     Timesteps count as of a process of 1000, whatever the model's; see `Run`.
 
@@ -53,15 +59,21 @@ class SkipCache:
     EXAMPLE: ClassVar[str] = "N3"
     KEEPS: ClassVar[str] = "input of the last k stages"
 
-    every: int
+    every: int = 1
     branch: int | None = None
     start: int | None = None
     stop: int | None = None
     forecast: str = "hold"
+    full: tuple[int, ...] = ()
 
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
         by_name(self.forecast)
+        if self.full and (min(self.full) != 0 or (self.every, self.start, self.stop) != UNTIMED):
+            raise ValueError(
+                "SkipCache: found a list of full steps beside an interval, or without step 0, "
+                "wanted step 0 in it and no interval"
+            )
         check_interval("SkipCache", self.every, *self._interval())
         if self.branch is not None and self.branch < 1:
             raise ValueError(f"SkipCache: branch is {self.branch}, wanted 1 or more")
@@ -80,7 +92,10 @@ class SkipCache:
           >>> SkipCache(every=3).plan(run).reuse
           array([False,  True,  True, False])
         """
-        reuse = interval_reuse(run.timesteps, self.every, *self._interval())
+        if self.full:
+            reuse = ~np.isin(np.arange(run.steps), self.full)
+        else:
+            reuse = interval_reuse(run.timesteps, self.every, *self._interval())
         return reuse_deep(run, reuse, self.branch or NARROWEST, by_name(self.forecast))
 
     def _interval(self) -> tuple[int, int]:
@@ -93,9 +108,11 @@ class SkipCache:
         """Takes what is None from a published Skip-Cache: start and stop together, and branch."""
         if not isinstance(published, SkipCache):
             return self
+        branch = published.branch if self.branch is None else self.branch
+        if self.full:
+            return dataclasses.replace(self, branch=branch)
         open_ended = self.start is None and self.stop is None
         start, stop = published._interval() if open_ended else self._interval()
-        branch = published.branch if self.branch is None else self.branch
         return dataclasses.replace(self, branch=branch, start=start, stop=stop)
 
     @classmethod
@@ -111,7 +128,7 @@ class SkipCache:
 
         Examples:
           >>> SkipCache.parse("N3-1000-20")
-          SkipCache(every=3, branch=None, start=1000, stop=20, forecast='hold')
+          SkipCache(every=3, branch=None, start=1000, stop=20, forecast='hold', full=())
         """
         match = _NOTATION.fullmatch(text)
         if not match:
@@ -124,6 +141,8 @@ class SkipCache:
 
     def __str__(self):
         """What `parse` reads; it has no place for the branch, see `notation.write`."""
+        if self.full:
+            return long_form(self.NAME, self)
         if self.start is None and self.stop is None:
             return f"N{self.every}"
         start, stop = self._interval()
