@@ -42,15 +42,25 @@ class Access(NamedTuple):
     row: RingRows | None = None
     part: Part | None = None
 
-    def read(self, slots: Slots) -> Array:
-        """The value that a reusing step takes: summed in float32, in the type of the slots."""
+    def read(self, slots: Slots, after: Array | None = None) -> Array:
+        """The value that a reusing step takes: summed in float32, in the type of the slots.
+
+        Args:
+          slots: the ring.
+          after: something that follows from the sum before: else all sums may be made first, and
+            need room together.
+        """
         if self.part is not None:
             first, last = self.part.read, self.part.read + self.part.rows
             slots = jax.lax.slice_in_dim(slots, first, last, axis=ROWS)
         if self.row is None:
             return slots[0]
-        terms = [self.row.weights[j] * slots[j].astype(jnp.float32) for j in range(len(slots))]
-        return sum(terms[1:], terms[0]).astype(slots.dtype)
+        weights = self.row.weights
+        if after is not None:  # a barrier would be dropped: nobody uses its other side
+            weights = weights + 0.0 * after[(0,) * after.ndim].astype(jnp.float32)
+        terms = [weights[j] * slots[j].astype(jnp.float32) for j in range(len(slots))]
+        # All rings of a step in one fusion are dozens of streams at once: twice as slow on CPU.
+        return jax.lax.optimization_barrier(sum(terms[1:], terms[0]).astype(slots.dtype))
 
     def write(self, slots: Slots, value: Array) -> Slots:
         """Replaces the slot that this step writes."""
@@ -64,12 +74,12 @@ class Access(NamedTuple):
             slots = jax.lax.dynamic_update_slice(slots, value[None], start)
         return slots
 
-    def reuse(self, slots: Slots) -> tuple[Array, Slots]:
+    def reuse(self, slots: Slots, after: Array | None = None) -> tuple[Array, Slots]:
         """What a reusing step takes, and the ring behind it: written if that counts as a value."""
         if not self.ring.feedback:
-            return self.read(slots), slots
+            return self.read(slots, after), slots
         # Unless all reading is over before the write, XLA copies the whole ring.
-        value, slots = jax.lax.optimization_barrier((self.read(slots), slots))
+        value, slots = jax.lax.optimization_barrier((self.read(slots, after), slots))
         return value, self.write(slots, value)
 
 

@@ -68,16 +68,14 @@ def _hook(
 ) -> Hook:
     """What the seam calls; leaves the rings behind this call in `after`, a dict of this trace."""
     places = {site: number for number, site in enumerate(sub.sites)}
-    done: list[Site] = []
 
     def hook(sublayer: Sublayer) -> tuple[Any, Array]:
         site = (sublayer.stage, sublayer.name)
         if site not in places:
             return sublayer.plain()
-        branches: list[Any] = [access.reuse, partial(_compute, sub, access, sublayer)]
+        reuse = partial(access.reuse, after=sublayer.x)
+        branches: list[Any] = [reuse, partial(_compute, sub, access, sublayer)]
         number = places[site]
-        if sub.ring.feedback:
-            _in_turn(after, done, site)
         which: Any = flags[number].astype(jnp.int32) if kind is None else int(kind[number])
         if sub.ring == Ring():  # only what differs leaves the conditional
             branches = [partial(_ring_only, branch) for branch in branches]
@@ -89,14 +87,6 @@ def _hook(
         return (jnp.ones_like(gate) if sub.gated and gate is not None else gate), value
 
     return hook
-
-
-def _in_turn(after: Rings, done: list[Site], site: Site) -> None:
-    """Lets a ring be read when the one before is written: else all values exist at once."""
-    if done:
-        pair = (after[site], after[done[-1]])
-        after[site], after[done[-1]] = jax.lax.optimization_barrier(pair)
-    done.append(site)
 
 
 def _compute(sub: Sub, access: Access, sublayer: Sublayer, ring: Array) -> tuple[Array, Array]:

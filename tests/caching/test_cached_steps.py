@@ -74,9 +74,9 @@ MEMORY = {
 }
 
 
-HELD = {"delta:2": 1, "faster-cache(variant='diffusers')": 1}
+HELD = {"delta:2": 1}
 """Hidden states held besides: what entered a second range of which the sum is kept, as XLA holds
-what enters a conditional until its end; a forecast that is written after it is read."""
+what enters a conditional until its end."""
 HIDDEN = ROWS * (SIDE // 2) ** 2 * WIDTH * np.dtype(np.float32).itemsize
 
 
