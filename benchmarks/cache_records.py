@@ -1,11 +1,12 @@
 """What the benchmark of caches has measured so far: kept in a file, and summed up in rows."""
 
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.cache_settings import Way
 from skipdit_jax.checkpoints.atomic import replacing_file
@@ -64,7 +65,7 @@ class Ledger:
 
 def rows_of(ways: Sequence[Way], record: Record, seeds: Sequence[int]) -> list[Row]:
     """One row for each way to sample, the run without cache first; marks are (mean, spread)."""
-    seconds = {name: statistics.median(rounds) for name, rounds in record["seconds"].items()}
+    seconds = {name: float(np.median(rounds)) for name, rounds in record["seconds"].items()}
     first = ways[0].case
     full, slowest = first.summary, seconds[first.name]
     rows = []
@@ -88,7 +89,9 @@ def rows_of(ways: Sequence[Way], record: Record, seeds: Sequence[int]) -> list[R
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation over seeds; 0 of a single one."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    if len(values) == 1 or not np.isfinite(values).all():  # samples may be those without cache
+        return float(np.mean(values)), 0.0
+    return float(np.mean(values)), float(np.std(values, ddof=1))
 
 
 def cells(row: Row, columns: Sequence[str]) -> list[object]:

@@ -221,7 +221,8 @@ class Backbone(Network, Protocol):
     """What the library reads of a diffusion model: nothing else of it may matter anywhere.
 
     The three calls `embed`, `run` and `head` are those of `StagedModel` (before parameters are
-    bound), and `__call__` is all of them. One that is not a flax module offers the same.
+    bound), and `__call__` is all of them. One that is not a flax module offers the same. A method
+    `prepare`, if it has one, is that of `StagedModel` too.
     """
 
     @property

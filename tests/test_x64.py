@@ -14,6 +14,10 @@ GUIDED = {"steps": 2, "guidance": 4.0, "eta": 0.5, "method": "ddim"}
 WAYS = {
     "ddpm": {"steps": 2},
     "guided and cached ddim": {**GUIDED, "cache": sd.BlockCache(every=2, front=0, back=0)},
+    "two values of half a batch": {
+        **GUIDED,
+        "cache": sd.FasterCache(variant="diffusers", guidance_window=(-1, 1001)),
+    },
 }
 
 

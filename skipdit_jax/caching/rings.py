@@ -42,22 +42,23 @@ class Access(NamedTuple):
     row: RingRows | None = None
     part: Part | None = None
 
-    def read(self, slots: Slots, after: Array | None = None) -> Array:
+    def read(self, slots: Slots, after: Float[Array, "B *any"] | None = None) -> Array:
         """The value that a reusing step takes: summed in float32, in the type of the slots.
 
         Args:
           slots: the ring.
-          after: something that follows from the sum before: else all sums may be made first, and
-            need room together.
+          after: [B,...], follows from the sum before: else all sums may be made first, and need
+            room together.
         """
         if self.part is not None:
             first, last = self.part.read, self.part.read + self.part.rows
             slots = jax.lax.slice_in_dim(slots, first, last, axis=ROWS)
         if self.row is None:
             return slots[0]
-        weights = self.row.weights
+        weights = list(self.row.weights)
         if after is not None:  # a barrier would be dropped: nobody uses its other side
-            weights = weights + 0.0 * after[(0,) * after.ndim].astype(jnp.float32)
+            of_rows = after.reshape(len(after), -1)[:, 0].reshape(-1, *(1,) * (slots.ndim - 2))
+            weights = [weight + 0.0 * of_rows.astype(jnp.float32) for weight in weights]
         terms = [weights[j] * slots[j].astype(jnp.float32) for j in range(len(slots))]
         # All rings of a step in one fusion are dozens of streams at once: twice as slow on CPU.
         return jax.lax.optimization_barrier(sum(terms[1:], terms[0]).astype(slots.dtype))
@@ -70,8 +71,9 @@ class Access(NamedTuple):
         if self.part is None:
             return jax.lax.dynamic_update_index_in_dim(slots, value, slot, 0)
         for first in self.part.written:
-            start = (slot, first) + (0,) * (slots.ndim - 2)
-            slots = jax.lax.dynamic_update_slice(slots, value[None], start)
+            start = (slot, first, *(0,) * (slots.ndim - 2))
+            places = tuple(jnp.asarray(place, jnp.int32) for place in start)
+            slots = jax.lax.dynamic_update_slice(slots, value[None], places)
         return slots
 
     def reuse(self, slots: Slots, after: Array | None = None) -> tuple[Array, Slots]:

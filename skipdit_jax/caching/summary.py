@@ -63,14 +63,12 @@ class CacheSummary:
         if not self.cached_steps:
             return f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
         saved = 100 * (1 - self.flops / self.flops_uncached)
-        before = (
-            f" + {self.prepared_bytes / MIB:.3g} before the loop" if self.prepared_bytes else ""
-        )
+        before = f", modulation {self.prepared_bytes / MIB:.3g} MiB" if self.prepared_bytes else ""
         return (
             f"{self.full_steps} steps computed, {self.cached_steps} reused; "
             f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
             f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster); "
-            f"cache {self.cache_bytes / MIB:.3g}{before} MiB"
+            f"cache {self.cache_bytes / MIB:.3g} MiB{before}"
         )
 
 

@@ -191,7 +191,7 @@ def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
 
 def _stretch(whole: TensorHandle, name: str, number: int, count: int) -> TensorHandle:
     """One of several equal parts of a tensor of a file."""
-    rows, left = divmod(whole.shape[0], count)
+    rows, left = divmod(whole.shape[0], count) if whole.shape else (0, 1)
     if left:
         raise CheckpointError(f"{name} has shape {whole.shape}, wanted {count} equal parts of it")
     start = whole.start + number * rows * whole.strides[0] * whole.dtype.itemsize

@@ -4,6 +4,7 @@ qkv and kv are one tensor each; the norms of cross-attention and MLP have each o
 final layer's modulation holds the shift first.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -62,6 +63,7 @@ class Size(NamedTuple):
     styles: bool
 
 
+@functools.cache
 def table(size: Size) -> tuple[Line, ...]:
     """Returns every tensor of a HunYuan-DiT of that size."""
     return tuple(_lines(size))

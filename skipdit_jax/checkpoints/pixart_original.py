@@ -1,5 +1,6 @@
 """PixArt-alpha in the names of its authors' .pth files: qkv and kv are one tensor each."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class Size(NamedTuple):
     sizes: bool
 
 
+@functools.cache
 def table(size: Size) -> tuple[Line, ...]:
     """Returns every tensor of a PixArt of that size."""
     return tuple(_lines(size))

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
+from skipdit_jax.models.text_conditions import MASK, SIZE, TEXT, TextCondition, TextConditioning
 from skipdit_jax.typing import PRNGKey
 
+TEXT_T5 = "text_t5"
 SIZE_NUMBERS = 6
 ORIGINAL_SIDE = 1024
 """Of the picture that a sample should look to be cut from, as published."""
@@ -111,16 +112,19 @@ class TwoTextsConditioning:
         return dataclasses.replace(condition, bert=bert, t5=t5)
 
     def of_batch(self, batch: Mapping[str, Any]) -> TwoTexts:
-        """The texts of a batch {"text", "text_t5"}, with "text_mask" and "text_t5_mask" if it has.
+        """The texts of a batch {"text", "text_t5"}, with their masks, "size" and "style" if it has.
 
         Raises:
           ValueError: it lacks one of them.
         """
-        second = {"text": batch["text_t5"]} if "text_t5" in batch else {}
-        if "text_t5_mask" in batch:
-            second["text_mask"] = batch["text_t5_mask"]
-        bert, t5 = self.bert.of_batch(batch), self.t5.of_batch(second)
-        return TwoTexts(bert, t5, self._sizes(None, len(bert)), self._styles(None, len(bert)))
+        missing = [name for name in (TEXT, TEXT_T5) if name not in batch]
+        if missing:
+            found = ", ".join(batch)
+            raise ValueError(f"batch: found {found}, wanted {missing[0]} (embeddings) too")
+        bert = TextCondition(batch[TEXT], batch.get(MASK))
+        t5 = TextCondition(batch[TEXT_T5], batch.get(f"{TEXT_T5}_mask"))
+        sizes = self._sizes(batch.get(SIZE), len(bert))
+        return TwoTexts(bert, t5, sizes, self._styles(batch.get("style"), len(bert)))
 
     def drop(self, key: PRNGKey, condition: TwoTexts) -> TwoTexts:
         """Some rows without their texts, each row without both."""

@@ -53,10 +53,13 @@ def test_a_list_of_full_steps_is_followed_and_completed_by_the_branch_alone():
     assert np.flatnonzero(~plan.reuse).tolist() == [0, 1, 4]
 
 
-@pytest.mark.parametrize("settings", [{"full": (1, 3)}, {"full": (0, 3), "every": 2}])
-def test_a_list_beside_an_interval_or_without_the_first_step_is_refused(settings):
-    with pytest.raises(ValueError, match="wanted step 0 in it and no interval"):
-        SkipCache(**settings)
+def test_a_list_beside_an_interval_or_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="full begins with 1, wanted step 0 in it"):
+        SkipCache(full=(1, 3))
+    with pytest.raises(ValueError, match="found an interval beside a list"):
+        SkipCache(full=(0, 3), every=2)
+    with pytest.raises(ValueError, match="found step 9 in full, wanted steps below 6"):
+        SkipCache(full=(0, 9)).plan(Run(np.arange(600, 0, -100), 12, 6))
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,10 @@ class SkipCache:
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
         by_name(self.forecast)
-        if self.full and (min(self.full) != 0 or (self.every, self.start, self.stop) != UNTIMED):
-            raise ValueError(
-                "SkipCache: found a list of full steps beside an interval, or without step 0, "
-                "wanted step 0 in it and no interval"
-            )
+        if self.full and min(self.full) != 0:
+            raise ValueError(f"SkipCache: full begins with {min(self.full)}, wanted step 0 in it")
+        if self.full and (self.every, self.start, self.stop) != UNTIMED:
+            raise ValueError("SkipCache: found an interval beside a list of full steps, wanted one")
         check_interval("SkipCache", self.every, *self._interval())
         if self.branch is not None and self.branch < 1:
             raise ValueError(f"SkipCache: branch is {self.branch}, wanted 1 or more")
@@ -93,6 +92,9 @@ class SkipCache:
           array([False,  True,  True, False])
         """
         if self.full:
+            if max(self.full) >= run.steps:
+                found = f"step {max(self.full)} in full"
+                raise ValueError(f"SkipCache: found {found}, wanted steps below {run.steps}")
             reuse = ~np.isin(np.arange(run.steps), self.full)
         else:
             reuse = interval_reuse(run.timesteps, self.every, *self._interval())
