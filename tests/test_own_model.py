@@ -76,6 +76,7 @@ def test_functions_of_a_dit_give_what_the_dit_gives(cache):
         embed=part("embed"),
         stage=stage,
         head=part("head"),
+        prepare=part("prepare"),
         costs=dit.costs,
         sample_shape=dit.sample_shape,
         conditioning=dit.conditioning,

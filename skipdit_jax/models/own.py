@@ -28,6 +28,7 @@ class Parts(NamedTuple):
     stage: Callable[..., Array]
     head: Callable[..., Array]
     fuse: Callable[..., Array] | None = None
+    prepare: Callable[..., Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +72,14 @@ class OwnModel:
         """K."""
         return self.costs.num_skips
 
-    def embed(self, x: Array, t: Array, condition: Condition) -> tuple[Array, Any]:
+    def embed(self, x: Array, t: Array, condition: Condition, *c: Any) -> tuple[Array, Any]:
         """See `contracts.StagedModel`."""
-        return self.parts.embed(self.params, x, t, condition)
+        return self.parts.embed(self.params, x, t, condition, *c)
+
+    def prepare(self, t: Array, condition: Condition) -> Any:
+        """See `contracts.StagedModel`."""
+        make = self.parts.prepare
+        return None if make is None else make(self.params, t, condition)
 
     def run(
         self, h: Array, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
@@ -132,6 +138,7 @@ def own_model(
     costs: Costs,
     sample_shape: tuple[int, ...],
     fuse: Callable[..., Array] | None = None,
+    prepare: Callable[..., Any] | None = None,
     conditioning: Conditioning = UNCONDITIONAL,
     learns_variance: bool = False,
 ) -> OwnModel:
@@ -150,6 +157,8 @@ def own_model(
       costs: FLOPs of a stage, a fusion and the sub-layers, U and K (`contracts.Costs`).
       sample_shape: (H, W, C), of clips (F, H, W, C).
       fuse: (params, j, h, skip) -> h in front of stage U-K+j, where the model has long skips.
+      prepare: (params, t, condition) -> c with all that depends on no more than these, which
+        `embed` then takes as a last argument and returns; see `contracts.StagedModel`.
       conditioning: such as `ClassConditioning(num_classes, dropout)`; default: nothing.
       learns_variance: whether the head gives C more channels, of the variance.
 
@@ -167,7 +176,7 @@ def own_model(
             f"own_model: found {skips} skips and {'no' if fuse is None else 'a'} fuse, wanted both "
             "or neither"
         )
-    parts = Parts(init, embed, stage, head, fuse)
+    parts = Parts(init, embed, stage, head, fuse, prepare)
     return OwnModel(parts, sample_shape, costs, conditioning, learns_variance)
 
 
