@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass, field
 from math import prod
 
+import jax
+import pytest
+
 _HEADER = re.compile(r"(?:ENTRY )?%(?P<name>[\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"\s+(?:ROOT )?%[\w.\-]+ = (?P<shape>\(.*?\)|\S+) (?P<opcode>[a-z][a-z0-9\-]*)\("
@@ -17,6 +20,10 @@ _ARRAY = re.compile(r"[a-z]+[0-9]*[a-z0-9]*\[([0-9,]*)\]")
 # A matrix product is a `dot` on CPU, and on GPU a `dot` or a call of a matrix library.
 _PRODUCTS = ("dot", "__cublas$lt$matmul", "__cublas$gemm")
 ATTENTION = "__cudnn$fmhaSoftmax"
+# docs/notes.md, One scan with a conditional: which XLA still copies what.
+MEASURED = pytest.mark.skipif(
+    jax.__version_info__ < (0, 12), reason="XLA of an older jax copies here: see docs/notes.md"
+)
 
 
 @dataclass(frozen=True)
