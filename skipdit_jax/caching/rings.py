@@ -42,12 +42,12 @@ class Access(NamedTuple):
     row: RingRows | None = None
     part: Part | None = None
 
-    def read(self, slots: Slots, after: Float[Array, "b *any"] | None = None) -> Array:
+    def read(self, slots: Slots, after: Float[Array, "rows ..."] | None = None) -> Array:
         """The value that a reusing step takes: summed in float32, in the type of the slots.
 
         Args:
           slots: the ring.
-          after: [b,...], follows from the sum before: else all sums may be made first, and need
+          after: [rows,...], follows from the sum before: else all sums may be made first, and need
             room together.
         """
         if self.part is not None:
