@@ -22,8 +22,8 @@ def modulate(x: Float[Array, "B *tokens D"], shift: Vector, scale: Vector) -> Ar
 
 def gated(x: Float[Array, "B *tokens D"], gate: Vector | None, update: Array) -> Array:
     """X + gate * update, without a gate x + update: in float32, returned in the type of x."""
-    update = update.astype(jnp.float32)
-    return (x.astype(jnp.float32) + (update if gate is None else gate * update)).astype(x.dtype)
+    wide, update = x.astype(jnp.float32), update.astype(jnp.float32)
+    return (wide + (update if gate is None else gate * update)).astype(x.dtype)
 
 
 def modulation_linear(parts: int, width: int, dtype: DType, param_dtype: DType) -> Linear:
