@@ -10,12 +10,11 @@ import skipdit_jax as sd
 from benchmarks.timing import Timing, interleaved, once
 from benchmarks.weights import random_params
 from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.caching.summary import CacheSummary
+from skipdit_jax.caching.summary import MIB, CacheSummary
 from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.sampling.drivers import DRIVERS
 
-MIB = 2**20
 INTERVALS = (2, 3, 4)
 DRIVER_INTERVAL = 3
 

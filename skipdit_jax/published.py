@@ -39,6 +39,9 @@ From the published configuration; no weights tell it.
 HUNYUAN_BETAS, HUNYUAN_OLDER_BETAS = (0.00085, 0.02), (0.00085, 0.03)
 """First and last beta of HunYuan-DiT 1.2, and of 1.1 and before: published configurations."""
 
+HUNYUAN_MIDDLE_BLOCKS = 2
+"""Blocks of HunYuan-DiT between those that push and those that fuse: they take part in no skip."""
+
 VAE_FACTOR = 8
 """Pixels per latent along each side, of all of these."""
 

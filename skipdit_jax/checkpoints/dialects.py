@@ -4,6 +4,7 @@ A file in a dialect is seen through its table: everything else knows a family's 
 """
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -61,6 +62,12 @@ class Dialect:
     table: Callable[[Any], tuple[Line, ...]]
     untold: tuple[str, ...] = ()
     beside: str = r"(?!)"  # none
+
+
+def parts_of(whole: str, owns: Iterable[str]) -> list[Line]:
+    """The lines of tensors of a family that are equal parts of one of the dialect, in its order."""
+    names = list(owns)
+    return [Line(own, (whole,), PART, (i, len(names))) for i, own in enumerate(names)]
 
 
 def depth_before_gap(names: Iterable[str], block: str) -> int:
@@ -143,7 +150,7 @@ def from_own(
     Raises:
       CheckpointError: some have no name there.
     """
-    lines = {line.own: line for line in dialect.table(dialect.size(config))}
+    lines = _by_own_name(dialect, dialect.size(config))
     strange = [name for name in tensors if name not in lines and name not in dialect.untold]
     if strange:
         raise CheckpointError(f"{dialect.name} has no names for {', '.join(strange)}")
@@ -160,11 +167,17 @@ def from_own(
 
 def told_together(dialect: Dialect, name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the tensors of a family that make one of the dialect with this one, in its order."""
-    lines = {line.own: line for line in dialect.table(dialect.size(config))}
+    lines = _by_own_name(dialect, dialect.size(config))
     if name not in lines or lines[name].how != PART:
         return (name,)
     same = [line for line in lines.values() if line.theirs == lines[name].theirs]
     return tuple(line.own for line in sorted(same, key=lambda line: line.part))
+
+
+@functools.cache
+def _by_own_name(dialect: Dialect, size: Any) -> Mapping[str, Line]:
+    """The table of a size, made once: writing asks for each row."""
+    return {line.own: line for line in dialect.table(size)}
 
 
 def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:

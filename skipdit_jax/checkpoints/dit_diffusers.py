@@ -5,7 +5,6 @@ denominator 128, norms of eps 1e-6. The class of diffusers has denominator 127 a
 with which the published weights were not trained (docs/notes.md, DiT in the names of diffusers).
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -39,7 +38,6 @@ _ENDS = {
 }
 
 
-@functools.cache
 def table(depth: int) -> tuple[Line, ...]:
     """Returns every tensor of a DiT of so many blocks; the embedders stand in every block."""
     return tuple(_lines(depth))

@@ -4,11 +4,10 @@ qkv and kv are one tensor each; the norms of cross-attention and MLP have each o
 final layer's modulation holds the shift first.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from skipdit_jax.checkpoints.dialects import COPY, HALVES, PART, Dialect, Line, depth_before_gap
+from skipdit_jax.checkpoints.dialects import COPY, HALVES, Dialect, Line, depth_before_gap, parts_of
 
 EXTRA = "time_extra_emb"
 STYLES = "style_embedder.weight"
@@ -63,7 +62,6 @@ class Size(NamedTuple):
     styles: bool
 
 
-@functools.cache
 def table(size: Size) -> tuple[Line, ...]:
     """Returns every tensor of a HunYuan-DiT of that size."""
     return tuple(_lines(size))
@@ -84,9 +82,8 @@ def _lines(size: Size) -> Iterator[Line]:
             for own, theirs in {**_BLOCKS, **{name: name for name in skips}}.items():
                 yield Line(f"blocks.{i}.{own}.{kind}", (f"blocks.{i}.{theirs}.{kind}",), COPY)
             for theirs, parts in _JOINED.items():
-                for number, own in enumerate(parts):
-                    whole = (f"blocks.{i}.{theirs}.{kind}",)
-                    yield Line(f"blocks.{i}.{own}.{kind}", whole, PART, (number, len(parts)))
+                owns = (f"blocks.{i}.{own}.{kind}" for own in parts)
+                yield from parts_of(f"blocks.{i}.{theirs}.{kind}", owns)
 
 
 def measure(names: Iterable[str]) -> Size:

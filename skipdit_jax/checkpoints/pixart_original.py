@@ -1,10 +1,9 @@
 """PixArt-alpha in the names of its authors' .pth files: qkv and kv are one tensor each."""
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from skipdit_jax.checkpoints.dialects import COPY, PART, Dialect, Line, depth_before_gap
+from skipdit_jax.checkpoints.dialects import COPY, Dialect, Line, depth_before_gap, parts_of
 
 SIZES = "csize_embedder."
 
@@ -48,7 +47,6 @@ class Size(NamedTuple):
     sizes: bool
 
 
-@functools.cache
 def table(size: Size) -> tuple[Line, ...]:
     """Returns every tensor of a PixArt of that size."""
     return tuple(_lines(size))
@@ -66,9 +64,8 @@ def _lines(size: Size) -> Iterator[Line]:
             for own, theirs in _BLOCKS.items():
                 yield Line(f"{own_block}.{own}.{kind}", (f"{block}.{theirs}.{kind}",), COPY)
             for theirs, parts in _JOINED.items():
-                for number, own in enumerate(parts):
-                    whole = (f"{block}.{theirs}.{kind}",)
-                    yield Line(f"{own_block}.{own}.{kind}", whole, PART, (number, len(parts)))
+                owns = (f"{own_block}.{own}.{kind}" for own in parts)
+                yield from parts_of(f"{block}.{theirs}.{kind}", owns)
 
 
 def measure(names: Iterable[str]) -> Size:

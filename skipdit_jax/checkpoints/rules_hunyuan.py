@@ -22,6 +22,7 @@ from skipdit_jax.checkpoints.rules_dit import (
 )
 from skipdit_jax.checkpoints.rules_pixart import attention_rules, claims
 from skipdit_jax.layers.embedders import NUM_FREQUENCIES
+from skipdit_jax.published import HUNYUAN_MIDDLE_BLOCKS
 
 EXTRA = "time_extra_emb"
 PADDING = "text_embedding_padding"
@@ -29,7 +30,6 @@ PLACES = f"{EXTRA}.pooler.positional_embedding"
 STYLES = f"{EXTRA}.style_embedder.weight"
 CLASS = "HunyuanDiT2DModel"
 SIZE_WAVES = 6 * 2 * NUM_FREQUENCIES
-MIDDLE = 2  # blocks that take part in no skip
 
 
 def _swapped(array: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ SWAPPED_LINEAR = Transform(lambda a: _swapped(a).T, lambda a: _swapped(a.T))
 def rules(config: Mapping[str, Any]) -> tuple[Rule, ...]:
     """Returns the weight table; skips are numbered by the block that they enter."""
     block = "blocks.{i}", "blocks_{i}"
-    skips = range(max((config["depth"] - MIDDLE) // 2, 0))
+    skips = range(max((config["depth"] - HUNYUAN_MIDDLE_BLOCKS) // 2, 0))
     first = config["depth"] - len(skips)
     return (
         Rule("pos_embed.proj.weight", "x_embedder/kernel", patch_convolution(config["patch_size"])),

@@ -1,6 +1,5 @@
 """AutoencoderKL in the names of its first authors (CompVis, latent diffusion)."""
 
-import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,6 @@ Size = tuple[int, int]
 """(levels, blocks of a level of the encoder)."""
 
 
-@functools.cache
 def table(size: Size) -> tuple[Line, ...]:
     """Returns every tensor of an autoencoder of that size; the decoder counts levels upwards."""
     return tuple(

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.caching.summary import CacheSummary
+from skipdit_jax.caching.summary import MIB, CacheSummary
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.pipeline import Sampler
@@ -139,7 +139,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
     title, keeps, plan, paper = facts
     numbers = ("", "", "not here")
     if row.summary is not None:
-        mib, tera = row.summary.cache_bytes / 2**20, row.summary.flops / 1e12
+        mib, tera = row.summary.cache_bytes / MIB, row.summary.flops / 1e12
         numbers = (f"{mib:.3g}", f"{tera:.4g}", f"{row.summary.ceiling:.2f}x")
     return (row.text, title, keeps, *numbers, plan, paper)
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Conditioning, Seam
+from skipdit_jax.contracts import Conditioning, Hook, Seam
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
-from skipdit_jax.models.stack import REMATS
+from skipdit_jax.models.stack import REMATS, run_stages
+from skipdit_jax.typing import Hidden, Skips
 
 DTYPES = ("float32", "bfloat16")
 
@@ -147,7 +148,7 @@ def sublayer_flops(config: BackboneConfig, rows: int, attended: int) -> tuple[in
 
 
 class StagedBackbone(nn.Module):
-    """What every `contracts.Backbone` of the library has.
+    """What every `contracts.Backbone` of the library has; a family makes `blocks`, `skip_fusions`.
 
     Attributes:
       config: everything that fixes its function.
@@ -186,6 +187,25 @@ class StagedBackbone(nn.Module):
     def num_skips(self) -> int:
         """K."""
         return self.num_stages // 2 if self.config.skip else 0
+
+    def stage(self, u: int, h: Hidden, c: Any, seam: Seam = PLAIN) -> Hidden:
+        """Stage u: one block, where a family has no more in it and gives it all of c."""
+        return self.blocks[u](h, c, seam)
+
+    def run(
+        self, h: Hidden, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
+    ) -> tuple[Hidden, Skips]:
+        """Stages lo..hi-1; see `stack.run_stages`."""
+        return run_stages(
+            lambda u, h, seam: self.stage(u, h, c, seam),
+            lambda j, h, skip: self.skip_fusions[j](h, skip),
+            h,
+            skips,
+            range(lo, hi),
+            num_stages=self.num_stages,
+            num_skips=self.num_skips,
+            hook=hook,
+        )
 
     def fixed(self, name: str, table: Any) -> Float[Array, "1 n D"]:
         """A fixed table, or the rounded one that half-precision weights were saved with."""

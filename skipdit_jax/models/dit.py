@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float, Int
 
-from skipdit_jax.contracts import Costs, Hook
+from skipdit_jax.contracts import Costs, Seam
 from skipdit_jax.layers.embedders import patchify, unpatchify
-from skipdit_jax.models.backbone import sublayer_flops
+from skipdit_jax.models.backbone import PLAIN, sublayer_flops
 from skipdit_jax.models.class_backbone import (
     ClassBackbone,
     ClassConfig,
@@ -15,8 +15,6 @@ from skipdit_jax.models.class_backbone import (
     modulation_flops,
     of_layer,
 )
-from skipdit_jax.models.stack import run_stages
-from skipdit_jax.typing import Skips
 
 Vector = Float[Array, "B D"]
 
@@ -65,26 +63,11 @@ class DiT(ClassBackbone):
         """Everything that depends on t and y alone; see `contracts.StagedModel`."""
         return self.prepared(self.condition(t, y))
 
-    def run(
-        self,
-        h: Float[Array, "B N D"],
-        c: Vector | Prepared,
-        skips: Skips,
-        lo: int,
-        hi: int,
-        hook: Hook | None = None,
-    ) -> tuple[Float[Array, "B N D"], Skips]:
-        """Blocks lo..hi-1; see `stack.run_stages`."""
-        return run_stages(
-            lambda u, h, seam: self.blocks[u](h, of_layer(c, u), seam),
-            lambda j, h, skip: self.skip_fusions[j](h, skip),
-            h,
-            skips,
-            range(lo, hi),
-            num_stages=self.num_stages,
-            num_skips=self.num_skips,
-            hook=hook,
-        )
+    def stage(
+        self, u: int, h: Float[Array, "B N D"], c: Vector | Prepared, seam: Seam = PLAIN
+    ) -> Float[Array, "B N D"]:
+        """Block u."""
+        return self.blocks[u](h, of_layer(c, u), seam)
 
     def head(self, h: Float[Array, "B N D"], c: Vector | Prepared) -> Float[Array, "B H W C"]:
         """The prediction: noise and, with learned variance, C more channels; float32."""

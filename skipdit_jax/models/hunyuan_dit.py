@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Costs, Hook, Seam
+from skipdit_jax.contracts import Costs, Seam
 from skipdit_jax.layers.attention import Attention
 from skipdit_jax.layers.embedders import (
     LabelEmbedder,
@@ -26,18 +26,16 @@ from skipdit_jax.layers.pooling import AttentionPool
 from skipdit_jax.layers.rotary import Tables, rotary_tables
 from skipdit_jax.models.backbone import PLAIN, BackboneConfig, StagedBackbone, sublayer_flops
 from skipdit_jax.models.class_backbone import FinalLayer
-from skipdit_jax.models.stack import remat_block, run_stages
+from skipdit_jax.models.stack import remat_block
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
 from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning
-from skipdit_jax.published import VAE_FACTOR
-from skipdit_jax.typing import Skips
+from skipdit_jax.published import HUNYUAN_MIDDLE_BLOCKS, VAE_FACTOR
 
 Images = Float[Array, "B H W C"]
 Tokens = Float[Array, "B N D"]
 
 WIDER = 4  # hidden width of the small MLPs of conditions, over what enters or leaves them
 POOL_HEADS = 8
-MIDDLE_BLOCKS = 2  # that take part in no skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +144,7 @@ class HunYuanDiT(StagedBackbone):
     @property
     def num_skips(self) -> int:
         """K."""
-        return max((self.num_stages - MIDDLE_BLOCKS) // 2, 0) if self.config.skip else 0
+        return max((self.num_stages - HUNYUAN_MIDDLE_BLOCKS) // 2, 0) if self.config.skip else 0
 
     @property
     def conditioning(self) -> TwoTextsConditioning:
@@ -224,21 +222,6 @@ class HunYuanDiT(StagedBackbone):
         if self.config.style_condition:
             parts.append(self.style_embedder(condition.style))
         return self.extra_embedder(jnp.concatenate(parts, axis=1)).astype(jnp.float32)
-
-    def run(
-        self, h: Tokens, c: Vectors, skips: Skips, lo: int, hi: int, hook: Hook | None = None
-    ) -> tuple[Tokens, Skips]:
-        """Blocks lo..hi-1; see `stack.run_stages`."""
-        return run_stages(
-            lambda u, h, seam: self.blocks[u](h, c, seam),
-            lambda j, h, skip: self.skip_fusions[j](h, skip),
-            h,
-            skips,
-            range(lo, hi),
-            num_stages=self.num_stages,
-            num_skips=self.num_skips,
-            hook=hook,
-        )
 
     def head(self, h: Tokens, c: Vectors) -> Images:
         """The prediction: v and, with learned variance, C more channels; float32."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Costs, Hook, Seam
+from skipdit_jax.contracts import Costs, Seam
 from skipdit_jax.layers.embedders import patchify, unpatchify
 from skipdit_jax.layers.positions import sincos_1d
 from skipdit_jax.models.backbone import FRAMES, PLAIN, SUBLAYERS, TOKENS, sublayer_flops
@@ -24,8 +24,7 @@ from skipdit_jax.models.class_backbone import (
     modulation_flops,
 )
 from skipdit_jax.models.conditions import JointLabels
-from skipdit_jax.models.stack import run_stages
-from skipdit_jax.typing import Labels, Skips
+from skipdit_jax.typing import Labels
 
 Video = Float[Array, "B F H W C"]
 VideoHidden = Float[Array, "B F N D"]
@@ -173,27 +172,6 @@ class Latte(ClassBackbone):
             video = video + self.frame_positions(frames).astype(h.dtype)
         video = self.blocks[2 * u + 1](video, temporal.video, seam)
         return video if temporal.images is None else jnp.concatenate([video, images], axis=1)
-
-    def run(
-        self,
-        h: VideoHidden,
-        c: VideoCondition | Prepared,
-        skips: Skips,
-        lo: int,
-        hi: int,
-        hook: Hook | None = None,
-    ) -> tuple[VideoHidden, Skips]:
-        """Stages lo..hi-1; see `stack.run_stages`."""
-        return run_stages(
-            lambda u, h, seam: self.stage(u, h, c, seam),
-            lambda j, h, skip: self.skip_fusions[j](h, skip),
-            h,
-            skips,
-            range(lo, hi),
-            num_stages=self.num_stages,
-            num_skips=self.num_skips,
-            hook=hook,
-        )
 
     def head(self, h: VideoHidden, c: VideoCondition | Prepared) -> Video:
         """The prediction: noise and, with learned variance, C more channels; float32."""

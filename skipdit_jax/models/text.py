@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from skipdit_jax.contracts import Hook, Seam
+from skipdit_jax.contracts import Seam
 from skipdit_jax.layers.attention import Attention
 from skipdit_jax.layers.embedders import TimestepEmbedder, patchify, unpatchify
 from skipdit_jax.layers.fuse import SkipFusion
@@ -21,10 +21,10 @@ from skipdit_jax.layers.mlp import Mlp
 from skipdit_jax.layers.modulation import ModulationTable, gated, modulate
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.models.backbone import PLAIN, SUBLAYERS, TOKENS, BackboneConfig, StagedBackbone
-from skipdit_jax.models.stack import remat_block, run_stages
+from skipdit_jax.models.stack import remat_block
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
 from skipdit_jax.published import VAE_FACTOR
-from skipdit_jax.typing import Hidden, Skips
+from skipdit_jax.typing import Hidden
 
 UNSEEN = (
     -10_000.0
@@ -231,25 +231,6 @@ class TextBackbone(StagedBackbone):
         """Height, width and ratio, a third of D each."""
         sides = self.size_embedder(size[:, :2].reshape(-1)).reshape(len(size), -1)
         return jnp.concatenate([sides, self.ratio_embedder(size[:, 2])], axis=-1)
-
-    def stage(self, u: int, h: Hidden, c: TextVectors, seam: Seam = PLAIN) -> Hidden:
-        """One stage of the row; families with more than a block in it have their own."""
-        return self.blocks[u](h, c, seam)
-
-    def run(
-        self, h: Hidden, c: TextVectors, skips: Skips, lo: int, hi: int, hook: Hook | None = None
-    ) -> tuple[Hidden, Skips]:
-        """Stages lo..hi-1; see `stack.run_stages`."""
-        return run_stages(
-            lambda u, h, seam: self.stage(u, h, c, seam),
-            lambda j, h, skip: self.skip_fusions[j](h, skip),
-            h,
-            skips,
-            range(lo, hi),
-            num_stages=self.num_stages,
-            num_skips=self.num_skips,
-            hook=hook,
-        )
 
     def head(self, h: Hidden, c: TextVectors) -> Float[Array, "B *frames H W C"]:
         """The prediction: noise and, with learned variance, C more channels; float32."""

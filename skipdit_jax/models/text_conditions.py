@@ -116,8 +116,7 @@ class TextConditioning:
         Raises:
           ValueError: it has no texts.
         """
-        if TEXT not in batch:
-            raise ValueError(f"batch: found {', '.join(batch)}, wanted {TEXT} (embeddings) too")
+        wanted(batch, TEXT)
         condition = TextCondition(batch[TEXT], batch.get(MASK))
         sizes = self._sizes(batch.get(SIZE), len(condition))
         return dataclasses.replace(condition, size=sizes)
@@ -149,6 +148,13 @@ class TextConditioning:
         text = jax.ShapeDtypeStruct((rows, self.tokens, self.width), jnp.float32)
         sizes = jax.ShapeDtypeStruct((rows, SIZE_NUMBERS), jnp.float32)
         return TextCondition(text, size=None if self.pixels is None else sizes)
+
+
+def wanted(batch: Mapping[str, Any], *names: str) -> None:
+    """Raises ValueError if a batch lacks one of these embeddings."""
+    for name in names:
+        if name not in batch:
+            raise ValueError(f"batch: found {', '.join(batch)}, wanted {name} (embeddings) too")
 
 
 def _shaped(name: str, given: Any, shape: tuple[int, ...]) -> Array | None:

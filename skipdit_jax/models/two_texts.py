@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skipdit_jax.models.text_conditions import MASK, SIZE, TEXT, TextCondition, TextConditioning
+from skipdit_jax.models.text_conditions import (
+    MASK,
+    SIZE,
+    TEXT,
+    TextCondition,
+    TextConditioning,
+    wanted,
+)
 from skipdit_jax.typing import PRNGKey
 
 TEXT_T5 = "text_t5"
@@ -117,10 +124,7 @@ class TwoTextsConditioning:
         Raises:
           ValueError: it lacks one of them.
         """
-        missing = [name for name in (TEXT, TEXT_T5) if name not in batch]
-        if missing:
-            found = ", ".join(batch)
-            raise ValueError(f"batch: found {found}, wanted {missing[0]} (embeddings) too")
+        wanted(batch, TEXT, TEXT_T5)
         bert = TextCondition(batch[TEXT], batch.get(MASK))
         t5 = TextCondition(batch[TEXT_T5], batch.get(f"{TEXT_T5}_mask"))
         sizes = self._sizes(batch.get(SIZE), len(bert))

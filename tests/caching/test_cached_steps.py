@@ -4,15 +4,13 @@ program of a real network (copies: test_copies.py; Skip-Cache: test_programs.py)
 
 from functools import lru_cache
 
-import jax
 import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from skipdit_jax.pipeline import Sampler, sample_keys
-from skipdit_jax.registry import abstract_params
+from skipdit_jax.pipeline import Sampler
 from tests.caching import hlo
-from tests.caching.test_programs import DEPTH, PER_FUSION, QUICKLY, WIDTH
+from tests.caching.test_programs import DEPTH, PER_FUSION, WIDTH, program_of
 
 ROWS = 2  # one sample, doubled by guidance
 SIDE = 16  # of the latents, in patches of 2
@@ -30,10 +28,7 @@ def sampler_of(cache, steps, model="DiT-S/2-skip"):
 
 @lru_cache
 def compiled(cache, steps, model="DiT-S/2-skip"):
-    sampler = sampler_of(cache, steps, model)
-    keys = sample_keys(jax.random.key(0), 0, ROWS // 2)
-    lowered = sampler.lower(abstract_params(sampler._program.model), keys, np.zeros(1, np.int32))
-    return lowered.compile(compiler_options=QUICKLY)
+    return program_of(sampler_of(cache, steps, model), ROWS // 2)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,13 @@ def compiled(driver, every, branch=1, steps=50):
         "DiT-S/2-skip", depth=DEPTH, hidden_size=WIDTH, num_heads=4, input_size=8, num_classes=10
     )
     cache = sd.SkipCache(every=every, branch=branch) if every else None
-    sampler = Sampler(model, steps=steps, guidance=4.0, cache=cache, driver=driver)
-    keys = sample_keys(jax.random.key(0), 0, BATCH)
-    lowered = sampler.lower(abstract_params(model), keys, np.zeros(BATCH, np.int32))
+    return program_of(Sampler(model, steps=steps, guidance=4.0, cache=cache, driver=driver), BATCH)
+
+
+def program_of(sampler, batch):
+    keys = sample_keys(jax.random.key(0), 0, batch)
+    params = abstract_params(sampler._program.model)
+    lowered = sampler.lower(params, keys, np.zeros(batch, np.int32))
     return lowered.compile(compiler_options=QUICKLY)
 
 
