@@ -78,8 +78,7 @@ def evaluate(
         return network(state)
 
     def reuse(state: State) -> tuple[Array, State]:
-        value, slots = access.reuse(state.trunk)
-        return value, state._replace(trunk=slots)
+        return access.read(state.trunk), state
 
     def compute(state: State) -> tuple[Array, State]:
         value, new = network(state)

@@ -81,8 +81,11 @@ def taylor_weights(
     return write, weights
 
 
-FOCA_SLOTS = 4  # two computed values, and two values of whatever kind
+FOCA_KEPT = 2  # computed values that FoCa looks at
 FOCA_REACH = 3  # steps that a forecast trusts its slope
+
+Weights = Float[np.ndarray, "R"]
+"""Of the slots of a ring, in a value."""
 
 
 def foca(computed: Computed) -> Forecast:
@@ -96,30 +99,52 @@ def foca(computed: Computed) -> Forecast:
 
     and Y is the next K1. With fewer than two computed values, Y = A1.
     """
-    write, weights = _blank(computed, FOCA_SLOTS)
-    full: list[int] = []  # slots of A0, A1
-    any_: list[int] = []  # slots of K0, K1
-    fulls = forecasts = last = 0
+
+    def value(full: list[Weights], last: list[Weights], since: int) -> Weights:
+        if len(full) < FOCA_KEPT:
+            return full[-1]
+        slope = since / 2 if since <= FOCA_REACH else FOCA_REACH / since * 1.5
+        return full[1] + slope * ((full[1] - full[0]) + (last[1] - last[0]))
+
+    return recursive(computed, FOCA_KEPT, value)
+
+
+def recursive(
+    computed: Computed,
+    kept: int,
+    value: Callable[[list[Weights], list[Weights], int], Weights],
+) -> Forecast:
+    """A forecast that is itself one of the values from which the next follow.
+
+    Between two computed steps all forecasts are sums of the computed values and of the last value
+    before the newest of these: it alone is folded (`Ring`), and nothing is written where a step
+    reuses.
+
+    Args:
+      computed: steps.
+      kept: how many computed values it looks at.
+      value: (the last computed values, at most `kept`; the last two of whatever kind; steps since
+        the last computed) -> a forecast. The newest value stands last.
+    """
+    write, weights = _blank(computed, kept + 1)
+    slots = np.eye(kept + 1)
+    full: list[Weights] = []
+    last: list[Weights] = []
+    done = since = 0
     for step, now in enumerate(computed):
         if now:
-            slot, fulls, last = fulls % 2, fulls + 1, step
-            full = [*full, slot][-2:]
+            if last:
+                weights[step] = last[-1]
+            full = [slots[i % kept] for i in range(max(0, done + 1 - kept), done + 1)]
+            last = [*([slots[-1]] if last else []), full[-1]]
+            done, since = done + 1, 0
         else:
-            slot, forecasts = 2 + forecasts % 2, forecasts + 1
-            _add_foca(weights[step], full, any_, step - last)
-        write[step] = slot
-        any_ = [*any_, slot][-2:]
-    ring = Ring(FOCA_SLOTS, feedback=True)
+            since += 1
+            weights[step] = value(full, last, since)
+            last = [last[-1], weights[step]]
+        write[step] = (done - 1) % kept
+    ring = Ring(kept + 1, folds=True)
     return Forecast(ring, RingRows(write, weights.astype(np.float32)))
-
-
-def _add_foca(row: np.ndarray, full: list[int], any_: list[int], since: int) -> None:
-    """Adds (2) to a row of weights."""
-    row[full[-1]] += 1
-    if len(full) == 2:
-        slope = since / 2 if since <= FOCA_REACH else FOCA_REACH / since * 1.5
-        for slot, sign in ((full[1], 1), (full[0], -1), (any_[1], 1), (any_[0], -1)):
-            row[slot] += sign * slope
 
 
 def by_name(name: str) -> Forecaster:

@@ -60,23 +60,27 @@ class Ring(NamedTuple):
 
     Attributes:
       slots: R. With 1 a reused value is the kept one; with more it is their weighted sum.
-      feedback: a reused value is itself written, as one of the past.
+      folds: the last slot is for what forecasts left behind: a computed step first writes there the
+        sum that it would have taken for its own value. Of all reused values this one alone goes on
+        to count, so a reusing step writes nothing.
     """
 
     slots: int = 1
-    feedback: bool = False
+    folds: bool = False
 
 
 class RingRows(NamedTuple):
     """What a ring of R > 1 slots does at each step.
 
+    Of sub-layers that are not computed together, one for each site: [S,sites] and [S,sites,R].
+
     Attributes:
       write: int32 [S], the slot that a step writes.
-      weights: float32 [S,R], of the slots in a reused value.
+      weights: float32 [S,R], of the slots in a reused value, or in what is folded.
     """
 
-    write: Int[np.ndarray, "S"]
-    weights: Float[np.ndarray, "S R"]
+    write: Int[np.ndarray, "S ..."]
+    weights: Float[np.ndarray, "S ... R"]
 
 
 class Span(NamedTuple):

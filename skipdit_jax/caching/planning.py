@@ -111,8 +111,7 @@ def reuse_sublayers(
       run: of the method.
       computed: bool [S,sites], True where a site is computed.
       sites: which sub-layers; all others are computed at every step.
-      forecast: what stands for them. One of several values needs all sites to be computed
-        together, unless every step writes a value.
+      forecast: what stands for them.
       gated: see `Sub`.
 
     Raises:
@@ -126,11 +125,7 @@ def reuse_sublayers(
         )
     computed = computed.copy()
     computed[list(run.restarts)] = True
-    everything: StepFlags = np.all(computed, axis=1)
-    ring, rows = _forecast(run, everything, forecast)
-    whole = everything | ~np.any(computed, axis=1)
-    if rows is not None and not ring.feedback and not whole.all():
-        raise ValueError("cache plan: a forecast needs all sub-layers to be computed together")
+    ring, rows = _forecasts(run, computed, forecast)
     kinds, index = _kinds(computed)
     sub = Sub(tuple(sites), kinds, ring, gated)
     flags = None if kinds else computed
@@ -174,6 +169,15 @@ def _forecast(run: Run, computed: StepFlags, forecast: Forecaster) -> Forecast:
     parts = [forecast(part) for part in np.split(computed, run.restarts)]
     rows = [part.rows for part in parts]
     return parts[0]._replace(rows=jax.tree.map(lambda *columns: np.concatenate(columns), *rows))
+
+
+def _forecasts(run: Run, computed: Bool[np.ndarray, "S sites"], forecast: Forecaster) -> Forecast:
+    """The forecast of all sites: one for all where they are computed together."""
+    if (computed == computed[:, :1]).all():
+        return _forecast(run, computed[:, 0], forecast)
+    each = [_forecast(run, column, forecast) for column in computed.T]
+    rows = [one.rows for one in each]
+    return each[0]._replace(rows=jax.tree.map(lambda *of: np.stack(of, axis=1), *rows))
 
 
 def together(plans: Sequence[Plan]) -> Plan:

@@ -4,7 +4,7 @@ Every forecast of the published methods is a sum of the last values with weights
 alone decides (`forecasts`): no list is shifted, no difference is formed on the device.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Access(NamedTuple):
     """The rings of a socket at one step.
 
     Attributes:
-      ring: how many slots, and whether what is read is written too.
+      ring: how many slots, and whether one is for what is folded.
       row: numbers of the step; None for one slot.
       part: which rows of the network's batch; None for all.
     """
@@ -64,10 +64,14 @@ class Access(NamedTuple):
         return jax.lax.optimization_barrier(sum(terms[1:], terms[0]).astype(slots.dtype))
 
     def write(self, slots: Slots, value: Array) -> Slots:
-        """Replaces the slot that this step writes."""
+        """The ring behind a step that computes."""
         if self.ring.slots == 1 and self.part is None:
             return value[None]
-        slot = 0 if self.row is None else self.row.write
+        if self.ring.folds:
+            slots = self._put(slots, self.read(slots), self.ring.slots - 1)
+        return self._put(slots, value, 0 if self.row is None else self.row.write)
+
+    def _put(self, slots: Slots, value: Array, slot: Any) -> Slots:
         if self.part is None:
             return jax.lax.dynamic_update_index_in_dim(slots, value, slot, 0)
         for first in self.part.written:
@@ -75,14 +79,6 @@ class Access(NamedTuple):
             places = tuple(jnp.asarray(place, jnp.int32) for place in start)
             slots = jax.lax.dynamic_update_slice(slots, value[None], places)
         return slots
-
-    def reuse(self, slots: Slots, after: Array | None = None) -> tuple[Array, Slots]:
-        """What a reusing step takes, and the ring behind it: written if that counts as a value."""
-        if not self.ring.feedback:
-            return self.read(slots, after), slots
-        # Unless all reading is over before the write, XLA copies the whole ring.
-        value, slots = jax.lax.optimization_barrier((self.read(slots, after), slots))
-        return value, self.write(slots, value)
 
 
 ROWS = 1  # axis of the network's rows in whatever is kept

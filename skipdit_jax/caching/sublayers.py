@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from skipdit_jax.caching import rings
 from skipdit_jax.caching.choose import choose
-from skipdit_jax.caching.plan import Ring, Site, Sub, SubRows
+from skipdit_jax.caching.plan import Ring, RingRows, Site, Sub, SubRows
 from skipdit_jax.caching.rings import Access, Part
 from skipdit_jax.caching.trunk import Runner
 from skipdit_jax.contracts import Hook, StagedModel, Sublayer
@@ -37,7 +37,6 @@ def runner(
     part: Part | None = None,
 ) -> Runner:
     """Runs stages with the sub-layers that this kind of step computes, the others reused."""
-    access = Access(sub.ring, row.ring, part)
 
     def run(h: Array, skips: Skips, slots: Rings, lo: int, hi: int) -> Any:
         if lo == hi:
@@ -47,9 +46,7 @@ def runner(
 
         def stages(kind: tuple[bool, ...] | None, h: Array, mine: Rings) -> Any:
             after = dict(mine)
-            h, pushed = model.run(
-                h, c, skips, lo, hi, hook=_hook(sub, kind, row.flags, access, after)
-            )
+            h, pushed = model.run(h, c, skips, lo, hi, hook=_hook(sub, kind, row, part, after))
             return h, {u: pushed[u] for u in behind & pushed.keys()}, after
 
         if sub.kinds:
@@ -64,7 +61,7 @@ def runner(
 
 
 def _hook(
-    sub: Sub, kind: tuple[bool, ...] | None, flags: Any, access: Access, after: Rings
+    sub: Sub, kind: tuple[bool, ...] | None, row: SubRows, part: Part | None, after: Rings
 ) -> Hook:
     """What the seam calls; leaves the rings behind this call in `after`, a dict of this trace."""
     places = {site: number for number, site in enumerate(sub.sites)}
@@ -73,9 +70,13 @@ def _hook(
         site = (sublayer.stage, sublayer.name)
         if site not in places:
             return sublayer.plain()
-        reuse = partial(access.reuse, after=sublayer.x)
-        branches: list[Any] = [reuse, partial(_compute, sub, access, sublayer)]
         number = places[site]
+        access = Access(sub.ring, _ring_row(row, number), part)
+        branches: list[Any] = [
+            partial(_reuse, access, sublayer),
+            partial(_compute, sub, access, sublayer),
+        ]
+        flags: Any = row.flags
         which: Any = flags[number].astype(jnp.int32) if kind is None else int(kind[number])
         if sub.ring == Ring():  # only what differs leaves the conditional
             branches = [partial(_ring_only, branch) for branch in branches]
@@ -87,6 +88,17 @@ def _hook(
         return (jnp.ones_like(gate) if sub.gated and gate is not None else gate), value
 
     return hook
+
+
+def _ring_row(row: SubRows, number: int) -> RingRows | None:
+    """Numbers of the ring of one site."""
+    if row.ring is None or row.ring.weights.ndim == 1:
+        return row.ring
+    return RingRows(*(column[number] for column in row.ring))
+
+
+def _reuse(access: Access, sublayer: Sublayer, ring: Array) -> tuple[Array, Array]:
+    return access.read(ring, after=sublayer.x), ring
 
 
 def _compute(sub: Sub, access: Access, sublayer: Sublayer, ring: Array) -> tuple[Array, Array]:

@@ -53,7 +53,7 @@ class StagedTrunk:
         if self._bare:
             branches = [partial(_state_only, branch) for branch in branches]
             state, slots = choose(index, branches, h, state, slots)
-            h, pushed, _ = self._take(0, state)
+            h, pushed = self._take(0, state)
         else:
             h, pushed, state, slots = choose(index, branches, h, state, slots)
         h, _, slots = self.run(h, {**skips, **pushed}, slots, self.hi, self.num_stages)
@@ -70,7 +70,7 @@ class StagedTrunk:
         span = self.trunk.spans[number]
         if span.lo > self.lo:
             h, skips, slots = self.run(h, skips, slots, self.lo, span.lo)
-        value, pushed, state = self._take(number, state)
+        value, pushed = self._take(number, state)
         h = h + value if span.residual else value
         skips = {**skips, **pushed}
         if span.hi < self.hi:
@@ -87,7 +87,8 @@ class StagedTrunk:
         for number, span in enumerate(self.trunk.spans):
             left = passed[span.hi]
             value = self._named(span, left - passed[span.lo] if span.residual else left, skips)
-            state = self._with(state, number, jax.tree.map(self.access.write, state[number], value))
+            new = jax.tree.map(self.access.write, state[number], value)
+            state = (*state[:number], new, *state[number + 1 :])
         return h, self._needed(skips), state, slots
 
     def _needed(self, skips: Skips) -> Skips:
@@ -101,17 +102,12 @@ class StagedTrunk:
         own = {} if span.hi - 1 in pushed else {"h": h}
         return {**own, **{f"skip{u}": skips[u] for u in pushed}}
 
-    def _take(self, number: int, state: Any) -> tuple[Array, Skips, Any]:
-        """What stands for h and for skips in a reused span, and the state behind it."""
-        taken = {name: self.access.reuse(ring) for name, ring in state[number].items()}
-        value = {name: value for name, (value, _) in taken.items()}
-        state = self._with(state, number, {name: ring for name, (_, ring) in taken.items()})
+    def _take(self, number: int, state: Any) -> tuple[Array, Skips]:
+        """What stands for h and for skips in a reused span."""
+        value = {name: self.access.read(ring) for name, ring in state[number].items()}
         pushed = {int(n.removeprefix("skip")): v for n, v in value.items() if n != "h"}
         h = value["h"] if "h" in value else pushed[self.trunk.spans[number].hi - 1]
-        return h, pushed, state
-
-    def _with(self, state: Any, number: int, new: Any) -> Any:
-        return (*state[:number], new, *state[number + 1 :])
+        return h, pushed
 
 
 def _state_only(branch: Callable[..., Any], h: Array, state: Any, slots: Slots) -> Any:

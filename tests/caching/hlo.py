@@ -16,9 +16,11 @@ _CALLED = re.compile(
 )
 _CALLED_LISTS = re.compile(r"(?:branch_computations|called_computations)=\{([^}]*)\}")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_OF_CONSTANT = re.compile(r" copy\(%constant[\w.\-]*\)")
 _ARRAY = re.compile(r"[a-z]+[0-9]*[a-z0-9]*\[([0-9,]*)\]")
 # A matrix product is a `dot` on CPU, and on GPU a `dot` or a call of a matrix library.
 _PRODUCTS = ("dot", "__cublas$lt$matmul", "__cublas$gemm")
+COPIED = "copied constant"
 ATTENTION = "__cudnn$fmhaSoftmax"
 # docs/notes.md, One scan with a conditional: which XLA still copies what.
 MEASURED = pytest.mark.skipif(
@@ -28,7 +30,10 @@ MEASURED = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line: `opcode` is the target for a custom call; `elements` of the largest array made."""
+    """One line: `opcode` is the target for a custom call; `elements` of the largest array made.
+
+    A copy of a constant, such as the table to which a product is added, has the opcode COPIED.
+    """
 
     opcode: str
     elements: int
@@ -85,11 +90,10 @@ def _instruction(line, match):
     called = _CALLED.findall(line)
     for names in _CALLED_LISTS.findall(line):
         called += [name.strip().lstrip("%") for name in names.split(",")]
-    target = _TARGET.search(line) if match["opcode"] == "custom-call" else None
+    opcode = COPIED if _OF_CONSTANT.search(line) else match["opcode"]
+    target = _TARGET.search(line) if opcode == "custom-call" else None
     sizes = [prod(int(n) for n in dims.split(",") if n) for dims in _ARRAY.findall(match["shape"])]
-    return Instruction(
-        target[1] if target else match["opcode"], max(sizes, default=0), tuple(called)
-    )
+    return Instruction(target[1] if target else opcode, max(sizes, default=0), tuple(called))
 
 
 def count(lines, opcode):

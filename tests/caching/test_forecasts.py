@@ -153,13 +153,39 @@ def forecast(name, computed, values):
     def step(slots, row):
         now, value, numbers = row
         access = rings.Access(ring, numbers)
-        read, kept = access.reuse(slots)
-        slots = jnp.where(now, access.write(slots, value), kept)
+        read = access.read(slots)
+        slots = jnp.where(now, access.write(slots, value), slots)
         return slots, jnp.where(now, value, read)
 
     shape = jax.ShapeDtypeStruct(values.shape[1:], np.float32)
     inputs = (computed, values.astype(np.float32), rows)
     return np.asarray(jax.lax.scan(step, rings.empty(ring, shape), inputs)[1])
+
+
+def foca(computed, values):
+    """Y of each step by the published recursion, on the values themselves."""
+    full, last, found, since = [], [], [], 0
+    for step, now in enumerate(computed):
+        since = 0 if now else since + 1
+        if now:
+            full = [*full, values[step]][-2:]
+            found.append(values[step])
+        elif len(full) < 2:
+            found.append(full[-1])
+        else:
+            slope = (full[1] - full[0]) + (last[1] - last[0])
+            found.append(full[1] + (since / 2 if since <= 3 else 3 / since * 1.5) * slope)
+        last = [*last, found[-1]][-2:]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_foca_folds_is_its_recursion(pattern):
+    computed = ~PATTERNS[pattern]
+    values = np.random.default_rng(0).standard_normal((len(computed), 3))
+    wanted = foca(computed, values)
+    found = forecast("foca", computed, values)
+    assert np.max(np.abs(found - wanted)) < 1e-5 * np.max(np.abs(wanted))
 
 
 FORECASTS = ("hold", "foca", *(f"taylor{order}" for order in range(MAX_ORDER + 1)))

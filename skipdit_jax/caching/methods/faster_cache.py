@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool
 
-from skipdit_jax.caching.forecasts import Computed, Forecast
+from skipdit_jax.caching.forecasts import Computed, Forecast, Weights, recursive
 from skipdit_jax.caching.guides import DifferenceGuide, DifferenceRow
 from skipdit_jax.caching.method import Method
 from skipdit_jax.caching.plan import Kinds, Plan, Ring, RingRows, Rows, Run, Sockets
@@ -144,17 +143,19 @@ class FasterCache(Method):
         }
 
     def _forecast(self, computed: Computed) -> Forecast:
-        """c1 + w (c1 - c0), of the last two values that were written."""
-        feedback = self.variant == "diffusers"
-        writes: Bool[np.ndarray, S] = np.ones_like(computed) if feedback else computed
-        written = np.cumsum(writes) - writes  # values before this step
+        """c1 + w (c1 - c0), of the last two values that count."""
+        if self.variant == "diffusers":
+            return recursive(computed, 1, lambda full, last, since: self._extrapolated(last))
+        before = np.cumsum(computed) - computed  # values
         weights = np.zeros((len(computed), 2), np.float32)
-        for step, count in enumerate(written):
+        for step, count in enumerate(before):
             if count:
-                weights[step, (count - 1) % 2] = 1 + self.weight * (count > 1)
-            if count > 1:
-                weights[step, count % 2] = -self.weight
-        return Forecast(Ring(2, feedback), RingRows((written % 2).astype(np.int32), weights))
+                last = [np.eye(2)[i % 2] for i in range(max(0, count - 2), count)]
+                weights[step] = self._extrapolated(last)
+        return Forecast(Ring(2), RingRows((before % 2).astype(np.int32), weights))
+
+    def _extrapolated(self, last: list[Weights]) -> Weights:
+        return last[-1] + self.weight * (last[-1] - last[0])
 
 
 def _inside(run: Run, window: Window) -> StepFlags:
