@@ -6,6 +6,7 @@ import pytest
 from skipdit_jax.caching import planning
 from skipdit_jax.caching.intervals import interval_reuse
 from skipdit_jax.caching.methods.block_cache import BlockCache
+from skipdit_jax.caching.methods.faster_cache import FasterCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.plan import Run, Span
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE, dit_skip_cache
@@ -113,3 +114,17 @@ def test_flops_of_a_cached_call_count_every_fusion_that_runs():
     plan = planning.reuse_middle(run, reuse, 6, 2, residual=True)
     assert flops_of_steps(plan, costs)[1] == 8 * 100 + 3 * 7
     assert sum(costs.stages(u, u + 1) for u in range(10)) == costs.total()
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 5])
+@pytest.mark.parametrize("guided_every", [1, 2, 3, 5, 7])
+def test_faster_cache_never_forecasts_two_halves_from_one(every, guided_every):
+    """Steps of both halves reuse only where both values that are kept have them."""
+    policy = FasterCache(attention_every=every, guidance_every=guided_every)
+    timesteps = Diffusion(spacing="50").timesteps[::-1]
+    plan = policy.plan(Run(timesteps, 4, 0, ("attn", "mlp"), guided=True))
+    both, computed = plan.kinds.guide == 1, plan.computed().all(axis=1)
+    for step in np.flatnonzero(both & ~computed):
+        kept = np.flatnonzero(computed[:step])[-2:]
+        assert both[kept].all(), step
+    assert not computed.all()

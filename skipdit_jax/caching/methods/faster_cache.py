@@ -25,7 +25,7 @@ class FasterCache(Method):
     """Reuses attention as c1 + w (c1 - c0) of its last two values, and the guidance difference.
 
     "paper" follows the authors' script: attention is reused at even calls from the 16th of 50 on
-    that find a value of as many rows; from the 18th on only each fifth call runs both halves.
+    that find two values of as many rows; from the 18th on only each fifth call runs both halves.
     "diffusers" follows its hook: windows of timesteps, attention is reused where the condition runs
     alone, and a forecast counts as a value.
 
@@ -128,12 +128,12 @@ class FasterCache(Method):
         step = np.arange(run.steps)
         if self.variant == "paper":
             reuse = np.zeros(run.steps, bool)
-            whole = True  # whether the last value has both halves
+            whole = (True, True)  # whether the last two values have both halves
             for i in step:
                 due = (i + 1) % self.attention_every != 1 % self.attention_every
                 late = i + 1 >= self._call(run, ATTENTION_FROM)
-                reuse[i] = late and due and (whole or not both[i])
-                whole = whole if reuse[i] else bool(both[i])
+                reuse[i] = late and due and (all(whole) or not both[i])
+                whole = whole if reuse[i] else (whole[1], bool(both[i]))
             return {name: ~reuse for name in ("attn", "tattn") if name in run.sublayers}
         windows = {"attn": self.spatial_window, "tattn": self.temporal_window}
         return {
