@@ -35,6 +35,10 @@ class CheckpointError(ValueError):
         super().__init__(bounded(printable(bounded(message))))
 
 
+class MissingFile(CheckpointError):
+    """A file that its server does not have."""
+
+
 def printable(text: str) -> str:
     """Returns foreign text in one line, without characters that would steer a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -24,7 +24,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEn
 from huggingface_hub.utils import build_hf_headers, validate_repo_id
 
 from skipdit_jax.checkpoints.atomic import replacing_file
-from skipdit_jax.checkpoints.errors import CheckpointError, naming, shown
+from skipdit_jax.checkpoints.errors import CheckpointError, MissingFile, naming, shown
 from skipdit_jax.checkpoints.transfer import http_get
 from skipdit_jax.files import cache_home, check_replaceable, sha256_of
 
@@ -181,7 +181,8 @@ def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
     except CheckpointError:
         raise
     except (OSError, HTTPError, ValueError) as error:  # a server may send any header
-        raise CheckpointError(
+        kind = MissingFile if _status(error) == NOT_FOUND else CheckpointError
+        raise kind(
             f"{source}: is not on this machine and cannot be fetched ({_reason(error)}"
             f"{_kept(remote.path)}); get {remote.url} in another way and put it at {remote.path}"
         ) from error
@@ -299,10 +300,15 @@ def _record(remote: Remote, sha256: str) -> None:
         file.write(json.dumps(known, indent=1).encode())
 
 
+def _status(error: BaseException) -> int | None:
+    """What the server answered; None if it did not."""
+    response = getattr(error, "response", None)
+    return None if response is None else response.status_code
+
+
 def _reason(error: BaseException) -> str:
     """One short line: the hub's own messages have several, with advice for its users."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        code = response.status_code
+    code = _status(error)
+    if code is not None:
         return "there is no such file or revision" if code == NOT_FOUND else f"HTTP {code}"
     return " ".join(str(error).split()) or type(error).__name__

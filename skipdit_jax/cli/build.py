@@ -14,7 +14,7 @@ from skipdit_jax import registry, weights
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.sources import fetch_whole
+from skipdit_jax.checkpoints.pipelines import TRANSFORMER, fetch_part
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
@@ -183,7 +183,7 @@ def _entry(options: SampleOptions) -> NamedModel | None:
 
 def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None:
     own = entry.weights if entry else None
-    path = fetch_whole(options.ckpt, say) if options.ckpt else own
+    path = fetch_part(options.ckpt, TRANSFORMER, tell=say) if options.ckpt else own
     if path is None:
         return None
     return open_source(path, Ask(options.weights, options.key, options.prefix))

@@ -23,7 +23,7 @@ from skipdit_jax.checkpoints.conversion import (
     choose_layout,
     plan_conversion,
 )
-from skipdit_jax.checkpoints.sources import fetch_whole
+from skipdit_jax.checkpoints.pipelines import TRANSFORMER, fetch_part
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.build import latent_size, open_source
 from skipdit_jax.cli.convert_table import after, before
@@ -159,7 +159,7 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
       CheckpointError: a source that cannot be read or does not fit its own model.
     """
     ask = Ask(options.weights, options.key, options.prefix)
-    checkpoint = open_source(fetch_whole(options.source, say), ask)
+    checkpoint = open_source(fetch_part(options.source, TRANSFORMER, tell=say), ask)
     layout = choose_layout(checkpoint, options.target, options.to)
     check_writable("TARGET", options.target)
     overrides: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from skipdit_jax import sharding
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.errors import shown
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.pipelines import VAE, open_pipeline
 from skipdit_jax.checkpoints.released import VAE_SOURCES, count_numbers, recognise
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import SampleOptions
@@ -17,6 +18,7 @@ from skipdit_jax.cli.outputs import ARRAYS
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.pixels import OVERLAP, DecodeOptions, decode_latents
 from skipdit_jax.encoders.vae import AutoencoderKL
+from skipdit_jax.registry.samples import makes_clips
 from skipdit_jax.typing import Params
 from skipdit_jax.weights import fetch_vae, load_vae
 from skipdit_jax.weights.recipe import Recipe
@@ -45,7 +47,9 @@ def choose_vae(
     reason = _undecoded(options, pixels)
     if reason and typed:
         raise ValueError(f"--vae {typed}: {reason}, wanted no --vae")
-    known = "" if reason or options.vae == NO_VAE else recipe.vae or _released_with(checkpoint)
+    known = ""
+    if not reason and options.vae != NO_VAE:
+        known = recipe.vae or _of_pipeline(options) or _released_with(checkpoint)
     if known and not typed:
         _check_trusted(known, options, checkpoint)
     chosen = typed or known
@@ -59,7 +63,7 @@ def _check_trusted(name: str, options: SampleOptions, checkpoint: Checkpoint | N
 
     Of a run folder, which is one's own, it may be any path or address.
     """
-    released = {*VAE_SOURCES, *VAE_SOURCES.values()}
+    released = {*VAE_SOURCES, *VAE_SOURCES.values(), options.ckpt}
     if name in released or (options.ckpt and Path(options.ckpt).is_dir()):
         return
     place = checkpoint.path if checkpoint else options.model
@@ -75,6 +79,12 @@ def _undecoded(options: SampleOptions, pixels: bool) -> str:
         return "the model draws pixels"
     latents = options.num_fid_samples is None and options.out.suffix.lower() == ARRAYS
     return f"--out {options.out} holds latents" if latents else ""
+
+
+def _of_pipeline(options: SampleOptions) -> str:
+    """The folder of --ckpt itself where it has an autoencoder too."""
+    pipeline = open_pipeline(options.ckpt) if options.ckpt else None
+    return options.ckpt or "" if pipeline and VAE in pipeline.classes else ""
 
 
 def _released_with(checkpoint: Checkpoint | None) -> str:
@@ -100,7 +110,7 @@ def open_decoder(
       CheckpointError: it cannot be had or read, or does not fit the model.
     """
     try:
-        path = fetch_vae(name, say)
+        path = fetch_vae(name, say, makes_clips(model))
     except CheckpointError as error:
         if options.vae is not None:
             raise

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, export_state_dict
-from skipdit_jax.checkpoints.hub import Tell, fetch
+from skipdit_jax.checkpoints.hub import Tell
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
+from skipdit_jax.checkpoints.pipelines import TEMPORAL_VAE, VAE, fetch_part
 from skipdit_jax.checkpoints.released import VAE_SOURCES
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.vae import AutoencoderKL
@@ -28,7 +29,8 @@ def load_vae(
     Args:
       source: `.bin`/`.pt`/`.pth` or `.safetensors` state dict with the names of diffusers, old or
         new, or a native file; "ema" or "mse" for one of Stability AI's (see `released`), or where
-        to fetch one, hf://... or https://... Nothing in it is executed.
+        to fetch one, hf://... or https://..., or a pipeline of diffusers that has one. Nothing in
+        it is executed.
       model: the diffusion model that it is meant for, to make sure that the two fit; one that was
         loaded carries its factor of latents, the default of `scaling_factor`.
       **overrides: fields of `AutoencoderKLConfig` that no weights tell: `scaling_factor`
@@ -41,7 +43,8 @@ def load_vae(
       CheckpointError: (a ValueError) one line with all that is wrong with the file, what it is if
         it is no autoencoder, or why it does not fit the model.
     """
-    checkpoint = open_known(fetch_vae(source))
+    clips = model is not None and len(model.sample_shape) > IMAGE_AXES
+    checkpoint = open_known(fetch_vae(source, clips=clips))
     carried = None if model is None else trained(model)
     if carried is not None and carried.latent_scale is not None:
         overrides = {"scaling_factor": carried.latent_scale, **overrides}
@@ -51,9 +54,15 @@ def load_vae(
     return vae, filled(checkpoint, vae)
 
 
-def fetch_vae(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
-    """Returns the file of an autoencoder, named as for `load_vae`; see `hub.fetch`."""
-    return fetch(VAE_SOURCES.get(os.fspath(source), source), tell)
+def fetch_vae(
+    source: str | os.PathLike[str], tell: Tell | None = None, clips: bool = False
+) -> Path:
+    """Returns the file of an autoencoder, named as for `load_vae`; see `hub.fetch`.
+
+    Of a pipeline that has one for pictures and one for clips, `clips` says which.
+    """
+    parts = (TEMPORAL_VAE, VAE) if clips else (VAE,)
+    return fetch_part(VAE_SOURCES.get(os.fspath(source), source), *parts, tell=tell)
 
 
 def vae_of(checkpoint: Checkpoint, **overrides: Any) -> AutoencoderKL:

@@ -17,7 +17,7 @@ from skipdit_jax.checkpoints import (
 )
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.sources import fetch_whole
+from skipdit_jax.checkpoints.pipelines import TRANSFORMER, fetch_part
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.registry import (
     BUNDLED,
@@ -53,8 +53,8 @@ def open_weights(
     Args:
       source: a native file, a torch file or .safetensors state dict, the index of one that is
         split, a run folder or one of its checkpoints, RUN/checkpoints/STEP, or a folder with one
-        such file; or where such a file is to be fetched, hf://OWNER/REPO/FILE[@REVISION] or
-        https://...
+        such file; a pipeline of diffusers, a folder with model_index.json; or where one is to be
+        fetched, hf://OWNER/REPO/FILE[@REVISION], https://..., of a pipeline hf://OWNER/REPO.
       weights: "ema" or "model" where a torch file or a run holds both; None prefers ema.
       key: of the dict in a torch file that holds the weights, "outer/inner" of nested ones; None
         finds it.
@@ -65,7 +65,7 @@ def open_weights(
     """
     bundled = BUNDLED.get(os.fspath(source))
     if bundled is None or bundled.weights is None or Path(source).exists():
-        path = fetch_whole(source)
+        path = fetch_part(source, TRANSFORMER)
     else:
         path = bundled.weights
     if not is_of_run(path):

@@ -1,0 +1,142 @@
+"""Folders of several networks with their settings, as diffusers saves a pipeline.
+
+    model_index.json                 {"transformer": ["diffusers", "PixArtTransformer2DModel"], ...}
+    transformer/  config.json, weights, or an index and its shards
+    vae/  text_encoder/  tokenizer/  scheduler/scheduler_config.json  ...
+
+The folder may be on this machine, or a repository of the hub, hf://OWNER/REPO[@REVISION]: then of
+each part only the files that are asked for are fetched.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipdit_jax.checkpoints.errors import CheckpointError, MissingFile, naming, parsing, shown
+from skipdit_jax.checkpoints.hub import HUB, Tell, fetch
+from skipdit_jax.checkpoints.sources import COMMON, CONFIG, fetch_whole, read_json
+
+INDEX = "model_index.json"
+SCHEDULER, SCHEDULER_CONFIG = "scheduler", "scheduler_config.json"
+TRANSFORMER, VAE, TEMPORAL_VAE = "transformer", "vae", "vae_temporal_decoder"
+PAIR = 2  # library and class of a part
+
+_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A folder of networks.
+
+    Attributes:
+      source: as it was typed.
+      classes: of each part, such as {"transformer": "PixArtTransformer2DModel"}.
+      tell: called with a line before and after each download.
+    """
+
+    source: str
+    classes: dict[str, str]
+    tell: Tell | None = None
+
+    def file(self, part: str, names: Sequence[str]) -> Path:
+        """The first of these files of a part that is there, on this machine.
+
+        Raises:
+          CheckpointError: none of them is there, or it cannot be had.
+        """
+        for name in names:
+            if found := self.find(part, name):
+                return found
+        wanted = " or ".join(names)
+        raise CheckpointError(f"{self.source}: found no {part}/{wanted} in it")
+
+    def find(self, part: str, name: str) -> Path | None:
+        """A file of a part, on this machine; None if there is none of this name."""
+        try:
+            path = fetch_whole(beside(self.source, f"{part}/{name}"), self.tell)
+        except MissingFile:
+            return None
+        return path if path.is_file() else None
+
+    def weights(self, part: str) -> Path:
+        """The weights of a network: one file, or the index of several; its config.json beside it.
+
+        Raises:
+          CheckpointError: there are none, or they cannot be had.
+        """
+        self._check_part(part)
+        self.find(part, CONFIG)
+        return self.file(part, COMMON)
+
+    def settings(self, part: str, name: str = CONFIG) -> dict[str, Any]:
+        """What a JSON file of a part says.
+
+        Raises:
+          CheckpointError: it is not there, or no JSON.
+        """
+        self._check_part(part)
+        path = self.file(part, [name])
+        with parsing(path):
+            return read_json(path)
+
+    def _check_part(self, part: str) -> None:
+        if part not in self.classes:
+            parts = ", ".join(self.classes) or "nothing"
+            raise CheckpointError(
+                f"{self.source}: is a pipeline of {shown(parts)}, wanted one with a {part}"
+            )
+
+
+def open_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> Pipeline | None:
+    """Opens a folder with a model_index.json; None for a source of another kind.
+
+    Args:
+      source: a folder, or hf://OWNER/REPO[@REVISION].
+      tell: see `hub.fetch`.
+
+    Raises:
+      CheckpointError: a repository without that file, or one that is damaged.
+    """
+    text = os.fspath(source)
+    if text.startswith(HUB):
+        if not _REPOSITORY.fullmatch(text.removeprefix(HUB)):
+            return None
+        try:
+            path = fetch(beside(text, INDEX), tell)
+        except MissingFile as error:
+            raise CheckpointError(
+                f"{text}: has no {INDEX}, wanted one, or hf://OWNER/REPO/FILE"
+            ) from error
+    else:
+        path = Path(text) / INDEX
+        with naming(text):
+            if not path.is_file():
+                return None
+    with parsing(path):
+        return Pipeline(text, _classes(read_json(path)), tell)
+
+
+def fetch_part(source: str | os.PathLike[str], *parts: str, tell: Tell | None = None) -> Path:
+    """Like `sources.fetch_whole`; of a pipeline the weights of the first of these parts it has."""
+    pipeline = open_pipeline(source, tell)
+    if pipeline is None:
+        return fetch_whole(source, tell)
+    return pipeline.weights(next((part for part in parts if part in pipeline.classes), parts[-1]))
+
+
+def beside(source: str, name: str) -> str:
+    """The source of a file in a folder or repository."""
+    if not source.startswith(HUB):
+        return os.path.join(source, name)
+    repo, _, revision = source.partition("@")
+    return f"{repo}/{name}" + (f"@{revision}" if revision else "")
+
+
+def _classes(index: dict[str, Any]) -> dict[str, str]:
+    """The parts that are there; an optional one that is not has the class null."""
+    pairs = {name: value for name, value in index.items() if isinstance(value, list)}
+    found = {name: value[1] for name, value in pairs.items() if len(value) == PAIR}
+    return {name: kind for name, kind in found.items() if isinstance(kind, str)}
