@@ -60,13 +60,13 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture
 def golden(request, tmp_path_factory):
-    """A Golden for a file, or the Path of an unpacked folder."""
+    """A Golden for a file, or the Path of an unpacked folder or of a .json."""
     source = request.param
     if isinstance(source, goldens.Missing):
         pytest.fail(f"golden {source.stem} is missing from {', '.join(map(str, source.folders))}")
     if source.suffix == ".npz":
         return goldens.load(source)
-    if source.is_dir():
+    if source.is_dir() or source.suffix == ".json":
         return source
     return _unpack(source, tmp_path_factory)
 

@@ -19,15 +19,17 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIX = ".index.json"  # of the table that tells which shard holds which tensor
 COMMON = tuple(
     f"{stem}{suffix}{index}"
-    for stem in ("diffusion_pytorch_model", "pytorch_model", "model")
     for suffix in (".safetensors", ".bin")
+    for stem in ("diffusion_pytorch_model", "pytorch_model", "model")
     for index in ("", INDEX_SUFFIX)
 )
 """What diffusers and transformers call their weights, which may lie beside other .bin files."""
 
 DISTRIBUTED = ".metadata"  # of torch.distributed.checkpoint, beside __0_0.distcp
 CONFIG = "config.json"  # of diffusers and transformers, beside the weights
-CLASS = "_class_name"
+KINDS = ("_class_name", "model_type")
+"""Keys of a config.json that say what its network is: of diffusers, and of transformers."""
+
 MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index names as many tensors as a header
 MAX_SHARDS = 1000
 SHOWN = 4  # names in a message
@@ -101,7 +103,7 @@ def read_shards(index: Path) -> dict[str, TensorHandle]:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Returns what the config.json of diffusers beside a file says of its network.
+    """Returns what the config.json of diffusers or transformers beside a file says of its network.
 
     Empty if there is none; other programs have files of that name, which say nothing here.
     """
@@ -112,7 +114,7 @@ def described(path: Path) -> dict[str, Any]:
         stated = read_json(config)
     except CheckpointError:  # of no program that writes weights
         return {}
-    return stated if isinstance(stated.get(CLASS), str) else {}
+    return stated if any(isinstance(stated.get(kind), str) for kind in KINDS) else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from skipdit_jax.layers.linear import DType, Linear
 from skipdit_jax.layers.norms import LayerNorm
@@ -17,10 +17,12 @@ CUDNN_MAX_HEAD_DIM = 128  # on every card: docs/notes.md, Attention on GPU
 CUDNN_HEAD_DIM_MULTIPLE = 8
 
 TOKENS = -3  # axis of N in [..., N, h, d]
+HIDDEN_LOGIT = -1e9  # finite in bfloat16 too; its exponential is 0 beside any logit
 
 Heads = Float[Array, "B *tokens h d"]
 Keys = Float[Array, "B *others h d"]
 Bias = Float[Array, "B *rows M"]
+Places = Float[Array, "h N M"]
 
 
 def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> str:
@@ -48,23 +50,46 @@ def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> 
     return "cudnn" if platform in ("gpu", "cuda") and half and fits else "xla"
 
 
+def hiding(mask: Shaped[Array, "B M"]) -> Float[Array, "B M"]:
+    """A bias of logits that hides the positions where a mask is 0, wholly where others are seen."""
+    return (1.0 - mask.astype(jnp.float32)) * HIDDEN_LOGIT
+
+
 def fold_attention(
-    q: Heads, k: Keys, v: Keys, axis: int = TOKENS, bias: Bias | None = None
+    q: Heads,
+    k: Keys,
+    v: Keys,
+    axis: int = TOKENS,
+    bias: Bias | None = None,
+    places: Places | None = None,
+    scaled: bool = True,
 ) -> Heads:
     """softmax(q k^T / sqrt(d) + bias) v with all axes but the attending one folded into one.
 
     Two plain batched products with a float32 softmax between them: on CPU faster than the einsum
     over four axes (docs/notes.md, Attention on CPU). Whatever the axis, each operand is transposed
     once.
+
+    Args:
+      q: [..., h, d].
+      k: as q.
+      v: as k.
+      axis: see `attend`.
+      bias: see `attend`.
+      places: added to the logits of each head, query and key, [h,N,M], of all rows alike.
+      scaled: whether logits are divided by sqrt(d).
     """
     q, k, v = (jnp.moveaxis(a, axis, -2) for a in (q, k, v))
     moved = q.shape  # [..., h, N, d]
     q, k, v = (a.reshape(-1, *a.shape[-2:]) for a in (q, k, v))
-    q = q * jnp.asarray(moved[-1] ** -0.5, q.dtype)
+    if scaled:
+        q = q * jnp.asarray(moved[-1] ** -0.5, q.dtype)
     logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
     if bias is not None:  # the same for all heads and queries
         heads = bias.reshape(-1, 1, bias.shape[-1]).astype(jnp.float32)
         logits = logits + jnp.repeat(heads, moved[-3], axis=0)
+    if places is not None:
+        logits = logits + jnp.tile(places, (len(logits) // moved[-3], 1, 1))
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum("bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)

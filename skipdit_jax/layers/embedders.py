@@ -56,16 +56,24 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """A table with one row per class and, for guidance, a last row for "no class"."""
+    """A table of vectors: of classes, with a last row for "no class", or of pieces of text.
+
+    Attributes:
+      rows: of the table.
+      width: D.
+      param_dtype: type of the stored table.
+      std: of the numbers of a new one.
+    """
 
     rows: int
     width: int
     param_dtype: DType = jnp.float32
+    std: float = EMBEDDING_STD
 
     @nn.compact
     def __call__(self, y: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
         """Returns float32 [*rows, D]."""
-        normal = nn.initializers.normal(EMBEDDING_STD)
+        normal = nn.initializers.normal(self.std)
         table = self.param("embedding", normal, (self.rows, self.width), self.param_dtype)
         return jnp.take(table, y, axis=0, mode="clip").astype(jnp.float32)
 

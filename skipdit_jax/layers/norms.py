@@ -1,4 +1,4 @@
-"""Layer norm as a float32 island."""
+"""Layer norm and RMS norm as float32 islands."""
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 DType = jax.typing.DTypeLike
 
 EPSILON = (
-    1e-6  # of every layer norm in the published models (docs/notes.md, Parts of DiT and Latte)
+    1e-6  # of every norm in the published models but BERT's (docs/notes.md, Parts of DiT and Latte)
 )
 
 
@@ -28,6 +28,7 @@ class LayerNorm(nn.Module):
     """Layer norm with trained scale and bias, computed and returned in float32."""
 
     param_dtype: DType = jnp.float32
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
@@ -36,4 +37,20 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], self.param_dtype)
         affine = (1,) * (x.ndim - 1) + x.shape[-1:]
         scale, bias = (p.astype(jnp.float32).reshape(affine) for p in (scale, bias))
-        return layer_norm(x) * scale + bias
+        return layer_norm(x, self.epsilon) * scale + bias
+
+
+class RmsNorm(nn.Module):
+    """x / rms(x) with a trained scale (Zhang & Sennrich, arXiv 1910.07467), in float32."""
+
+    param_dtype: DType = jnp.float32
+    epsilon: float = EPSILON
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+        """Returns float32 of the shape of x."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.param_dtype)
+        x = x.astype(jnp.float32)
+        square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        wide = scale.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + x.shape[-1:])
+        return x * jax.lax.rsqrt(square + jnp.float32(self.epsilon)) * wide

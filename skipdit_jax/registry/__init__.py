@@ -11,6 +11,7 @@ from skipdit_jax.registry.carried import (
 from skipdit_jax.registry.kinds import (
     AUTOENCODERS,
     FAMILIES,
+    TEXT_ENCODERS,
     Family,
     NetworkKind,
     PublishedSampling,
@@ -23,7 +24,9 @@ from skipdit_jax.registry.kinds import (
     published_sampling,
     register_autoencoder,
     register_family,
+    register_text_encoder,
     sharding_rules,
+    text_layouts,
     weight_layouts,
 )
 from skipdit_jax.registry.names import (
@@ -44,6 +47,7 @@ __all__ = [
     "DIGITS",
     "FAMILIES",
     "MOVING_DIGITS",
+    "TEXT_ENCODERS",
     "Family",
     "NamedModel",
     "NetworkKind",
@@ -64,7 +68,9 @@ __all__ = [
     "published_sampling",
     "register_autoencoder",
     "register_family",
+    "register_text_encoder",
     "sharding_rules",
+    "text_layouts",
     "trained",
     "weight_layouts",
 ]

@@ -10,14 +10,18 @@ from skipdit_jax.caching.presets import (
     dit_skip_cache,
 )
 from skipdit_jax.checkpoints import (
+    rules_bert,
     rules_dit,
     rules_hunyuan,
     rules_latte,
     rules_latte_t2v,
     rules_pixart,
+    rules_t5,
     rules_vae,
 )
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.encoders.bert import BertConfig, BertEncoder
+from skipdit_jax.encoders.t5 import T5Config, T5Encoder
 from skipdit_jax.encoders.vae import (
     AutoencoderKL,
     AutoencoderKLConfig,
@@ -41,6 +45,7 @@ from skipdit_jax.registry.kinds import (
     NetworkKind,
     register_autoencoder,
     register_family,
+    register_text_encoder,
 )
 from skipdit_jax.sharding import FSDP, TENSOR, Split
 
@@ -169,3 +174,5 @@ register_autoencoder(
         layout=rules_vae.TEMPORAL_LAYOUT,
     )
 )
+register_text_encoder(NetworkKind(config=T5Config, module=T5Encoder, layout=rules_t5.LAYOUT))
+register_text_encoder(NetworkKind(config=BertConfig, module=BertEncoder, layout=rules_bert.LAYOUT))

@@ -117,6 +117,9 @@ FAMILIES: dict[str, Family] = {}
 AUTOENCODERS: dict[str, NetworkKind] = {}
 """Autoencoders likewise; filled by `register_autoencoder`."""
 
+TEXT_ENCODERS: dict[str, NetworkKind] = {}
+"""Text encoders likewise; filled by `register_text_encoder`."""
+
 
 def register_family(family: Family) -> None:
     """Makes a family known: to names, checkpoints, sampling, training and the command lines.
@@ -148,8 +151,23 @@ def register_autoencoder(kind: NetworkKind) -> None:
     AUTOENCODERS[kind.name] = kind
 
 
+def register_text_encoder(kind: NetworkKind) -> None:
+    """Makes a family of text encoders known.
+
+    Raises:
+      ValueError: its name or config class belongs to another family.
+    """
+    _check_new(kind)
+    TEXT_ENCODERS[kind.name] = kind
+
+
+def _kinds() -> dict[str, NetworkKind]:
+    """Every network by the name of its family."""
+    return {**FAMILIES, **AUTOENCODERS, **TEXT_ENCODERS}
+
+
 def _check_new(kind: NetworkKind) -> None:
-    for other in (*FAMILIES.values(), *AUTOENCODERS.values()):
+    for other in _kinds().values():
         if kind.name == other.name or kind.config is other.config:
             raise ValueError(
                 f"register {kind.name}: family {other.name} has that name or config "
@@ -158,8 +176,13 @@ def _check_new(kind: NetworkKind) -> None:
 
 
 def weight_layouts() -> tuple[WeightLayout, ...]:
-    """The layouts of all families, as `open_checkpoint` wants them."""
+    """The layouts of diffusion models and autoencoders, as `open_checkpoint` wants them."""
     return tuple(kind.layout for kind in (*FAMILIES.values(), *AUTOENCODERS.values()))
+
+
+def text_layouts() -> tuple[WeightLayout, ...]:
+    """Those of text encoders: a file with a model and its encoders is one of a model."""
+    return tuple(kind.layout for kind in TEXT_ENCODERS.values())
 
 
 def build(family: str, fields: Mapping[str, Any]) -> Any:
@@ -168,7 +191,7 @@ def build(family: str, fields: Mapping[str, Any]) -> Any:
     Raises:
       ValueError: for an unknown family, an unknown field, or values that describe no network.
     """
-    kinds = {**FAMILIES, **AUTOENCODERS}
+    kinds = _kinds()
     if family not in kinds:
         raise ValueError(f"unknown family {family!r}: this version knows {', '.join(kinds)}")
     return kinds[family].module(plain.make(kinds[family].config, fields, family))
@@ -176,7 +199,7 @@ def build(family: str, fields: Mapping[str, Any]) -> Any:
 
 def kind_of(network: Network) -> NetworkKind | None:
     """The record of a network; None of one that belongs to no family."""
-    for kind in (*FAMILIES.values(), *AUTOENCODERS.values()):
+    for kind in _kinds().values():
         if type(network.config) is kind.config:
             return kind
     return None
@@ -190,7 +213,7 @@ def layout_of(network: Network) -> WeightLayout:
     """
     kind = kind_of(network)
     if kind is None:
-        known = ", ".join((*FAMILIES, *AUTOENCODERS))
+        known = ", ".join(_kinds())
         raise ValueError(f"{type(network).__name__} belongs to no family: {known}")
     return kind.layout
 

@@ -35,6 +35,9 @@ REQUIRED = (
     "deepcache_plans",
     "magcache",
     "latte_diffusers",
+    "mt5_encoder",
+    "bert_encoder",
+    "prompts_clean",
 )
 OPTIONAL = (  # too large to carry: run where a folder has them
     "fora",
@@ -54,8 +57,9 @@ OPTIONAL = (  # too large to carry: run where a folder has them
     "hunyuan_dit_cache",
     "hunyuan_dit_cond",
     "hunyuan_diffusers",
+    "t5_encoder",
 )
-SUFFIXES = (".npz", ".tar.xz", "")
+SUFFIXES = (".npz", ".tar.xz", ".json", "")
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,16 @@ class Missing:
 
 @dataclass
 class Golden:
-    """Arrays of one golden file in a folder; `config` holds the original's arguments."""
+    """Arrays of one golden file in a folder; `config` holds the original's arguments.
+
+    Of sets b and e, `facts` is all that the file says of itself.
+    """
 
     stem: str
     arrays: dict[str, np.ndarray]
     config: dict = field(default_factory=dict)
     folder: Path = Path()
+    facts: dict = field(default_factory=dict)
 
     def __getitem__(self, key):
         return self.arrays[key]
@@ -111,11 +119,11 @@ def load(path):
     """Reads an .npz golden whole."""
     with np.load(path) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    config = json.loads(str(arrays.pop("config"))) if "config" in arrays else {}
+    config = facts = json.loads(str(arrays.pop("config"))) if "config" in arrays else {}
     if "config_json" in arrays:  # of sets b and e
-        config = json.loads(arrays.pop("config_json").tobytes())
-        config = config.get("config", config)
-    return Golden(path.stem, arrays, config, path.parent)
+        facts = json.loads(arrays.pop("config_json").tobytes())
+        config = facts.get("config", facts)
+    return Golden(path.stem, arrays, config, path.parent, facts)
 
 
 def _candidates(folder, stem):
