@@ -35,6 +35,7 @@ REQUIRED = (
     "deepcache_plans",
     "magcache",
     "latte_diffusers",
+    "schedulers",
 )
 OPTIONAL = (  # too large to carry: run where a folder has them
     "fora",
