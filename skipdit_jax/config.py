@@ -1,5 +1,6 @@
 """Frozen dataclasses of plain values: made from dicts, as files and command lines hold them."""
 
+import ast
 import dataclasses
 import functools
 import math
@@ -66,6 +67,47 @@ def make(kind: type[Made], values: Mapping[str, Any], place: str) -> Made:
         if len(str(error)) <= MAX_ERROR:
             raise
         raise ValueError(f"{str(error)[:MAX_ERROR]}...") from error
+
+
+def make_from_text(kind: type[Made], fields: str, **given: Any) -> Made:
+    """Makes a dataclass of what stands in the brackets of NAME(field=value, ...).
+
+    Args:
+      kind: the dataclass.
+      fields: values are Python literals, nothing is executed.
+      **given: values of fields that the text does not state.
+
+    Raises:
+      ValueError: in one line; it cannot be read, or the class refuses it.
+    """
+    try:
+        call = ast.parse(f"f({fields})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("settings have names")
+        settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        return make(kind, {**given, **settings}, kind.__name__)
+    except (SyntaxError, TypeError, ValueError, AssertionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def long_form(name: str, made: Any, usual: Any = None) -> str:
+    """NAME(field=value, ...) with the fields that differ from the usual ones; NAME if none does.
+
+    Args:
+      name: what to call it.
+      made: a dataclass.
+      usual: another of its class; None has the defaults.
+    """
+    changed = {
+        field.name: value
+        for field in dataclasses.fields(made)
+        if (value := getattr(made, field.name))
+        != (field.default if usual is None else getattr(usual, field.name))
+    }
+    if not changed:
+        return name
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in changed.items())})"
 
 
 def typed(value: Any, annotation: Any, place: str) -> Any:

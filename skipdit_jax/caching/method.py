@@ -1,7 +1,8 @@
 """What most methods share: a name in the notation, nothing left open, a text that reads back."""
 
-import dataclasses
 from typing import Any, ClassVar
+
+from skipdit_jax.config import long_form
 
 
 class Method:
@@ -30,15 +31,3 @@ class Method:
     def __str__(self) -> str:
         """The long form of the notation."""
         return long_form(self.NAME, self)
-
-
-def long_form(name: str, policy: Any) -> str:
-    """NAME(field=value, ...) with the fields that differ from their defaults; NAME if none does."""
-    changed = {
-        field.name: value
-        for field in dataclasses.fields(policy)
-        if (value := getattr(policy, field.name)) != field.default
-    }
-    if not changed:
-        return name
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in changed.items())})"

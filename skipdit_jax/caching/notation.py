@@ -11,7 +11,6 @@ import dataclasses
 import re
 from typing import Any
 
-from skipdit_jax.caching.method import long_form
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.combined import Combined
 from skipdit_jax.caching.methods.deep_cache import DeepCache
@@ -25,7 +24,7 @@ from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.config import field_names, make
+from skipdit_jax.config import field_names, long_form, make_from_text
 
 NO_CACHE = "none"
 METHODS = (
@@ -198,12 +197,7 @@ def _check_known(policy: CachePolicy, fields: dict[str, Any]) -> None:
 def _made(policy: type, text: str, fields: str) -> CachePolicy:
     """A policy of the long form; values are Python literals, nothing is executed."""
     try:
-        call = ast.parse(f"f({fields})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        if call.args or any(keyword.arg is None for keyword in call.keywords):
-            raise ValueError("settings have names")
-        settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-        return make(policy, settings, policy.__name__)
-    except (SyntaxError, TypeError, ValueError, AssertionError) as error:
-        known, reason = ", ".join(field_names(policy)), " ".join(str(error).split())
-        raise ValueError(f"cache {text!r}: {reason}; it takes {known}") from error
+        return make_from_text(policy, fields)
+    except ValueError as error:
+        known = ", ".join(field_names(policy))
+        raise ValueError(f"cache {text!r}: {error}; it takes {known}") from error

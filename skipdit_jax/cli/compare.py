@@ -25,6 +25,7 @@ from skipdit_jax.cli.settings import Settings
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.registry import published_sampling
+from skipdit_jax.sampling.methods import read_method
 from skipdit_jax.visualise.grids import enlarge, make_table, to_uint8
 
 INTERVALS = (2, 3, 4)  # N
@@ -258,6 +259,6 @@ def table(scores: Sequence[Score], settings: Settings) -> str:
         )
     if any(row.noisy for row in scores):
         lines.append(NOISE_NOTE)
-    if settings.method == "ddpm" or settings.eta > 0:
+    if read_method(settings.method).stochastic or settings.eta > 0:
         lines.append(STOCHASTIC_NOTE)
     return "\n".join(lines)

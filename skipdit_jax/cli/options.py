@@ -14,6 +14,7 @@ from skipdit_jax.models.backbone import DTYPES
 from skipdit_jax.pipeline import METHODS
 from skipdit_jax.registry import DIGITS
 from skipdit_jax.sampling.drivers import DRIVERS
+from skipdit_jax.sampling.methods import read_method
 
 PROGRAM = "sample.py"
 MAX_BATCH = 64  # samples in one program, if the user does not say
@@ -225,10 +226,17 @@ def _add_sampling(group: Any) -> None:
     add(
         "--num-sampling-steps",
         metavar="S",
-        help="1..1000, or a spacing such as ddim50 or 10,15,25; default: the checkpoint's, else "
-        "250",
+        help="1..1000, or a spacing such as ddim50, 10,15,25, leading50+1, trailing50 or "
+        "linspace20; default: the checkpoint's, else as published for the family, 250 of DiT",
     )
-    add("--sampler", choices=METHODS, help="default: the checkpoint's, else ddpm")
+    add(
+        "--sampler",
+        type=_sampler,
+        metavar="METHOD",
+        help=f"{', '.join(METHODS)}; with settings in brackets, 'dpm++(order=1, karras=True)', "
+        "'flow-euler(shift=3.0)'; default: the checkpoint's, else that of the model's family: ddpm "
+        "of DiT and Latte, dpm++ of PixArt, ddim of LatteT2V",
+    )
     add("--eta", type=finite, metavar="X", help="noise of ddim, 0 to 1; default: 0")
     add(
         "--cfg-scale",
@@ -340,6 +348,14 @@ def _add_many(group: Any) -> None:
         help="gets 000000.png, ... (of a clip its frames from top to bottom) and samples.npz "
         "(arr_0 uint8 [n,H,W,C] or [n,F,H,W,C], labels)",
     )
+
+
+def _sampler(text: str) -> str:
+    try:
+        read_method(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text.strip()
 
 
 def _labels(text: str) -> Sequence[int | str]:

@@ -19,6 +19,8 @@ from skipdit_jax.registry.samples import default_labels, draws_pixels
 from skipdit_jax.runs.class_names import to_labels
 from skipdit_jax.sampling.arguments import as_process
 from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.methods import read_method
+from skipdit_jax.sampling.steppers import Ddim
 from skipdit_jax.weights.recipe import Recipe
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
@@ -56,7 +58,8 @@ def make_settings(
       ValueError: flags that contradict each other or the training process.
     """
     method = options.sampler or recipe.method
-    if options.eta is not None and method != "ddim":
+    has_eta = isinstance(read_method(method), Ddim)
+    if options.eta is not None and not has_eta:
         raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
     eta = recipe.eta if options.eta is None else options.eta
     recommended = (entry.cache if entry else None) or recipe.policy()
@@ -66,7 +69,7 @@ def make_settings(
         guidance=_guidance(options, recipe, model),
         cache=make_cache(options, recommended, published_sampling(model).cache),
         diffusion=diffusion,
-        eta=eta if method == "ddim" else 0.0,  # the checkpoint's is of its own method
+        eta=eta if has_eta else 0.0,  # the checkpoint's is of its own method
         clip=draws_pixels(model) if recipe.clip is None else recipe.clip,
         driver=options.driver,
     )

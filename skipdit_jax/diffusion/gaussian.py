@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from skipdit_jax.diffusion.schedules import Coefficients, Parameterization
+from skipdit_jax.diffusion.schedules import FLOW, Coefficients, Parameterization
 from skipdit_jax.typing import Latents
 
 NetworkOutput = Float[Array, "B *grid C_out"]
@@ -115,6 +115,20 @@ def split_output(
     kind: Parameterization, c: Coefficients, model_output: NetworkOutput, x: Latents
 ) -> tuple[Latents, Array]:
     """The prediction channels, and log σ_t² by (8) or by the fixed choice (shape of `c`)."""
+    channels = check_channels(kind, model_output, x)
+    if kind.variance == "learned_range":
+        fraction = (model_output[..., channels:] + 1) / 2
+        log_variance = fraction * c.log_beta + (1 - fraction) * c.posterior_log_variance
+        return model_output[..., :channels], log_variance
+    return model_output, fixed_log_variance(kind.variance, c)
+
+
+def check_channels(kind: Parameterization, model_output: NetworkOutput, x: Latents) -> int:
+    """C, of which the network gives as many or, with learned variance, twice as many.
+
+    Raises:
+      ValueError: another number of channels.
+    """
     channels = x.shape[-1]
     wanted = 2 * channels if kind.learns_variance else channels
     if model_output.shape[-1] != wanted:
@@ -122,13 +136,13 @@ def split_output(
             f"model output: found {model_output.shape[-1]} channels, wanted {wanted} for latents "
             f"of {channels} channels with variance {kind.variance!r}"
         )
-    if kind.variance == "learned_range":
-        fraction = (model_output[..., channels:] + 1) / 2
-        log_variance = fraction * c.log_beta + (1 - fraction) * c.posterior_log_variance
-        return model_output[..., :channels], log_variance
-    if kind.variance == "fixed_small":
-        return model_output, jnp.asarray(c.posterior_log_variance)
-    return model_output, jnp.asarray(c.large_log_variance)
+    return channels
+
+
+def fixed_log_variance(variance: str, c: Coefficients) -> Array:
+    """Log σ_t² of "fixed_small" or "fixed_large", of the shape of `c`."""
+    small = variance == "fixed_small"
+    return jnp.asarray(c.posterior_log_variance if small else c.large_log_variance)
 
 
 def training_target(
@@ -139,6 +153,7 @@ def training_target(
         return noise
     if kind.prediction == "xstart":
         return x0
+    _check_not_flow(kind)
     return c.sqrt_alpha_bar * noise - c.sqrt_one_minus_alpha_bar * x0
 
 
@@ -152,7 +167,29 @@ def _to_xstart(kind: Parameterization, c: Coefficients, output: Latents, x: Late
         return c.sqrt_recip_alpha_bar * x - c.sqrt_recipm1_alpha_bar * output  # (4)
     if kind.prediction == "xstart":
         return output
+    _check_not_flow(kind)
     return c.sqrt_alpha_bar * x - c.sqrt_one_minus_alpha_bar * output  # (7)
+
+
+def told_noise(
+    kind: Parameterization, c: Coefficients, model_output: NetworkOutput, x: Latents
+) -> Latents:
+    """The noise that the output itself tells, whatever x_0 is clipped to.
+
+    From (2) and (6): ε = sqrt(ᾱ_t) v + sqrt(1 - ᾱ_t) x_t.
+    """
+    output = model_output[..., : x.shape[-1]]
+    if kind.prediction == "epsilon":
+        return output
+    if kind.prediction == "xstart":
+        return eps_from_xstart(c, x, output)
+    _check_not_flow(kind)
+    return c.sqrt_alpha_bar * output + c.sqrt_one_minus_alpha_bar * x
+
+
+def _check_not_flow(kind: Parameterization) -> None:
+    if kind.prediction == FLOW:
+        raise ValueError(f"prediction {FLOW!r}: these equations are of betas, wanted others")
 
 
 def _variance(kind: Parameterization, c: Coefficients, log_variance: Array) -> Array:

@@ -3,7 +3,8 @@
 All arithmetic is numpy float64 on the host, before any tracing; `coefficients` casts once.
 
 Sources: Ho et al. 2006.11239 (linear betas), Nichol & Dhariwal 2102.09672 (squared-cosine betas,
-respacing), Rombach et al. 2112.10752 (scaled-linear betas).
+respacing), Rombach et al. 2112.10752 (scaled-linear betas), Lin et al. 2305.08891 (betas that end
+at pure noise), Lipman et al. 2210.02747 and Liu et al. 2209.03003 (straight paths, "flow").
 """
 
 import dataclasses
@@ -24,8 +25,13 @@ from skipdit_jax.diffusion.tables import (
     read_only,
 )
 
-SCHEDULES = ("linear", "squaredcos_cap_v2", "scaled_linear")
-PREDICTIONS = ("epsilon", "xstart", "v")
+FLOW = "flow"
+"""Straight paths x_t = (1 - q) x_0 + q ε, q in [0, 1], and what a network predicts there: ε - x_0.
+
+A network is given 1000 q. Such a process has no betas, and samplers of its own."""
+SCHEDULES = ("linear", "squaredcos_cap_v2", "scaled_linear", FLOW)
+WITHOUT_BETA_RANGE = ("squaredcos_cap_v2", FLOW)
+PREDICTIONS = ("epsilon", "xstart", "v", FLOW)
 VARIANCES = ("learned_range", "fixed_small", "fixed_large")
 
 LINEAR_RANGE = (1e-4, 0.02)
@@ -50,7 +56,8 @@ class Parameterization:
     jitted sampler: another schedule of equal length then compiles nothing.
 
     Attributes:
-      prediction: the first C channels are the noise ("epsilon"), x_0 ("xstart") or v ("v").
+      prediction: the first C channels are the noise ("epsilon"), x_0 ("xstart"), v ("v"), or the
+        way from x_0 to the noise ("flow").
       variance: "learned_range": C more channels interpolate log variances; "fixed_small": β̃_t;
         "fixed_large": β_t.
 
@@ -76,11 +83,13 @@ class Diffusion(Parameterization):
     """A diffusion process and the part of its timesteps in use; hashable, made of plain values.
 
     Attributes:
-      schedule: "linear", "squaredcos_cap_v2" or "scaled_linear".
+      schedule: "linear", "squaredcos_cap_v2" or "scaled_linear"; or "flow", see `FLOW`.
       num_timesteps: T of the training schedule.
       spacing: which timesteps are kept, see `spacing.kept_timesteps`; "" keeps all.
       beta_range: first and last beta, where they differ from the published ones of the schedule;
         not for "squaredcos_cap_v2".
+      zero_snr: ᾱ is stretched so that the last timestep is pure noise (2305.08891, algorithm 1),
+        of which a network that predicts noise could say nothing.
 
     Raises:
       ValueError: unknown choice, unreadable spacing, or betas outside (0, 1).
@@ -90,6 +99,7 @@ class Diffusion(Parameterization):
     num_timesteps: int = REFERENCE_TIMESTEPS
     spacing: str = ""
     beta_range: tuple[float, float] | None = None
+    zero_snr: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,16 +110,31 @@ class Diffusion(Parameterization):
             )
         if self.beta_range is not None:
             _check_beta_range(self.schedule, self.beta_range)
+        kept_timesteps(self.num_timesteps, self.spacing)
+        _check_prediction(self)
+        if self.schedule == FLOW:
+            return
         if (largest := self._training_betas.max()) >= 1:
             raise ValueError(
                 f"schedule {self.schedule!r} with num_timesteps {self.num_timesteps}: largest beta "
                 f"is {largest:.4g}, wanted less than 1"
             )
-        kept_timesteps(self.num_timesteps, self.spacing)
 
     @cached_property
     def _training_betas(self) -> Table:
         return training_betas(self.schedule, self.num_timesteps, self.beta_range)
+
+    @cached_property
+    def training_alpha_bar(self) -> Table:
+        """ᾱ of every training timestep, float64 [T].
+
+        Raises:
+          ValueError: schedule "flow", which has none.
+        """
+        if self.schedule == FLOW:
+            raise ValueError(f"schedule {FLOW!r}: has no betas, wanted a sampler of flows")
+        alpha_bar = np.cumprod(1.0 - self._training_betas)
+        return read_only(_to_pure_noise(alpha_bar) if self.zero_snr else alpha_bar)
 
     @cached_property
     def timesteps(self) -> Int[np.ndarray, "S"]:
@@ -119,7 +144,7 @@ class Diffusion(Parameterization):
     @cached_property
     def tables(self) -> Tables:
         """Float64 tables [S] of the kept steps."""
-        return make_tables(np.cumprod(1.0 - self._training_betas)[self.timesteps])
+        return make_tables(self.training_alpha_bar[self.timesteps])
 
     @property
     def num_steps(self) -> int:
@@ -165,8 +190,24 @@ def _cosine_alpha_bar(fraction: float) -> float:
     return math.cos((fraction + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
 
 
+def _to_pure_noise(alpha_bar: Table) -> Table:
+    """2305.08891, algorithm 1: sqrt(ᾱ) shifted to end at 0, and scaled to begin where it did."""
+    root = np.sqrt(alpha_bar)
+    return ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+
+
+def _check_prediction(diffusion: Diffusion) -> None:
+    if (diffusion.schedule == FLOW) is not (diffusion.prediction == FLOW):
+        raise ValueError(
+            f"prediction {diffusion.prediction!r} with schedule {diffusion.schedule!r}: wanted "
+            f"{FLOW!r} for both or for neither"
+        )
+    if diffusion.zero_snr and diffusion.prediction in ("epsilon", FLOW):
+        raise ValueError(f"zero_snr: found prediction {diffusion.prediction!r}, wanted xstart or v")
+
+
 def _check_beta_range(schedule: str, beta_range: tuple[float, float]) -> None:
-    if schedule == "squaredcos_cap_v2":
+    if schedule in WITHOUT_BETA_RANGE:
         raise ValueError(f"beta_range: found {beta_range}, but schedule {schedule!r} takes none")
     first, last = beta_range
     if not 0 < first <= last < 1:

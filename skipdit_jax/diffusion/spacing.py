@@ -5,20 +5,43 @@ Notations (T = 1000):
     "250"       250 evenly spaced timesteps, first and last included
     "10,15,25"  T cut into 3 equal sections with 10, 15 and 25 evenly spaced timesteps
     "ddim50"    every (T/50)-th timestep from 0 (the integer stride of Song et al. 2010.02502)
+and the words by which the schedulers of diffusers, and so the text models, name theirs (Lin et al.
+2305.08891, section 3.4):
+    "leading50+1"  50 timesteps a stride of T // 50 apart, from the offset on; without "+1" from 0
+    "trailing50"   50 timesteps T / 50 apart, down from the last
+    "linspace50"   50 timesteps evenly spaced from 0 to the last
+
+Solvers count words in ways of their own (`solver_timesteps`).
 
 One step is the last timestep in every notation, where the others of a run begin too: the published
 samplers take 0, where the network believes the noise it is given to be a picture.
 """
 
 import re
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _DDIM_PREFIX = "ddim"
+_WORDED = re.compile(r"(leading|trailing|linspace)\s*([0-9]{1,9})\s*(?:\+\s*([0-9]{1,9}))?")
 _SHOWN = 60
 """Characters of a refused notation that an error message repeats."""
+
+
+class Words(NamedTuple):
+    """A spacing that names one of the rules of diffusers.
+
+    Attributes:
+      rule: "leading", "trailing" or "linspace".
+      count: S, the number of steps.
+      offset: of every timestep; of "leading" alone.
+    """
+
+    rule: str
+    count: int
+    offset: int = 0
 
 
 def kept_timesteps(num_timesteps: int, spacing: str) -> Int[np.ndarray, "S"]:
@@ -37,11 +60,69 @@ def kept_timesteps(num_timesteps: int, spacing: str) -> Int[np.ndarray, "S"]:
     text = spacing.strip()
     if not text:
         return np.arange(num_timesteps, dtype=np.int64)
-    if text.lower().startswith(_DDIM_PREFIX):
+    if words := read_words(num_timesteps, spacing):
+        kept = np.round(_of_words(num_timesteps, words, words.count)).astype(np.int64)
+    elif text.lower().startswith(_DDIM_PREFIX):
         kept = _integer_stride(num_timesteps, _count(text[len(_DDIM_PREFIX) :], spacing))
     else:
         kept = _sections(num_timesteps, [_count(part, spacing) for part in text.split(",")])
     return kept if len(kept) > 1 else np.asarray([num_timesteps - 1], dtype=np.int64)
+
+
+def read_words(num_timesteps: int, spacing: str) -> Words | None:
+    """A spacing in the words of diffusers; None of another notation.
+
+    Raises:
+      ValueError: more steps than there are, or an offset that has no place.
+    """
+    match = _WORDED.fullmatch(spacing.strip().lower())
+    if match is None:
+        return None
+    words = Words(match[1], _count(match[2], spacing), int(match[3] or 0))
+    if words.count > num_timesteps:
+        raise ValueError(f"spacing {spacing!r}: wanted at most {num_timesteps} steps")
+    if words.offset and words.rule != "leading":
+        raise ValueError(f"spacing {spacing!r}: an offset is of leading spacing alone")
+    if words.offset >= num_timesteps - (words.count - 1) * (num_timesteps // words.count):
+        raise ValueError(f"spacing {spacing!r}: leads beyond the last of {num_timesteps} timesteps")
+    return words
+
+
+def solver_timesteps(
+    num_timesteps: int, spacing: str, last: int | None = None
+) -> Float[np.ndarray, "S"]:
+    """Timesteps of solvers that never stand at the last point of a spacing, ascending.
+
+    DPM-Solver of diffusers counts the S + 1 ends of its S steps where other samplers count S
+    timesteps: of a word it takes one more, and leaves out the cleanest. Other notations are as
+    they are.
+
+    Args:
+      num_timesteps: T.
+      spacing: notation.
+      last: how many of the timesteps are used; None all. Of words, but for "trailing".
+    """
+    words = read_words(num_timesteps, spacing)
+    if words is None or words.rule == "trailing" or words.count == 1:
+        return kept_timesteps(num_timesteps, spacing).astype(np.float64)
+    return np.round(_of_words(last or num_timesteps, words, words.count + 1)[1:])
+
+
+def exact_timesteps(num_timesteps: int, spacing: str) -> Float[np.ndarray, "S"]:
+    """Timesteps of samplers that may stand between two: "linspace" is then not rounded."""
+    words = read_words(num_timesteps, spacing)
+    if words is None or words.rule != "linspace" or words.count == 1:
+        return kept_timesteps(num_timesteps, spacing).astype(np.float64)
+    return _of_words(num_timesteps, words, words.count)
+
+
+def _of_words(num_timesteps: int, words: Words, count: int) -> Float[np.ndarray, "S"]:
+    """So many timesteps by a rule, ascending and, of "linspace", not rounded."""
+    if words.rule == "leading":
+        return np.arange(count) * (num_timesteps // count) + float(words.offset)
+    if words.rule == "linspace":
+        return np.linspace(0, num_timesteps - 1, count)
+    return np.round(num_timesteps - np.arange(count)[::-1] * (num_timesteps / count)) - 1
 
 
 def _count(text: str, spacing: str) -> int:
@@ -50,7 +131,7 @@ def _count(text: str, spacing: str) -> int:
     if _NUMBER.fullmatch(number) is None or int(number) == 0:
         raise ValueError(
             f"spacing {spacing[:_SHOWN]!r}: {number[:_SHOWN]!r} is not a number of steps; wanted "
-            "'', 'N', 'N,N,...' or 'ddimN' with N >= 1"
+            "'', 'N', 'N,N,...', 'ddimN', 'leadingN+1', 'trailingN' or 'linspaceN' with N >= 1"
         )
     return int(number)
 

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 
 Table = Float[np.ndarray, "S"]
 Coefficient = Float[Array, "*b"]
+LEAST_BETA = 1e-20
+"""Under a logarithm, where a step ends at the level that it began with."""
 
 
 class Tables(NamedTuple):
@@ -75,13 +77,24 @@ class Coefficients(NamedTuple):
     nonzero: Coefficient
 
 
-def make_tables(kept_alpha_bar: Table) -> Tables:
-    """Tables of the process that visits only the kept steps, from their ᾱ."""
-    beta = 1.0 - kept_alpha_bar / np.append(1.0, kept_alpha_bar[:-1])
+def make_tables(kept_alpha_bar: Table, alpha_bar_prev: Table | None = None) -> Tables:
+    """Tables of the process that visits only the kept steps, from their ᾱ.
+
+    Args:
+      kept_alpha_bar: ᾱ of the kept steps; 0 of one that is pure noise, where the tables that
+        divide by it are infinite.
+      alpha_bar_prev: ᾱ where the step from each ends; None is the one before it, and 1.
+    """
+    before = np.append(1.0, kept_alpha_bar[:-1]) if alpha_bar_prev is None else alpha_bar_prev
+    beta = 1.0 - kept_alpha_bar / before
     alpha = 1.0 - beta
-    # The product again, not kept_alpha_bar: the published tables carry its rounding.
-    alpha_bar = np.cumprod(alpha)
-    alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
+    alpha_bar = kept_alpha_bar
+    if alpha_bar_prev is None:
+        # The product again, not kept_alpha_bar: the published tables carry its rounding.
+        alpha_bar = np.cumprod(alpha)
+        alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
+    with np.errstate(divide="ignore"):
+        recip = 1.0 / alpha_bar
     posterior_variance = beta * (1.0 - alpha_bar_prev) / (1.0 - alpha_bar)
     # β̃_0 = 0 has no logarithm; a single step has no β̃_1 either and takes β_0.
     positive = np.append(posterior_variance[1:2], posterior_variance[1:]) if len(beta) > 1 else beta
@@ -93,8 +106,8 @@ def make_tables(kept_alpha_bar: Table) -> Tables:
         sqrt_alpha_bar=np.sqrt(alpha_bar),
         sqrt_one_minus_alpha_bar=np.sqrt(1.0 - alpha_bar),
         log_one_minus_alpha_bar=np.log(1.0 - alpha_bar),
-        sqrt_recip_alpha_bar=np.sqrt(1.0 / alpha_bar),
-        sqrt_recipm1_alpha_bar=np.sqrt(1.0 / alpha_bar - 1),
+        sqrt_recip_alpha_bar=np.sqrt(recip),
+        sqrt_recipm1_alpha_bar=np.sqrt(recip - 1),
         posterior_variance=posterior_variance,
         posterior_log_variance=np.log(positive),
         posterior_coef_x0=beta * np.sqrt(alpha_bar_prev) / (1.0 - alpha_bar),
@@ -109,7 +122,7 @@ def make_coefficients(tables: Tables) -> Coefficients:
     named = {name: table for name, table in tables._asdict().items() if name != "beta"}
     named |= {
         "one_minus_alpha_bar": 1.0 - tables.alpha_bar,
-        "log_beta": np.log(tables.beta),
+        "log_beta": np.log(np.maximum(tables.beta, LEAST_BETA)),
         "large_variance": large,
         "large_log_variance": np.log(large),
         "nonzero": np.arange(len(tables.beta)) > 0,

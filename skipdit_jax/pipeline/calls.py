@@ -50,8 +50,9 @@ def sample(
         for an unconditional model. Classes that are traced cannot be checked.
       num_samples: how many, for an unconditional model; default: 1.
       x: what to start from in place of noise drawn from the key, [B,H,W,C]; see `invert`.
-      steps: S, or a spacing such as "ddim50" or "10,15,25".
-      method: "ddpm" (ancestral) or "ddim".
+      steps: S, or a spacing such as "ddim50", "10,15,25", "leading50+1" or "linspace20".
+      method: of `pipeline.METHODS`, with settings if wanted: "ddpm" (ancestral), "ddim", "dpm++",
+        "dpm++(order=1)"; see docs/models.md, Samplers.
       guidance: classifier-free guidance scale, or a `Guidance`. At most 1 runs a single batch.
       cache: a policy such as `SkipCache(every=3)`, or its notation, "N3"; None computes every step.
       diffusion: the process that the weights were trained on; None is what the file of a loaded

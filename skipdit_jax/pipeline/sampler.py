@@ -64,7 +64,13 @@ class Sampler:
         base = default_diffusion(model) if diffusion is None else diffusion
         self.diffusion = arguments.as_process(base, steps)
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
-        self.inputs = loop.step_inputs(self.diffusion, self.guidance)
+        stepper = arguments.as_stepper(
+            method, eta, clips(model) if clip is None and stepper is None else clip, stepper
+        )
+        arguments.check_process(stepper, self.diffusion)
+        schedule = loop.make_schedule(self.diffusion, stepper)
+        self.inputs = loop.step_inputs(self.diffusion, self.guidance, schedule=schedule)
+        self._start = np.float32(schedule.start)
         self.cache = arguments.as_policy(cache, published.cache, _recommended_cache(model))
         self.plan = arguments.make_plan(
             model, self.cache, self.diffusion, self.guidance, self.inputs.t
@@ -80,9 +86,7 @@ class Sampler:
         self._program = Program(
             model=model,
             kind=self.diffusion.parameterization,
-            stepper=arguments.as_stepper(
-                method, eta, clips(model) if clip is None and stepper is None else clip, stepper
-            ),
+            stepper=stepper,
             guided_channels=guided_channels_of(model, self.guidance),
             sockets=sockets,
             driver=driver,
@@ -102,7 +106,10 @@ class Sampler:
         keys, x = sharding.off_explicit((arguments.as_keys(keys), x))
         condition = model.conditioning.prepare(labels, len(keys))
         noise, keys = split_and_draw(keys, model.sample_shape)
-        x = noise if x is None else arguments.as_latents(model, x, len(keys))
+        if x is None:
+            x = noise if self._start == 1 else noise * self._start
+        else:
+            x = arguments.as_latents(model, x, len(keys))
         return params, x, keys, condition, self.inputs, self._steps
 
     def _listener(self) -> Any:

@@ -124,6 +124,8 @@ register_family(
         patches=PATCHES,
         endings=ENDINGS,
         further=PIXART_OF_1024,
+        method="dpm++",
+        steps="linspace20",
         guidance=4.5,
         sharding=TEXT_SHARDING,
     )
@@ -139,6 +141,8 @@ register_family(
         endings=ENDINGS,
         further={"LatteT2V-skip": XL2_SKIP},
         cached={"LatteT2V-skip-cache": ("LatteT2V-skip", LATTE_T2V_SKIP_CACHE)},
+        method="ddim",
+        steps="leading50",
         guidance=7.5,
         cache=lambda config: LATTE_T2V_SKIP_CACHE,
         sharding=TEXT_SHARDING,
@@ -153,6 +157,8 @@ register_family(
         sizes={"g": {"depth": 40, "hidden_size": 1408, "num_heads": 16}},
         patches=(2,),
         endings={"": {}, "-v1.1": HUNYUAN_OLDER},
+        method="ddpm(variance='fixed_small')",  # what it learned is not sampled with
+        steps="leading100+1",
         guidance=6.0,
         cache=lambda config: HUNYUAN_SKIP_CACHE,
         diffusion=lambda config: Diffusion(

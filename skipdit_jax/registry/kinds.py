@@ -53,6 +53,8 @@ class Family(NetworkKind):
       endings: how names may end -> fields of the config.
       further: names that follow no pattern -> fields of the config.
       cached: names that end in -N -> (the name of the model, the policy whose N they state).
+      method: sampler of the published samples, see `sampling.methods`.
+      steps: their number or spacing.
       guidance: scale of the published samples.
       guided_channels: config -> how many channels guidance mixes in them; None: all.
       cache: config -> the published caching policy; None: nothing was published.
@@ -67,6 +69,8 @@ class Family(NetworkKind):
     endings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=lambda: {"": {}})
     further: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     cached: Mapping[str, tuple[str, CachePolicy]] = dataclasses.field(default_factory=dict)
+    method: str = "ddpm"
+    steps: str = "250"
     guidance: float = 1.0
     guided_channels: Callable[[Any], int | None] = lambda config: None
     cache: Callable[[Any], CachePolicy | None] = lambda config: None
@@ -106,9 +110,11 @@ class Family(NetworkKind):
 class PublishedSampling(NamedTuple):
     """Settings of the published samples that belong to a model."""
 
-    guidance: float
-    guided_channels: int | None
-    cache: CachePolicy | None
+    guidance: float = 1.0
+    guided_channels: int | None = None
+    cache: CachePolicy | None = None
+    method: str = Family.method
+    steps: str = Family.steps
 
 
 FAMILIES: dict[str, Family] = {}
@@ -233,9 +239,15 @@ def published_sampling(model: Backbone) -> PublishedSampling:
     """What the published samples of the model's family were made with; else no guidance."""
     kind = kind_of(model)
     if not isinstance(kind, Family):
-        return PublishedSampling(1.0, None, None)
+        return PublishedSampling()
     config = model.config
-    return PublishedSampling(kind.guidance, kind.guided_channels(config), kind.cache(config))
+    return PublishedSampling(
+        guidance=kind.guidance,
+        guided_channels=kind.guided_channels(config),
+        cache=kind.cache(config),
+        method=kind.method,
+        steps=kind.steps,
+    )
 
 
 def abstract_params(network: Network) -> Params:

@@ -15,11 +15,11 @@ from skipdit_jax.caching import notation, planning
 from skipdit_jax.caching.plan import CachePolicy, Plan, Run
 from skipdit_jax.config import shown
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.diffusion.schedules import REFERENCE_TIMESTEPS, Diffusion
+from skipdit_jax.diffusion.schedules import FLOW, REFERENCE_TIMESTEPS, Diffusion
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.sampling.steppers import Ddim, Ddpm, Stepper
+from skipdit_jax.sampling.methods import SOLVERS, read_method, with_settings
+from skipdit_jax.sampling.steppers import Stepper
 
-METHODS = ("ddpm", "ddim")
 MAX_VALUE = 60  # characters of an argument in an error
 
 
@@ -111,24 +111,31 @@ def as_guidance(model: Backbone, guidance: Any, published_channels: int | None) 
 
 
 def as_stepper(method: str, eta: float, clip: bool | None, stepper: Any) -> Stepper:
-    """The stepper that the names mean, or the given one.
+    """The stepper that a method of `methods.SOLVERS` means, or the given one.
 
     Raises:
       ValueError: another name, settings that would be ignored, or no stepper.
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}, wanted one of {', '.join(METHODS)}")
+    found = read_method(method)
     if stepper is None:
-        if method == "ddim":
-            return Ddim(eta=eta, clip=bool(clip))
-        if eta != 0:
-            raise ValueError(f"eta: found {eta}, but it is the noise of ddim, not of {method}")
-        return Ddpm(clip=bool(clip))
+        return with_settings(found, eta, clip, method)
     if isinstance(stepper, type) or not isinstance(stepper, Stepper):
         raise ValueError(f"stepper: found {_shown(stepper)}, wanted an object like Ddim()")
     if eta != 0 or clip:
         raise ValueError("stepper: has its own settings, wanted no eta or clip beside it")
     return stepper
+
+
+def check_process(stepper: Stepper, diffusion: Diffusion) -> None:
+    """Raises ValueError for a solver of flows on another process, and the reverse."""
+    flow = diffusion.prediction == FLOW
+    if getattr(stepper, "flows", False) is flow:
+        return
+    able = [name for name, one in SOLVERS.items() if getattr(one, "flows", False) is flow]
+    raise ValueError(
+        f"method: found {type(stepper).__name__} for a network that predicts "
+        f"{diffusion.prediction!r}, wanted one of {', '.join(able)}"
+    )
 
 
 def as_policy(

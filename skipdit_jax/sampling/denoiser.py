@@ -13,7 +13,7 @@ from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.engine import EMPTY, State, empty_state, evaluate
 from skipdit_jax.caching.plan import Kinds, Rows, Sockets
 from skipdit_jax.contracts import StagedModel
-from skipdit_jax.sampling.guidance import doubled, mix
+from skipdit_jax.sampling.guidance import Strength, doubled, mix
 from skipdit_jax.typing import Condition, Index, Latents, Scalar
 
 
@@ -31,7 +31,7 @@ class Denoiser(NamedTuple):
       prepare: t [S] -> what a call can be given as `prepared`, leaves [S,...]; or None.
     """
 
-    call: Callable[[Latents, Scalar, Scalar, Any, Kinds, Rows, Any], tuple[Array, Any]]
+    call: Callable[[Latents, Scalar, Scalar | Strength, Any, Kinds, Rows, Any], tuple[Array, Any]]
     state: Any
     prepare: Callable[[Float[Array, "S"]], Any] = _nothing
 
@@ -71,7 +71,13 @@ def make_denoiser(
         return evaluate(model, sockets, x, t_rows, condition, *rest)
 
     def plain(
-        x: Latents, t: Scalar, scale: Scalar, state: State, kinds: Kinds, rows: Rows, prepared: Any
+        x: Latents,
+        t: Scalar,
+        scale: Scalar | Strength,
+        state: State,
+        kinds: Kinds,
+        rows: Rows,
+        prepared: Any,
     ) -> tuple[Array, State]:
         out, state = network(rows_of(x), t, both, state, kinds, rows, prepared)
         return (mix(out, scale, channels) if guided else out), state
@@ -113,7 +119,13 @@ def _under_guide(
     guide = sockets.guide
 
     def call(
-        x: Latents, t: Scalar, scale: Scalar, state: Guided, kinds: Kinds, rows: Rows, prepared: Any
+        x: Latents,
+        t: Scalar,
+        scale: Scalar | Strength,
+        state: Guided,
+        kinds: Kinds,
+        rows: Rows,
+        prepared: Any,
     ) -> tuple[Array, Guided]:
         def alone(kinds: Kinds, state: Guided) -> tuple[Array, Guided]:
             ready, part = jax.tree.map(lambda a: a[: len(x)], prepared), guide.part(len(x))

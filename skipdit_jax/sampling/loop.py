@@ -13,9 +13,9 @@ from skipdit_jax.caching.plan import Kinds, Rows
 from skipdit_jax.diffusion.schedules import Coefficients, Diffusion, Parameterization
 from skipdit_jax.sampling import drivers
 from skipdit_jax.sampling.denoiser import Denoiser
-from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.guidance import Guidance, Strength
 from skipdit_jax.sampling.progress import report
-from skipdit_jax.sampling.steppers import Stepper
+from skipdit_jax.sampling.steppers import Schedule, Scheduled, Stepper
 from skipdit_jax.typing import Latents
 
 
@@ -24,15 +24,17 @@ class StepInputs(NamedTuple):
 
     Attributes:
       index: counts the steps, for progress.
-      c: coefficients.
+      c: coefficients; of a `Scheduled` stepper its own rows.
       t: model timestep, float32.
       scale: guidance scale, float32.
+      rescale: how far guidance is rescaled, float32; None where it is not.
     """
 
     index: Any
-    c: Coefficients
+    c: Any
     t: Any
     scale: Any
+    rescale: Any = None
 
 
 class Steps(NamedTuple):
@@ -72,16 +74,41 @@ Noise = Callable[[Any], Array]
 """index of a step -> its noise [B,..,C]."""
 
 
-def step_inputs(diffusion: Diffusion, guidance: Guidance, ascending: bool = False) -> StepInputs:
-    """Rows for a whole run, on the host; `ascending` for the reverse sampler."""
-    order = slice(None) if ascending else slice(None, None, -1)
-    timesteps = diffusion.timesteps[order]
+def step_inputs(
+    diffusion: Diffusion,
+    guidance: Guidance,
+    ascending: bool = False,
+    schedule: Schedule | None = None,
+) -> StepInputs:
+    """Rows for a whole run, on the host.
+
+    Args:
+      diffusion: the process.
+      guidance: its scale of each step.
+      ascending: for the reverse sampler.
+      schedule: of the stepper, see `make_schedule`; None is that of the process.
+    """
+    made = _of_process(diffusion, ascending) if schedule is None else schedule
     return StepInputs(
-        index=np.arange(len(timesteps), dtype=np.int32),
-        c=Coefficients(*(column[order] for column in diffusion.coefficients())),
-        t=timesteps.astype(np.float32),
-        scale=guidance.scales(timesteps),
+        index=np.arange(len(made.timesteps), dtype=np.int32),
+        c=made.rows,
+        t=made.timesteps.astype(np.float32),
+        scale=guidance.scales(made.timesteps),
+        rescale=guidance.rescales(len(made.timesteps)),
     )
+
+
+def make_schedule(diffusion: Diffusion, stepper: Stepper) -> Schedule:
+    """The stepper's own schedule of a process; of one that has none the process's."""
+    if isinstance(stepper, Scheduled):
+        return stepper.schedule(diffusion)
+    return _of_process(diffusion, ascending=False)
+
+
+def _of_process(diffusion: Diffusion, ascending: bool) -> Schedule:
+    order = slice(None) if ascending else slice(None, None, -1)
+    rows = Coefficients(*(column[order] for column in diffusion.coefficients()))
+    return Schedule(diffusion.timesteps[order].astype(np.float64), rows)
 
 
 def normal(keys: Key[Array, "B"], shape: tuple[int, ...]) -> Array:
@@ -143,7 +170,8 @@ def run(
 
     def step(carry: Any, row: Any, kinds: Kinds) -> tuple[Any, Taps | None]:
         (x, cached, state), (row, rows, prepared) = carry, row
-        output, cached = denoiser.call(x, row.t, row.scale, cached, kinds, rows, prepared)
+        strength = row.scale if row.rescale is None else Strength(row.scale, row.rescale)
+        output, cached = denoiser.call(x, row.t, strength, cached, kinds, rows, prepared)
         drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
         x, state = stepper.step(kind, row.c, output, x, drawn, state)
         if listener is not None:

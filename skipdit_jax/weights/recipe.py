@@ -18,9 +18,11 @@ from skipdit_jax.config import field_names, make, shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.config import LATENTS
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.diffusion.spacing import kept_timesteps
 from skipdit_jax.registry import Trained, published_diffusion, published_sampling
 from skipdit_jax.registry.samples import draws_pixels
-from skipdit_jax.sampling.arguments import METHODS, as_process
+from skipdit_jax.sampling.arguments import as_process
+from skipdit_jax.sampling.methods import read_method
 
 DIFFUSION, SAMPLING = "diffusion", "sampling"
 """Names of metadata."""
@@ -36,7 +38,7 @@ class Recipe:
 
     Attributes:
       steps: number or spacing.
-      method: "ddpm" or "ddim".
+      method: a sampler by name, with settings if wanted (`sampling.methods`).
       guidance: scale; without a recommendation that of the model's family.
       eta: noise of ddim.
       clip: clip predicted pictures to [-1, 1]; None clips models of pixels.
@@ -66,8 +68,7 @@ class Recipe:
             raise ValueError(f"guidance is {self.guidance}, wanted 0 to {MAX_NUMBER}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}, wanted 0 to 1")
-        if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}, wanted one of {', '.join(METHODS)}")
+        read_method(self.method)
         if self.latent_scale is not None and not 0 < self.latent_scale < math.inf:
             raise ValueError(f"latent_scale is {self.latent_scale}, wanted a number above 0")
 
@@ -144,19 +145,22 @@ def facts_of(checkpoint: Checkpoint, model: Backbone) -> Trained:
 def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion) -> Recipe:
     """Makes a recipe of what a file or config states, in whatever types it does.
 
-    A model that never trained without labels is not guided, and one that was trained on some
-    timesteps alone, or on fewer than are published, is sampled on those.
+    What is not stated is as published for the model's family. A model that never trained without
+    labels is not guided, and one that was trained on some timesteps alone, or on fewer than are
+    published, is sampled on those.
 
     Raises:
       TypeError, ValueError, AttributeError: it means nothing.
     """
-    steps = diffusion.spacing or min(int(Recipe.steps), diffusion.num_timesteps)
-    guidance = float(stated.get("guidance", published_sampling(model).guidance))
+    published = published_sampling(model)
+    steps = diffusion.spacing or _fitting(published.steps, diffusion.num_timesteps)
+    guidance = float(stated.get("guidance", published.guidance))
     recipe = make(
         Recipe,
         {
             **stated,
             "steps": str(stated.get("steps", steps)),
+            "method": stated.get("method", published.method),
             "guidance": guidance if model.conditioning.has_null else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",
@@ -166,6 +170,15 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
     )
     recipe.policy()
     return recipe
+
+
+def _fitting(steps: str, num_timesteps: int) -> str:
+    """The published steps; of a process that has fewer timesteps all of these."""
+    try:
+        kept_timesteps(num_timesteps, steps)
+    except ValueError:
+        return str(num_timesteps)
+    return steps
 
 
 def trained_with(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -38,6 +38,7 @@ REQUIRED = (
     "mt5_encoder",
     "bert_encoder",
     "prompts_clean",
+    "schedulers",
 )
 OPTIONAL = (  # too large to carry: run where a folder has them
     "fora",

@@ -13,9 +13,9 @@ import numpy as np
 
 from skipdit_jax.caching.forecasts import Forecaster, by_name, hold
 from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
-from skipdit_jax.caching.method import long_form
 from skipdit_jax.caching.plan import Plan, Run
 from skipdit_jax.caching.planning import reuse_middle
+from skipdit_jax.config import long_form
 from skipdit_jax.typing import StepFlags
 
 PUBLISHED_STOP = 20  # of class to image: docs/notes.md, Skip-Cache as published

@@ -1,0 +1,275 @@
+"""Samplers against the schedulers of diffusers: times, levels, and every step of every setting.
+
+The recordings feed a fixed sequence of outputs. Each step is compared twice: from the latents that
+were recorded before it, and on the latents that our own steps led to. A sampler in the scaling of
+Karras et al. (x / α) is compared in ours.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.sampling import loop
+from skipdit_jax.sampling.methods import read_method, write_method
+from skipdit_jax.sampling.steppers import Ddim, Ddpm, DpmSolver, Euler, FlowEuler
+from tests.parity.goldens import assert_close, channel_last
+
+# docs/notes.md, Goldens: the recordings take their levels from float32 tables.
+STEP, RUN, KARRAS_RUN = 1e-4, 3e-4, 2e-3
+LEVELS = 2e-4  # relative
+TABLE = 1e-5
+TIMES, KARRAS_TIMES = 1e-4, 5e-3
+
+golden_file = pytest.mark.golden("schedulers")
+PREDICTIONS = {"epsilon": "epsilon", "sample": "xstart", "v_prediction": "v"}
+FORMS = {"dpmsolver++": "data", "sde-dpmsolver++": "sde", "dpmsolver": "noise"}
+ENDS = {"zero": "data", "sigma_min": "first"}
+
+
+def process_of(case):
+    """The diffusion of a recorded scheduler, on its steps."""
+    settings, steps = case["kwargs"], case["steps"]
+    if "Flow" in case["cls"]:
+        fields = {"schedule": "flow", "prediction": "flow", "variance": "fixed_small"}
+        return Diffusion(spacing=str(steps), **fields)
+    rule = settings.get("timestep_spacing", DEFAULT_RULES[case["cls"]])
+    offset = settings.get("steps_offset", 0) if rule == "leading" else 0
+    learned = settings.get("variance_type") in ("learned_range", "learned")
+    return Diffusion(
+        schedule=settings["beta_schedule"],
+        beta_range=(settings["beta_start"], settings["beta_end"]),
+        prediction=PREDICTIONS[settings.get("prediction_type", "epsilon")],
+        variance="learned_range" if learned else settings.get("variance_type", "fixed_small"),
+        zero_snr=settings.get("rescale_betas_zero_snr", False),
+        spacing=f"{rule}{steps}" + (f"+{offset}" if offset else ""),
+    )
+
+
+DEFAULT_RULES = {
+    "DDIMScheduler": "leading",
+    "DDPMScheduler": "leading",
+    "DPMSolverMultistepScheduler": "linspace",
+    "EulerDiscreteScheduler": "linspace",
+}
+
+
+def stepper_of(case):
+    """Our sampler of a recorded scheduler."""
+    settings, asked = case["kwargs"], case["step_kwargs"]
+    end = ENDS[settings.get("final_sigmas_type", "zero")]
+    karras = settings.get("use_karras_sigmas", False)
+    if case["cls"] == "DDIMScheduler":
+        return Ddim(
+            eta=asked.get("eta", 0.0),
+            clip=settings.get("clip_sample", True),
+            told=not asked.get("use_clipped_model_output", False),
+            end="data" if settings.get("set_alpha_to_one", True) else "first",
+            stride=True,
+        )
+    if case["cls"] == "DDPMScheduler":
+        return Ddpm(clip=settings.get("clip_sample", True), stride=True)
+    if case["cls"] == "EulerDiscreteScheduler":
+        return Euler(karras=karras, end=end)
+    if "Flow" in case["cls"]:
+        return flow_of(case)
+    return DpmSolver(
+        order=settings.get("solver_order", 2),
+        form=FORMS[settings.get("algorithm_type", "dpmsolver++")],
+        rule=settings.get("solver_type", "midpoint"),
+        karras=karras,
+        end=end,
+        lower_order_final=settings.get("lower_order_final", True),
+        euler_at_final=settings.get("euler_at_final", False),
+        lowest=settings.get("lambda_min_clipped"),
+    )
+
+
+def flow_of(case):
+    settings, mu = case["kwargs"], case["set_timesteps"].get("mu")
+    shift = settings.get("shift", 1.0) if mu is None else math.exp(mu)
+    lowest = "shifted" if mu is None else "first"
+    if case["custom_sigmas"]:
+        lowest = "even"
+    return FlowEuler(shift=shift, lowest=lowest, terminal=settings.get("shift_terminal"))
+
+
+class Case:
+    """A recorded run: our process and sampler of it, and its arrays in our scaling, channels last.
+
+    Attributes:
+      x: what each step begins with, [S+1,B,H,W,C].
+      output: what the network said, [S,B,H,W,C_out].
+      noise: of each step.
+    """
+
+    def __init__(self, golden, name):
+        arrays = golden.under(f"{name}/")
+        self.case = golden.config["cases"][name]
+        self.name, self.diffusion = name, process_of(self.case)
+        self.stepper = stepper_of(self.case)
+        self.schedule = loop.make_schedule(self.diffusion, self.stepper)
+        self.t, self.output = arrays["t"], channel_last(arrays["model_out"])
+        self.levels = arrays.get("sigmas", arrays.get("alpha_bar_t"))
+        x = np.concatenate([arrays["x_init"][None], arrays["sample"]])
+        if "scaled_input" in arrays:
+            ratio = self.levels.reshape(-1, *[1] * (x.ndim - 1))
+            x = x / np.sqrt(ratio**2 + 1)
+            np.testing.assert_allclose(x[:-1], arrays["scaled_input"], rtol=1e-4, atol=1e-5)
+        self.x = channel_last(x)
+        noise = arrays.get("noise", np.zeros_like(arrays["sample"]))
+        self.noise = channel_last(noise)
+
+    @property
+    def karras(self):
+        return self.case["kwargs"].get("use_karras_sigmas", False)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def steps_of(stepper, kind, rows, output, x, noise):
+    """(every step from the recorded latents, every step on our own)."""
+
+    def run(x0, rows, output, noise, recorded):
+        def step(carry, row):
+            own, state = carry
+            c, output, noise, recorded = row
+            after, state = stepper.step(
+                kind, c, output, own if recorded is None else recorded, noise, state
+            )
+            return (after, state), after
+
+        carry = x0, stepper.initialise(x0)
+        return jax.lax.scan(step, carry, (rows, output, noise, recorded))[1]
+
+    return run(x[0], rows, output, noise, x[:-1]), run(x[0], rows, output, noise, None)
+
+
+def check_times(case):
+    limit = KARRAS_TIMES if case.karras else TIMES
+    np.testing.assert_allclose(case.schedule.timesteps, case.t, atol=limit, err_msg=case.name)
+
+
+def check_levels(case):
+    """σ / α of solvers with levels of their own, q of flows, ᾱ of the others."""
+    if isinstance(case.stepper, Ddim | Ddpm):
+        found = case.diffusion.training_alpha_bar[case.diffusion.timesteps[::-1]]
+    elif isinstance(case.stepper, FlowEuler):
+        found = case.stepper.levels(case.diffusion).sigma
+    else:
+        visited = case.stepper.levels(case.diffusion)
+        found = visited.sigma / visited.alpha
+    np.testing.assert_allclose(found, case.levels, rtol=LEVELS, atol=1e-7, err_msg=case.name)
+
+
+def check_steps(case):
+    kind = case.diffusion.parameterization
+    rows = jax.tree.map(jnp.asarray, case.schedule.rows)
+    each, all_of_them = steps_of(case.stepper, kind, rows, case.output, case.x, case.noise)
+    for i, want in enumerate(case.x[1:]):
+        assert_close(each[i], want, STEP, f"{case.name}: step {i}")
+        limit = KARRAS_RUN if case.karras else RUN
+        assert_close(all_of_them[i], want, limit, f"{case.name}: run at step {i}")
+
+
+def check_start(case):
+    """The noise that a run begins with, in the scaling of x_t."""
+    recorded = case.case["init_noise_sigma"]
+    if "Euler" in case.case["cls"] and "Flow" not in case.case["cls"]:
+        recorded = recorded / math.sqrt(case.levels[0] ** 2 + 1)
+    assert case.schedule.start == pytest.approx(recorded, rel=1e-5), case.name
+
+
+CHECKS = (check_times, check_levels, check_steps, check_start)
+
+
+def cases(golden):
+    names = sorted(golden.config["cases"])
+    assert {name.split("/")[0] for name in names} == {"ddim", "ddpm", "dpm", "sde", "euler", "flow"}
+    return names
+
+
+@golden_file
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_scheduler(golden, check):
+    for name in cases(golden):
+        check(Case(golden, name))
+    assert golden.config["cases"]
+
+
+@golden_file
+def test_tables(golden):
+    """ᾱ of the three ranges, float32 in the recordings."""
+    found = {
+        "linear": Diffusion(),
+        "scaled_sd": Diffusion(schedule="scaled_linear"),
+        "scaled_hunyuan": Diffusion(schedule="scaled_linear", beta_range=(0.00085, 0.02)),
+    }
+    for name, diffusion in found.items():
+        want = golden[f"table/alphas_cumprod/{name}"]
+        assert_close(diffusion.training_alpha_bar, want, TABLE, name)
+        worse = golden.damaged(f"table/alphas_cumprod/{name}")[f"table/alphas_cumprod/{name}"]
+        with pytest.raises(AssertionError, match="deviation"):
+            assert_close(diffusion.training_alpha_bar, worse, TABLE, name)
+
+
+@golden_file
+@pytest.mark.parametrize(
+    ("key", "check", "by"),
+    [
+        ("t", check_times, 1e-2),
+        ("sample", check_steps, 1e-1),
+        ("model_out", check_steps, 1e-1),
+        ("noise", check_steps, 1e-1),
+    ],
+)
+def test_damage_is_seen(golden, key, check, by):
+    """Of the outputs those before the last step, which may end where it began."""
+    for name in cases(golden):
+        if f"{name}/{key}" not in golden:
+            continue
+        steps, channels = len(golden[f"{name}/t"]), golden[f"{name}/sample"].shape[2]
+        used = (slice(max(1, steps - 1)), slice(None), slice(channels)) if key != "t" else ()
+        with pytest.raises(AssertionError):
+            check(Case(golden.damaged(f"{name}/{key}", used, by), name))
+
+
+@golden_file
+def test_settings_read_back(golden):
+    """Every recorded scheduler has a text, and the text is that sampler again."""
+    for name in cases(golden):
+        stepper = stepper_of(golden.config["cases"][name])
+        assert read_method(write_method(stepper)) == stepper
+
+
+def mistaken(case, **changes):
+    """The same recording with another setting of ours."""
+    case.stepper = type(case.stepper)(**{**vars(case.stepper), **changes})
+    case.schedule = loop.make_schedule(case.diffusion, case.stepper)
+    return case
+
+
+@golden_file
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("ddim/linspace", {"stride": False}),
+        ("ddim/scaled_sd", {"end": "data"}),
+        ("ddim/clip", {"told": False}),
+        ("ddim/eta05", {"eta": 0.4}),
+        ("dpm/order3_long", {"order": 2}),
+        ("dpm/heun", {"rule": "midpoint"}),
+        ("dpm/sigma_min_no_lower_final", {"lower_order_final": True}),
+        ("dpm/sigma_min_euler_at_final_long", {"euler_at_final": False}),
+        ("dpm/karras_v", {"karras": False}),
+        ("flow/shift3", {"lowest": "first"}),
+        ("flow/shift_terminal", {"terminal": None}),
+    ],
+)
+def test_another_setting_is_another_sampler(golden, name, changes):
+    check_steps(Case(golden, name))
+    with pytest.raises(AssertionError):
+        check_steps(mistaken(Case(golden, name), **changes))
