@@ -22,7 +22,13 @@ from skipdit_jax.models.own import own_model
 from skipdit_jax.pipeline import Sampled, Sampler, invert, sample
 from skipdit_jax.registry import Family, create_model, init_params, register_family
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.weights import export_checkpoint, export_vae, load_checkpoint, load_vae
+from skipdit_jax.weights import (
+    export_checkpoint,
+    export_vae,
+    load_checkpoint,
+    load_text_encoder,
+    load_vae,
+)
 
 __version__ = "0.1.0"  # pyproject.toml takes it from here
 
@@ -57,6 +63,7 @@ __all__ = [
     "init_params",
     "invert",
     "load_checkpoint",
+    "load_text_encoder",
     "load_vae",
     "own_model",
     "register_family",

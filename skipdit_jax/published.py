@@ -42,6 +42,15 @@ HUNYUAN_BETAS, HUNYUAN_OLDER_BETAS = (0.00085, 0.02), (0.00085, 0.03)
 HUNYUAN_MIDDLE_BLOCKS = 2
 """Blocks of HunYuan-DiT between those that push and those that fuse: they take part in no skip."""
 
+T5_TOKENS, BERT_TOKENS = 120, 77
+"""Pieces of a prompt that LatteT2V and PixArt-alpha see of T5, and HunYuan-DiT of BERT."""
+
+HUNYUAN_NEGATIVE_PROMPT = (
+    "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，多余的肢体，"
+    "模糊的颜色，模糊，重复，病态，残缺，"
+)
+"""What HunYuan-DiT is guided away from where nobody says otherwise: wrong eyes, bad faces, ..."""
+
 VAE_FACTOR = 8
 """Pixels per latent along each side, of all of these."""
 

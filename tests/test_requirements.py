@@ -14,14 +14,14 @@ from skipdit_jax import optional
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MADE = runpy.run_path(str(ROOT / ".ci" / "requirements.py"))["files"]()
-MODULES = (
-    {"beautifulsoup4": "bs4"}
-    | {"huggingface-hub": "huggingface_hub", "pillow": "PIL", "scikit-learn": "sklearn"}
-    | {
-        "absl-py": "absl",
-        "orbax-checkpoint": "orbax",
-    }
-)
+MODULES = {
+    "absl-py": "absl",
+    "beautifulsoup4": "bs4",
+    "huggingface-hub": "huggingface_hub",
+    "orbax-checkpoint": "orbax",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+}
 UNSEEN = {"importlib_resources"}  # TFDS imports it and does not ask for it
 
 

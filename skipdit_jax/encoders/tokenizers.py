@@ -16,6 +16,7 @@ SENTENCEPIECE, FAST, WORDS = "spiece.model", "tokenizer.json", "vocab.txt"
 FILES = (SENTENCEPIECE, FAST, WORDS)
 """Of a vocabulary, the first of which is taken: of T5, of either in one file, of BERT."""
 
+T5_ENDS, BERT_ENDS = ("</s>", "<pad>"), ("[CLS]", "[SEP]", "[PAD]")
 LEAST_LENGTH = 3  # a piece, and what stands at both ends
 
 
@@ -111,8 +112,8 @@ def _of_json(file: Path) -> Tokenizer:
     model = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
     model.no_truncation()
     model.no_padding()
-    if model.token_to_id("[CLS]") is None:
-        end, pad = _numbers(file, model, "</s>", "<pad>")
+    if model.token_to_id(BERT_ENDS[0]) is None:
+        end, pad = _numbers(file, model, *T5_ENDS)
         return Tokenizer(_encoding(model), model.get_vocab_size(), (), (end,), pad)
     return _of_bert(file, model)
 
@@ -121,14 +122,15 @@ def _words(file: Path, lowercase: bool) -> Tokenizer:
     """BERT's: [CLS] text [SEP]."""
     import tokenizers
 
-    vocabulary = {piece: i for i, piece in enumerate(file.read_text(encoding="utf-8").split("\n"))}
-    vocabulary.pop("", None)
+    lines = file.read_text(encoding="utf-8").split("\n")
+    vocabulary = {line.rstrip("\r"): number for number, line in enumerate(lines) if line}
+    _there(file, {piece: vocabulary.get(piece) for piece in BERT_ENDS})
     model = tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=lowercase)
     return _of_bert(file, model)
 
 
 def _of_bert(file: Path, model: Any) -> Tokenizer:
-    first, last, pad = _numbers(file, model, "[CLS]", "[SEP]", "[PAD]")
+    first, last, pad = _numbers(file, model, *BERT_ENDS)
     return Tokenizer(_encoding(model), model.get_vocab_size(), (first,), (last,), pad)
 
 

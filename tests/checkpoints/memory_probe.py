@@ -1,6 +1,7 @@
 """Imports a checkpoint and prints by how much the peak memory of the process grew.
 
 usage: python -m tests.checkpoints.memory_probe FILE.pt
+       python -m tests.checkpoints.memory_probe TEXT_ENCODER TYPE
 """
 
 import json
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import config_fields, fill
+from skipdit_jax.checkpoints import config_fields, fill, open_checkpoint
 from skipdit_jax.weights import open_known
 
 STATUS = Path("/proc/self/status")
@@ -29,11 +30,12 @@ def forget_peak():
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def main(path):
+def main(path, dtype="float32"):
     jnp.zeros(1).block_until_ready()  # the backend is there before the measurement starts
-    checkpoint = open_known(path)
-    config = config_fields(checkpoint, num_heads=4)
-    expected = registry.abstract_params(registry.build("dit", config))
+    text = len(sys.argv) > 2
+    checkpoint = open_checkpoint(path, registry.text_layouts()) if text else open_known(path)
+    config = {**config_fields(checkpoint, num_heads=4), "param_dtype": dtype}
+    expected = registry.abstract_params(registry.build(checkpoint.family.name, config))
     forget_peak()
     before = field("VmRSS")
     params = jax.block_until_ready(fill(checkpoint, expected, config))
@@ -52,4 +54,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

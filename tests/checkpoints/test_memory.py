@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from skipdit_jax import registry
+from skipdit_jax.checkpoints import rules_t5
 from skipdit_jax.checkpoints.arrays import PIECE_BYTES
 from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.checkpoints.rules_dit import fixed_tables, rules
+from skipdit_jax.encoders.t5 import T5Config
 from tests.checkpoints.subprocesses import in_subprocess
+from tests.checkpoints.test_layouts import recorded
 from tests.checkpoints.torch_makers import dictionary, name, pickle, plain, tensor, write_zip
 
 # 58 MB of weights, of which the label table is 20 MB; the file also holds the model and two
@@ -79,6 +82,11 @@ def sparse_state_dict(path, config):
     tables = fixed_tables(config)
     shapes = {name: table.shape for name, table in tables.items()}
     shapes |= {name: entry.torch_shape for name, entry in entries.items()}
+    return sparse_file(path, shapes, b"".join(table.tobytes() for table in tables.values()))
+
+
+def sparse_file(path, shapes, beginning=b""):
+    """Tensors of zeros that take no place on the disk, behind those of the beginning."""
     header, at = {}, 0
     for key, shape in shapes.items():
         end = at + 4 * int(np.prod(shape))
@@ -86,9 +94,7 @@ def sparse_state_dict(path, config):
         at = end
     text = json.dumps(header).encode()
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for table in tables.values():
-            file.write(table.tobytes())
+        file.write(struct.pack("<Q", len(text)) + text + beginning)
     os.truncate(path, 8 + len(text) + at)
     return path
 
@@ -107,3 +113,64 @@ def test_peak_memory_of_a_conversion_is_one_tensor(tmp_path, config, target):
         # Two slabs may be on their way at once; a second copy would be more.
         assert found["growth"] <= found["largest"] + 2 * PIECE_BYTES + SLACK
         assert found["largest"] > 2 * PIECE_BYTES + SLACK
+
+
+BUDGET = 10.5e9  # of T5-XXL in bfloat16, 9.52 GB of weights
+EIGHTH = {"vocab_size": 4016, "hidden_size": 512, "num_heads": 4, "head_dim": 128}
+EIGHTH |= {"mlp_width": 1280}  # every side of XXL by 8, all of its 24 blocks
+TABLES = ("shared.weight", "encoder.embed_tokens.weight")
+
+
+def entries_of(config):
+    network = registry.build("t5", config)
+    return tensor_entries(rules_t5.rules(config), registry.abstract_params(network))
+
+
+def sparse_shards(folder, config, count):
+    """T5 in float32 over several files, with the table of pieces under both of its names."""
+    shapes = {name: entry.torch_shape for name, entry in entries_of(config).items()}
+    shapes[TABLES[1]] = shapes[TABLES[0]]
+    names, table = list(shapes), {}
+    for number in range(count):
+        file = f"model-{number + 1:05}-of-{count:05}.safetensors"
+        part = names[number * len(names) // count : (number + 1) * len(names) // count]
+        sparse_file(folder / file, {name: shapes[name] for name in part})
+        table |= dict.fromkeys(part, file)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": table}))
+    return index
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_an_eighth_of_t5_xxl_needs_its_part_of_the_budget(tmp_path):
+    index = sparse_shards(tmp_path, EIGHTH, 3)
+    found = in_subprocess("tests.checkpoints.memory_probe", index, "bfloat16")
+    full = sum(int(np.prod(entry.shape)) for entry in entries_of({}).values()) * 2
+    assert found["growth"] >= found["weights"]  # else the measurement measures nothing
+    assert found["growth"] <= found["weights"] * BUDGET / full
+    assert (
+        sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) > 2 * found["weights"]
+    )
+
+
+def peak_of(names, shapes, held):
+    """Bytes of the leaves read so far, the tensor as the file has it, and its rounded copy."""
+    kept = peak = 0
+    for one in names:
+        numbers = int(np.prod(shapes[one]))
+        kept += 2 * numbers
+        peak = max(peak, kept + (held + 2) * numbers)
+    return peak
+
+
+def test_t5_xxl_fits_into_its_budget_by_arithmetic():
+    """The order of reading matters: the table of pieces is the largest tensor, and comes first."""
+    _, shapes = recorded("T5-v1.1-xxl-encoder")
+    names = list(entries_of({}))
+    assert names[0] == TABLES[0]
+    assert registry.build("t5", {}).config == T5Config()
+    weights = 2 * sum(int(np.prod(shapes[name])) for name in names)
+    assert weights == 9_524_621_312
+    for held in (2, 4):  # bytes of a number in the file
+        assert weights < peak_of(names, shapes, held) < BUDGET
+    assert peak_of([*names[1:], names[0]], shapes, 4) > peak_of(names, shapes, 4)
