@@ -225,12 +225,9 @@ def first_there(
             continue
         try:
             fetch(source, tell)
-        except CheckpointError as error:
-            response = getattr(error.__cause__, "response", None)
-            if getattr(response, "status_code", None) != NOT_FOUND:
-                raise
-        else:
-            return source
+        except MissingFile:
+            continue
+        return source
     return None
 
 

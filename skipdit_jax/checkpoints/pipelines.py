@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, MissingFile, naming, parsing, shown
-from skipdit_jax.checkpoints.hub import HUB, Tell, fetch
+from skipdit_jax.checkpoints.hub import HUB, Tell, fetch, first_there, member
 from skipdit_jax.checkpoints.sources import COMMON, CONFIG, fetch_whole, read_json
 
 INDEX = "model_index.json"
@@ -47,19 +47,10 @@ class Pipeline:
         Raises:
           CheckpointError: none of them is there, or it cannot be had.
         """
-        for name in names:
-            if found := self.find(part, name):
-                return found
-        wanted = " or ".join(names)
-        raise CheckpointError(f"{self.source}: found no {part}/{wanted} in it")
-
-    def find(self, part: str, name: str) -> Path | None:
-        """A file of a part, on this machine; None if there is none of this name."""
-        try:
-            path = fetch_whole(beside(self.source, f"{part}/{name}"), self.tell)
-        except MissingFile:
-            return None
-        return path if path.is_file() else None
+        found = first_there(member(self.source, part), names, self.tell)
+        if found is None:
+            raise CheckpointError(f"{self.source}: found no {part}/{' or '.join(names)} in it")
+        return fetch_whole(found, self.tell)
 
     def weights(self, part: str) -> Path:
         """The weights of a network: one file, or the index of several; its config.json beside it.
@@ -68,7 +59,7 @@ class Pipeline:
           CheckpointError: there are none, or they cannot be had.
         """
         self._check_part(part)
-        self.find(part, CONFIG)
+        first_there(member(self.source, part), [CONFIG], self.tell)
         return self.file(part, COMMON)
 
     def settings(self, part: str, name: str = CONFIG) -> dict[str, Any]:
@@ -105,7 +96,7 @@ def open_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> P
         if not _REPOSITORY.fullmatch(text.removeprefix(HUB)):
             return None
         try:
-            path = fetch(beside(text, INDEX), tell)
+            path = fetch(member(text, INDEX), tell)
         except MissingFile as error:
             raise CheckpointError(
                 f"{text}: has no {INDEX}, wanted one, or hf://OWNER/REPO/FILE"
@@ -125,14 +116,6 @@ def fetch_part(source: str | os.PathLike[str], *parts: str, tell: Tell | None = 
     if pipeline is None:
         return fetch_whole(source, tell)
     return pipeline.weights(next((part for part in parts if part in pipeline.classes), parts[-1]))
-
-
-def beside(source: str, name: str) -> str:
-    """The source of a file in a folder or repository."""
-    if not source.startswith(HUB):
-        return os.path.join(source, name)
-    repo, _, revision = source.partition("@")
-    return f"{repo}/{name}" + (f"@{revision}" if revision else "")
 
 
 def _classes(index: dict[str, Any]) -> dict[str, str]:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from skipdit_jax.checkpoints.load import NATIVE, Checkpoint
+
 SKIP_DIT = "hf://GuanjieChen/Skip-DiT/"
 LATTE = "hf://maxin-cn/Latte/"
 META = "https://dl.fbaipublicfiles.com/DiT/models/"
@@ -48,6 +50,7 @@ class Released(NamedTuple):
       config: fields that differ from that name's own.
       sampling: of the published samples; None for an autoencoder.
       flags: what sample.py is best told besides.
+      pipeline: of a model of text, where its encoders are.
     """
 
     source: str
@@ -58,6 +61,7 @@ class Released(NamedTuple):
     config: Mapping[str, Any] = {}
     sampling: Sampling | None = None
     flags: str = ""
+    pipeline: str = ""
 
 
 DIT_SAMPLING = Sampling("mse", 250, "ddpm", 4.0)
@@ -119,3 +123,11 @@ def recognise(family: str, numbers: int) -> Released | None:
       numbers: `count_numbers` of its tensors.
     """
     return next((row for row in RELEASED if (row.family, row.numbers) == (family, numbers)), None)
+
+
+def recognised(checkpoint: Checkpoint) -> Released | None:
+    """What an opened state dict was released as; None of a native file, which says it itself."""
+    if checkpoint.which == NATIVE:
+        return None
+    numbers = count_numbers(handle.shape for handle in checkpoint.handles.values())
+    return recognise(checkpoint.family.name, numbers)

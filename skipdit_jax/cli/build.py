@@ -3,7 +3,7 @@
 Nothing is computed here, and the weights are read last: whatever is wrong is told at once.
 """
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.pipelines import TRANSFORMER, fetch_part
 from skipdit_jax.checkpoints.state_dicts import Ask
-from skipdit_jax.cli.decoder import Decoder, choose_vae, open_decoder
+from skipdit_jax.cli.decoder import choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
-from skipdit_jax.cli.errors import told_in_one_line
-from skipdit_jax.cli.options import FID_BATCH, MAX_BATCH, PROGRAM, SampleOptions
+from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.cli.outputs import PACKED, Targets, check_writable, choose_targets
+from skipdit_jax.cli.prompts import embedded, wanted_texts
+from skipdit_jax.cli.sample_flags import FID_BATCH, MAX_BATCH
 from skipdit_jax.cli.settings import (
+    MAX_COLUMNS,
     MAX_SAMPLES,
-    Settings,
     choose_labels,
     make_settings,
 )
@@ -33,69 +35,7 @@ from skipdit_jax.published import PIXEL_CHANNELS
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
-from skipdit_jax.typing import Params
-from skipdit_jax.visualise.grids import check_finite
 from skipdit_jax.weights.recipe import read_diffusion, read_recipe
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplingJob:
-    """One run, ready to compile.
-
-    Attributes:
-      name: what to call the model.
-      model: the backbone.
-      params: its weights.
-      source: where they come from, for people.
-      notes: what a user should know of how they were taken.
-      settings: how to sample.
-      key: of the run; sample i has `sample_keys(key, i, 1)`.
-      labels: int [n], or None for an unconditional model.
-      count: n.
-      batch: how many samples at a time.
-      columns: of the picture.
-      targets: files to write.
-      decoder: makes pictures of latents; None where the model draws pictures, or latents are kept.
-      folder: of many samples, for FID; then `batch` is that of one process.
-      classes: names of the first labels, if the weights keep them.
-    """
-
-    name: str
-    model: Backbone
-    params: Params
-    source: str
-    notes: tuple[str, ...]
-    settings: Settings
-    key: jax.Array
-    labels: np.ndarray | None
-    count: int
-    batch: int
-    columns: int
-    targets: Targets
-    decoder: Decoder | None = None
-    folder: Path | None = None
-    classes: tuple[str, ...] = ()
-
-    @property
-    def pixels(self) -> bool:
-        """Whether `to_pixels` gives pictures, not latents."""
-        return self.decoder is not None or draws_pixels(self.model)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one of the samples that `to_pixels` gives."""
-        drawn = self.model.sample_shape
-        return drawn if self.decoder is None else self.decoder.shape(drawn)
-
-    def to_pixels(self, samples: np.ndarray) -> np.ndarray:
-        """What the model drew, float32 [n,...], decoded if there is a decoder.
-
-        Raises:
-          SystemExit: with code 2 for samples that are no numbers; every output comes by here.
-        """
-        with told_in_one_line(PROGRAM):
-            check_finite(samples, "samples")
-        return samples if self.decoder is None else self.decoder(samples)
 
 
 def prepare_sampling(options: SampleOptions) -> SamplingJob:
@@ -112,21 +52,26 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     classes = read_class_names(checkpoint, num_classes(model))
     vae = choose_vae(options, recipe, checkpoint, draws_pixels(model))
     settings = make_settings(options, entry, recipe, diffusion, model)
-    if options.num_fid_samples is None:
+    texts = wanted_texts(options, model)
+    labels = None
+    if texts is not None:
+        count, columns = _count_texts(options, texts)
+    elif options.num_fid_samples is None:
         labels, count, columns = choose_labels(options, recipe, num_classes(model), classes)
     else:
         count, columns = options.num_fid_samples, 1
         labels = draw_labels(options.seed, count, num_classes(model))
     # Both are made once more to run; here they find what the model cannot follow.
     settings.sampler(model)
-    model.conditioning.prepare(labels, count)
+    if texts is None:
+        model.conditioning.prepare(labels, count)
     if options.compare is not None and (options.cache or "").strip() == NO_CACHE:
         raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
     if options.compare == () and settings.cache is None and not model.num_skips:
         raise ValueError("--compare needs a model with long skips: choose a -skip model")
     if options.sample_dir is None:
         pixels = vae is not None or draws_pixels(model)
-        targets = choose_targets(options, pixels, makes_clips(model))
+        targets = choose_targets(options, pixels, makes_clips(model), texts is not None)
         batch = options.batch_size or MAX_BATCH
     else:
         check_writable("--sample-dir", options.sample_dir / PACKED)
@@ -137,6 +82,11 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
             f"or sample --model {' or '.join(registry.BUNDLED)}"
         )
+    prompts = None  # encoders come and go before there are weights
+    if texts is not None:
+        prompts = embedded(options, texts, model, checkpoint)
+        count = len(prompts.texts)
+        model.conditioning.prepare(prompts.condition, count)
     decoder = None if vae is None else open_decoder(vae, options, model, recipe.latent_scale)
     return SamplingJob(
         name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
@@ -154,7 +104,35 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         targets=targets,
         decoder=decoder,
         folder=options.sample_dir,
+        fps=options.fps,
+        prompts=prompts,
+        seeds=_seeds(options, count),
     )
+
+
+def _count_texts(options: SampleOptions, texts: Sequence[str]) -> tuple[int, int]:
+    """How many samples, as far as is known, and how many stand side by side.
+
+    Raises:
+      ValueError: too many, or flags that only classes have.
+    """
+    if options.num_fid_samples is not None:
+        raise ValueError("--num-fid-samples: draws classes, wanted a model of classes")
+    rows = options.num_samples or 1
+    count = rows * max(len(texts), 1)
+    if count > MAX_SAMPLES:
+        raise ValueError(f"--prompt: {count} samples, wanted at most {MAX_SAMPLES}")
+    return count, rows if rows > 1 else min(count, MAX_COLUMNS)
+
+
+def _seeds(options: SampleOptions, count: int) -> tuple[int, ...] | None:
+    """The seed of each sample: --num-samples of a prompt follow each other."""
+    if options.seeds is None:
+        return None
+    rows = options.num_samples or 1
+    if rows * len(options.seeds) != count:
+        raise ValueError(f"--seeds: found {len(options.seeds)}, wanted one of {count // rows}")
+    return tuple(seed for seed in options.seeds for _ in range(rows))
 
 
 def draw_labels(seed: int, count: int, num_classes: int) -> np.ndarray | None:
@@ -219,8 +197,9 @@ def make_model(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted {options.model}"
         )
     asked = dict(entry.config) if entry else {}
-    if options.image_size is not None:
-        asked["input_size"] = _latent_size(options.image_size, entry, checkpoint)
+    if sides := _sides(options):
+        height, width = (_latent_size(side, entry, checkpoint) for side in sides)
+        asked["input_size"] = height if height == width else (height, width)
     for field in ("num_classes", "num_heads", "num_frames"):
         if getattr(options, field) is not None:
             asked[field] = getattr(options, field)
@@ -245,6 +224,19 @@ def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
         found = ", ".join(f"{field} {getattr(own, field)}" for field in differing)
         wanted = ", ".join(f"{field} {asked[field]}" for field in differing)
         raise CheckpointError(f"{checkpoint.path}: holds a model of {found}, wanted {wanted}")
+
+
+def _sides(options: SampleOptions) -> tuple[int, int] | None:
+    """Height and width that were typed, in pixels.
+
+    Raises:
+      ValueError: one without the other.
+    """
+    if options.image_size is not None:
+        return options.image_size, options.image_size
+    if (options.width is None) != (options.height is None):
+        raise ValueError("--width and --height: wanted both")
+    return None if options.width is None else (options.height or 0, options.width)
 
 
 def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoint | None) -> int:

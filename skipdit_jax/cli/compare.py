@@ -19,7 +19,7 @@ import numpy as np
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
-from skipdit_jax.cli.build import SamplingJob
+from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
 from skipdit_jax.cli.settings import Settings
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
@@ -157,7 +157,7 @@ def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = Fals
     bar = StepBar(progress)
 
     def run(variant: Variant) -> np.ndarray:
-        drawn = draw_all(lambda keys, labels: variant.sampler(job.params, keys, labels), batches)
+        drawn = draw_all(lambda keys, given: variant.sampler(job.params, keys, given), batches)
         bar.advance()
         return drawn
 
@@ -207,7 +207,7 @@ def latent_scale(latents: np.ndarray) -> np.float32:
     return np.float32(np.abs(latents).max() or 1)
 
 
-def picture(scores: Sequence[Score], labels: np.ndarray | None, pixels: bool) -> np.ndarray:
+def picture(scores: Sequence[Score], titles: Sequence[str], pixels: bool) -> np.ndarray:
     """One labelled picture: a row per variant, a column per sample; uint8 [height,width,C].
 
     Of clips it shows the frame in the middle. Without an autoencoder latents are shown as they
@@ -216,14 +216,14 @@ def picture(scores: Sequence[Score], labels: np.ndarray | None, pixels: bool) ->
     rows = _shown(scores, pixels)
     if rows[0].ndim == 5:
         rows = [row[:, row.shape[1] // 2] for row in rows]
-    return _labelled(scores, rows, labels)
+    return _labelled(scores, rows, titles)
 
 
-def movie(scores: Sequence[Score], labels: np.ndarray | None, pixels: bool) -> np.ndarray:
+def movie(scores: Sequence[Score], titles: Sequence[str], pixels: bool) -> np.ndarray:
     """The picture of every frame of clips; uint8 [F,height,width,C]."""
     rows = _shown(scores, pixels)
     frames = range(rows[0].shape[1])
-    return np.stack([_labelled(scores, [row[:, f] for row in rows], labels) for f in frames])
+    return np.stack([_labelled(scores, [row[:, f] for row in rows], titles) for f in frames])
 
 
 def _shown(scores: Sequence[Score], pixels: bool) -> list[np.ndarray]:
@@ -233,7 +233,7 @@ def _shown(scores: Sequence[Score], pixels: bool) -> list[np.ndarray]:
 
 
 def _labelled(
-    scores: Sequence[Score], rows: Sequence[np.ndarray], labels: np.ndarray | None
+    scores: Sequence[Score], rows: Sequence[np.ndarray], columns: Sequence[str]
 ) -> np.ndarray:
     titles = [
         f"{score.variant.name}, {score.variant.steps} steps\n{score.faster} as fast\n"
@@ -241,7 +241,6 @@ def _labelled(
         for score in scores[1:]
     ]
     full = scores[0].variant
-    columns = [] if labels is None else [str(label) for label in labels]
     return make_table(rows, [f"{full.name}, {full.steps} steps\nthe reference", *titles], columns)
 
 

@@ -31,9 +31,9 @@ from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.numbers import natural, positive
-from skipdit_jax.cli.options import add_place
 from skipdit_jax.cli.outputs import check_writable, make_folders
 from skipdit_jax.cli.runner import StepBar
+from skipdit_jax.cli.sample_flags import add_place
 from skipdit_jax.models.backbone import DTYPES
 
 PROGRAM = "convert"

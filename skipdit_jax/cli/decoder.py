@@ -9,9 +9,8 @@ from jaxtyping import Float
 from skipdit_jax import sharding
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.errors import shown
-from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.pipelines import VAE, open_pipeline
-from skipdit_jax.checkpoints.released import VAE_SOURCES, count_numbers, recognise
+from skipdit_jax.checkpoints.released import VAE_SOURCES, recognised
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.cli.outputs import ARRAYS
@@ -88,10 +87,7 @@ def _of_pipeline(options: SampleOptions) -> str:
 
 
 def _released_with(checkpoint: Checkpoint | None) -> str:
-    if checkpoint is None or checkpoint.which == NATIVE:
-        return ""
-    numbers = count_numbers(handle.shape for handle in checkpoint.handles.values())
-    row = recognise(checkpoint.family.name, numbers)
+    row = None if checkpoint is None else recognised(checkpoint)
     return row.sampling.vae if row and row.sampling else ""
 
 

@@ -21,11 +21,11 @@ from PIL import Image
 from skipdit_jax import sharding
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.cli.build import SamplingJob
 from skipdit_jax.cli.distributed import say, wait_for_all
 from skipdit_jax.cli.errors import told_in_one_line
-from skipdit_jax.cli.options import PROGRAM
+from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import Batch, StepBar, make_batch
+from skipdit_jax.cli.sample_flags import PROGRAM
 from skipdit_jax.data.images import DECODING_ERRORS
 from skipdit_jax.data.sources import is_of_machine
 from skipdit_jax.files import remove_leftovers
@@ -139,7 +139,7 @@ def draw(job: SamplingJob, tasks: list[Task], progress: bool = False) -> None:
     params = jax.device_put(job.params, sharding.replicated(mesh))
 
     def arguments(batch: Batch) -> tuple[Any, ...]:
-        return params, jax.device_put(batch.keys, sharding.batch_sharding(mesh)), batch.labels
+        return params, jax.device_put(batch.keys, sharding.batch_sharding(mesh)), batch.given
 
     compiled = sampler.lower(*arguments(tasks[0].batch)).compile()
     bar = StepBar(progress)

@@ -12,9 +12,9 @@ from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.files import check_folder, check_replaceable
 from skipdit_jax.visualise.grids import FORMATS, to_uint8
-from skipdit_jax.visualise.video import load_encoder, save_gif, save_mp4
+from skipdit_jax.visualise.video import FRAMES_PER_SECOND, load_encoder, save_gif, save_mp4
 
-MP4, GIF, PICTURE, ARRAYS = ".mp4", ".gif", ".png", ".npz"
+MP4, GIF, PICTURE, ARRAYS, TEXTS = ".mp4", ".gif", ".png", ".npz", ".txt"
 MOVIES = {MP4: save_mp4, GIF: save_gif}
 PACKED = "samples.npz"  # all files of --sample-dir in one
 
@@ -26,11 +26,13 @@ class Targets(NamedTuple):
       picture: PNG, JPEG or WebP file; None where nothing can be shown.
       arrays: .npz file; None if none was asked for.
       movies: MP4 and GIF file of clips; none for pictures.
+      texts: the prompts, a line each, in the order of the samples; None without prompts.
     """
 
     picture: Path | None
     arrays: Path | None
     movies: tuple[Path, ...] = ()
+    texts: Path | None = None
 
     @property
     def shown(self) -> list[Path]:
@@ -40,10 +42,12 @@ class Targets(NamedTuple):
     @property
     def files(self) -> list[Path]:
         """All of them."""
-        return self.shown if self.arrays is None else [*self.shown, self.arrays]
+        return [*self.shown, *(path for path in (self.arrays, self.texts) if path is not None)]
 
 
-def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) -> Targets:
+def choose_targets(
+    options: SampleOptions, pixels: bool, clips: bool = False, texts: bool = False
+) -> Targets:
     """Returns the files to write, after making sure that they can be.
 
     Clips are shown three times, as NAME.mp4, NAME.gif and NAME.png (a strip of frames; .jpg, .jpeg
@@ -54,6 +58,7 @@ def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) ->
       options: what was typed.
       pixels: whether samples are pictures or clips, not latents.
       clips: whether samples have frames.
+      texts: whether they show prompts, which then stand beside the picture, in NAME.txt.
 
     Raises:
       ValueError: a name that cannot be written, one name for two files, or no encoder of MP4.
@@ -69,6 +74,9 @@ def choose_targets(options: SampleOptions, pixels: bool, clips: bool = False) ->
         targets = Targets(picture, options.npz, tuple(movies))
     else:
         targets = Targets(None, options.npz or out.with_suffix(ARRAYS))
+    if texts:
+        targets = targets._replace(texts=out.with_suffix(TEXTS))
+        check_writable("--out", out.with_suffix(TEXTS))
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
     read = [place for place in (options.ckpt, options.vae) if place]
@@ -114,14 +122,36 @@ def make_folders(paths: Iterable[Path]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def save_movies(paths: Sequence[Path], frames: UInt8[np.ndarray, "F height width C"]) -> None:
+def save_movies(
+    paths: Sequence[Path],
+    frames: UInt8[np.ndarray, "F height width C"],
+    fps: int | None = None,
+    description: str = "",
+) -> None:
     """Writes frames to each file, as its suffix says.
+
+    Args:
+      paths: of MP4 and GIF files.
+      frames: of the movie.
+      fps: frames per second; None is that of the published samples.
+      description: text that the files carry.
 
     Raises:
       OSError: a file cannot be written.
     """
     for path in paths:
-        MOVIES[path.suffix.lower()](path, frames)
+        MOVIES[path.suffix.lower()](path, frames, fps or FRAMES_PER_SECOND, description)
+
+
+def save_texts(path: Path, texts: Sequence[str]) -> None:
+    """Writes a line for each sample.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    lines = [" ".join(text.split()) for text in texts]
+    with replacing_file(path) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def save_arrays(

@@ -2,17 +2,18 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from skipdit_jax.cli.build import SamplingJob
+from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.files import cache_home
 from skipdit_jax.pipeline import sample_keys
 
@@ -21,7 +22,7 @@ KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
 WORTH_KEEPING = 0.1  # s; small models compile in less than JAX's own 1.0 (seen with jax 0.12)
 
 Draw = Callable[[Any, Any], Any]
-"""(keys [B], labels [B] or None) -> samples float32 [B,H,W,C] or [B,F,H,W,C]."""
+"""(keys [B], what they are conditioned on) -> samples float32 [B,H,W,C] or [B,F,H,W,C]."""
 
 
 class Batch(NamedTuple):
@@ -29,12 +30,12 @@ class Batch(NamedTuple):
 
     Attributes:
       keys: one per sample, [B].
-      labels: int [B], or None.
+      given: what they are conditioned on, leaves [B,...]; None: nothing.
       size: how many count; those after them only fill the batch up.
     """
 
     keys: jax.Array
-    labels: np.ndarray | None
+    given: Any
     size: int
 
 
@@ -53,24 +54,29 @@ class Result(NamedTuple):
 
 
 def make_batches(job: SamplingJob) -> list[Batch]:
-    """Cuts a job into batches; the last is filled up with further samples of its last label."""
+    """Cuts a job into batches; the last is filled up with further samples of its last row."""
     return [make_batch(job, first) for first in range(0, job.count, job.batch)]
 
 
 def make_batch(job: SamplingJob, first: int) -> Batch:
     """The batch that begins with a sample number."""
     size = min(job.batch, job.count - first)
-    keys = sample_keys(job.key, first, job.batch)
-    labels = job.labels
-    if labels is not None:
-        labels = labels[first : first + size]
-        labels = np.pad(labels, (0, job.batch - size), mode="edge")
-    return Batch(keys, labels, size)
+    rows = np.minimum(np.arange(first, first + job.batch), first + size - 1)
+    given = jax.tree.map(lambda leaf: leaf[rows], job.given)
+    if job.seeds is None:
+        return Batch(sample_keys(job.key, first, job.batch), given, size)
+    keys = [sample_keys(jax.random.key(job.seeds[row]), _nth(job.seeds, row), 1) for row in rows]
+    return Batch(jnp.concatenate(keys), given, size)
+
+
+def _nth(seeds: Sequence[int], row: int) -> int:
+    """The how-manieth sample of its seed a row is."""
+    return seeds[:row].count(seeds[row])
 
 
 def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:
     """Draws all batches, [n,...]; returns when the last number is there."""
-    drawn = [draw(batch.keys, batch.labels) for batch in batches]
+    drawn = [draw(batch.keys, batch.given) for batch in batches]
     return np.concatenate(
         [np.asarray(samples)[: batch.size] for samples, batch in zip(drawn, batches, strict=True)]
     )
@@ -87,11 +93,11 @@ def run(job: SamplingJob, progress: bool = False) -> Result:
     bar = StepBar(progress)
     sampler = job.settings.sampler(job.model, bar.advance if progress else None)
     start = time.perf_counter()
-    compiled = sampler.lower(job.params, batches[0].keys, batches[0].labels).compile()
+    compiled = sampler.lower(job.params, batches[0].keys, batches[0].given).compile()
     compile_seconds = time.perf_counter() - start
 
-    def draw(keys: Any, labels: Any) -> Any:
-        return compiled(*sampler.arguments(job.params, keys, labels))
+    def draw(keys: Any, given: Any) -> Any:
+        return compiled(*sampler.arguments(job.params, keys, given))
 
     start = time.perf_counter()
     with bar.shown(len(batches) * len(sampler.inputs.t)):

@@ -11,14 +11,16 @@ import numpy as np
 
 from skipdit_jax.caching import notation
 from skipdit_jax.cli import compare, many
-from skipdit_jax.cli.build import SamplingJob, prepare_sampling
+from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.cli.interrupts import interruptible
+from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.memory import enough_memory
-from skipdit_jax.cli.options import PROGRAM, parse
-from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies
+from skipdit_jax.cli.options import parse
+from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies, save_texts
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
+from skipdit_jax.cli.sample_flags import PROGRAM
 from skipdit_jax.runs.class_names import printable
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_picture, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
@@ -93,11 +95,14 @@ def write_samples(job: SamplingJob, samples: np.ndarray) -> None:
     if targets.picture is not None:
         shown = enlarge(to_uint8(samples))
         if targets.movies:
-            save_movies(targets.movies, make_video_grid(shown, job.columns))
+            movie = make_video_grid(shown, job.columns)
+            save_movies(targets.movies, movie, job.fps, job.description)
         still = make_strip(shown) if targets.movies else make_grid(shown, job.columns)
-        save_picture(targets.picture, still)
-    if job.targets.arrays is not None:
-        save_arrays(job.targets.arrays, samples, job.labels, job.pixels)
+        save_picture(targets.picture, still, job.description)
+    if targets.texts is not None and job.prompts is not None:
+        save_texts(targets.texts, job.prompts.texts)
+    if targets.arrays is not None:
+        save_arrays(targets.arrays, samples, job.labels, job.pixels, **_texts(job))
 
 
 def write_comparison(job: SamplingJob, scores: Sequence[compare.Score]) -> None:
@@ -108,14 +113,24 @@ def write_comparison(job: SamplingJob, scores: Sequence[compare.Score]) -> None:
     assert job.targets.picture is not None, "a comparison is a picture"
     make_folders(job.targets.files)
     if job.targets.movies:
-        save_movies(job.targets.movies, compare.movie(scores, job.labels, job.pixels))
-    save_picture(job.targets.picture, compare.picture(scores, job.labels, job.pixels))
+        movie = compare.movie(scores, job.titles, job.pixels)
+        save_movies(job.targets.movies, movie, job.fps, job.description)
+    still = compare.picture(scores, job.titles, job.pixels)
+    save_picture(job.targets.picture, still, job.description)
+    if job.targets.texts is not None and job.prompts is not None:
+        save_texts(job.targets.texts, job.prompts.texts)
     if job.targets.arrays is not None:
         samples = np.concatenate([row.samples for row in scores])
         labels = None if job.labels is None else np.tile(job.labels, len(scores))
         names = [f"{row.variant.name}, {row.variant.steps} steps" for row in scores]
         variants = np.repeat(names, job.count)
-        save_arrays(job.targets.arrays, samples, labels, job.pixels, variant=variants)
+        texts = {name: np.tile(texts, len(scores)) for name, texts in _texts(job).items()}
+        save_arrays(job.targets.arrays, samples, labels, job.pixels, variant=variants, **texts)
+
+
+def _texts(job: SamplingJob) -> dict[str, np.ndarray]:
+    """The prompts as an array of the .npz file."""
+    return {} if job.prompts is None else {"prompts": np.array(job.prompts.texts, np.str_)}
 
 
 def describe_run(job: SamplingJob) -> str:
@@ -138,6 +153,11 @@ def describe_run(job: SamplingJob) -> str:
         f"weights  {job.source}",
         *(f"note     {note}" for note in job.notes),
     ]
+    if job.prompts is not None:
+        shown = dict.fromkeys(job.prompts.texts)
+        lines += [f"prompt   {printable(text)}" for text in [*shown][:MOST_CLASSES]]
+        if job.prompts.negative:
+            lines.append(f"without  {printable(job.prompts.negative)}")
     if job.classes and job.labels is not None:
         lines.append(f"classes  {describe_classes(job.labels, job.classes)}")
     if job.decoder is not None:

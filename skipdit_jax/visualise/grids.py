@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 
 from skipdit_jax.files import replacing_path
 
@@ -17,6 +17,7 @@ BACKGROUND = 255
 INK = 0
 FONT_SIZE = 14
 LINE_SPACING = 4
+DESCRIPTION = "Description"  # keyword of the PNG standard
 PNG = {"format": "PNG"}
 # Full colour and Pillow's highest useful quality; WebP without loss.
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
@@ -155,8 +156,13 @@ def save_png(path: str | os.PathLike[str], canvas: Canvas) -> None:
     _save(path, canvas, PNG)
 
 
-def save_picture(path: str | os.PathLike[str], canvas: Canvas) -> None:
+def save_picture(path: str | os.PathLike[str], canvas: Canvas, description: str = "") -> None:
     """Writes a picture as its suffix says, see FORMATS; the file appears whole or not at all.
+
+    Args:
+      path: ends in one of FORMATS.
+      canvas: the picture.
+      description: text that the file carries: of a PNG as "Description", of others in their EXIF.
 
     Raises:
       ValueError: another suffix, or neither 1 nor 3 channels.
@@ -165,7 +171,20 @@ def save_picture(path: str | os.PathLike[str], canvas: Canvas) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise ValueError(f"{path}: wanted a name that ends in {' or '.join(FORMATS)}")
-    _save(path, canvas, FORMATS[suffix])
+    _save(path, canvas, FORMATS[suffix] | _described(suffix, description))
+
+
+def _described(suffix: str, text: str) -> dict[str, Any]:
+    """What Pillow is told to put a text into a file."""
+    if not text:
+        return {}
+    if suffix == ".png":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(DESCRIPTION, text)
+        return {"pnginfo": info}
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = text.encode()
+    return {"exif": exif}
 
 
 def _save(path: str | os.PathLike[str], canvas: Canvas, options: dict[str, Any]) -> None:

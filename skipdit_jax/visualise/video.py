@@ -49,7 +49,12 @@ def make_strip(videos: Videos, every: int = 1) -> Canvas:
     return make_grid(shown.reshape(-1, *shown.shape[2:]), columns=shown.shape[1])
 
 
-def save_mp4(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER_SECOND) -> None:
+def save_mp4(
+    path: str | os.PathLike[str],
+    frames: Frames,
+    fps: int = FRAMES_PER_SECOND,
+    description: str = "",
+) -> None:
     """Writes an MP4 of H.264 (yuv420p, BT.709); the file appears whole or not at all.
 
     The format wants even sides: an odd one grows by a copy of its last row or column.
@@ -58,6 +63,7 @@ def save_mp4(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER
       path: its name is kept, whatever the suffix.
       frames: of 1 or 3 channels.
       fps: frames per second.
+      description: text that the file carries as its comment.
 
     Raises:
       ValueError: another number of channels, no frames, or no encoder (see `load_encoder`).
@@ -67,12 +73,17 @@ def save_mp4(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER
     av = load_encoder()
     with replacing_path(path) as temporary:
         try:
-            _encode(av, temporary, _even(frames), fps)
+            _encode(av, temporary, _even(frames), fps, description)
         except av.FFmpegError as error:
             raise OSError(f"{path}: cannot write this MP4: {error}") from error
 
 
-def save_gif(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER_SECOND) -> None:
+def save_gif(
+    path: str | os.PathLike[str],
+    frames: Frames,
+    fps: int = FRAMES_PER_SECOND,
+    description: str = "",
+) -> None:
     """Writes a GIF that repeats for ever; the file appears whole or not at all.
 
     Grey frames, and those of at most 256 colours, come back exactly; others get the 256 colours
@@ -84,6 +95,7 @@ def save_gif(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER
       path: its name is kept, whatever the suffix.
       frames: of 1 or 3 channels.
       fps: frames per second.
+      description: text that the file carries as its comment.
 
     Raises:
       ValueError: another number of channels, or no frames.
@@ -100,6 +112,7 @@ def save_gif(path: str | os.PathLike[str], frames: Frames, fps: int = FRAMES_PER
             append_images=rest,
             duration=[10 * (end - start) for start, end in itertools.pairwise(starts)],
             loop=0,
+            **({"comment": description.encode()} if description else {}),
             optimize=False,  # Pillow 13 shifts the greys of a frame that holds 255 of the 256
         )
 
@@ -134,10 +147,12 @@ def _even(frames: Frames) -> UInt8[np.ndarray, "F height2 width2 C"]:
     return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _encode(av: Any, path: Path, frames: Frames, fps: int) -> None:
+def _encode(av: Any, path: Path, frames: Frames, fps: int, description: str) -> None:
     """Writes frames of even sides; the index goes first, so that a browser starts at once."""
     options = {"movflags": "+faststart"}
     with av.open(str(path), "w", format="mp4", options=options) as container:
+        if description:
+            container.metadata["comment"] = description
         stream = container.add_stream(ENCODER, rate=fps, options=QUALITY)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
