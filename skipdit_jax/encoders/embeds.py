@@ -21,7 +21,7 @@ PROMPTS = "prompts"
 PARTS = {"text": (np.float32, 3), "mask": (np.int32, 2), "cut": (np.int32, 1)}
 """Array of an encoder -> its type and number of axes."""
 
-MALFORMED = (ValueError, KeyError, EOFError, MemoryError, OverflowError, zlib.error)
+MALFORMED = (ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, zlib.error)
 
 
 def write_embeds(path: str | os.PathLike[str], embeds: Mapping[str, TextEmbeddings]) -> None:
@@ -67,7 +67,7 @@ def read_embeds(
         one line that begins with the path.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             held = sorted({key.partition("/")[0] for key in file.files if "/" in key})
             missing = [name for name in widths if name not in held]
             if PROMPTS not in file.files or missing:
@@ -76,7 +76,7 @@ def read_embeds(
             prompts = tuple(str(prompt) for prompt in file[PROMPTS].reshape(-1))
             arrays = {name: {part: file[f"{name}/{part}"] for part in PARTS} for name in widths}
         return {name: _checked(name, prompts, arrays[name], widths[name]) for name in widths}
-    except (OSError, zipfile.BadZipFile, AttributeError, *MALFORMED) as error:
+    except (OSError, zipfile.BadZipFile, *MALFORMED) as error:
         told = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
         raise ValueError(f"{os.fspath(path)}: {told or type(error).__name__}") from error
 

@@ -89,9 +89,9 @@ def read_tokenizer(file: Path, lowercase: bool = True) -> Tokenizer:
         raise ValueError(f"{file}: is no vocabulary, wanted one of {', '.join(FILES)}")
     try:
         return kinds[file.suffix](file)
-    except ValueError:
-        raise
     except Exception as error:  # the libraries raise what they like, Exception itself too
+        if str(error).startswith(f"{file}: "):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{file}: is no vocabulary that can be read ({reason})") from error
 
