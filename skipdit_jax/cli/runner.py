@@ -65,13 +65,13 @@ def make_batch(job: SamplingJob, first: int) -> Batch:
     given = jax.tree.map(lambda leaf: leaf[rows], job.given)
     if job.seeds is None:
         return Batch(sample_keys(job.key, first, job.batch), given, size)
-    keys = [sample_keys(jax.random.key(job.seeds[row]), _nth(job.seeds, row), 1) for row in rows]
+    keys = [_key_of(job.seeds, row) for row in rows.tolist()]
     return Batch(jnp.concatenate(keys), given, size)
 
 
-def _nth(seeds: Sequence[int], row: int) -> int:
-    """The how-manieth sample of its seed a row is."""
-    return seeds[:row].count(seeds[row])
+def _key_of(seeds: Sequence[int], row: int) -> jax.Array:
+    """The key of one sample, [1]: of equal seeds the samples follow each other."""
+    return sample_keys(jax.random.key(seeds[row]), seeds[:row].count(seeds[row]), 1)
 
 
 def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:

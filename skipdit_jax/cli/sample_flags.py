@@ -197,7 +197,8 @@ def _add_text(group: Any) -> None:
     add(
         "--negative-prompt",
         metavar="TEXT",
-        help="what to be guided away from; default: as published for the family, of most nothing",
+        help="what to be guided away from; a space is nothing; default: as published for the "
+        "family, of most nothing",
     )
     add(
         "--text-encoder",

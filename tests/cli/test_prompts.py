@@ -1,0 +1,126 @@
+"""sample.py --prompt: from words to pictures and clips, on stand-ins of the released pipelines."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skipdit_jax.cli.sample import main
+from tests import pipelines
+from tests.checkpoints import hub_server
+
+PROMPT = "a large wave crashing into the shore"
+FEW = ("--num-sampling-steps", "3")
+
+
+def refused(capsys, *flags):
+    with pytest.raises(SystemExit, match="2"):
+        main([*map(str, flags)])
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipelines")
+    for family in pipelines.MODELS:
+        (root / family).mkdir()
+        pipelines.put(root / family, family)
+    return root
+
+
+@pytest.fixture
+def server(folders, tmp_path, monkeypatch):
+    with hub_server.as_hub(tmp_path, monkeypatch) as server:
+        for path in folders.rglob("*"):
+            if path.is_file():
+                family, *rest = path.relative_to(folders).parts
+                server.put(f"owner/{family}", "/".join(rest), path.read_bytes())
+        yield server
+
+
+@pytest.mark.parametrize("family", pipelines.MODELS)
+def test_a_repository_and_words_become_pictures(server, own_folder, capsys, family):
+    out = "out.mp4" if family == "latte" else "out.png"
+    flags = ("--ckpt", f"hf://owner/{family}", *FEW, "--prompt", PROMPT, "--prompt", "ein Boot")
+    assert main([*flags, "--cache", "none", "--out", out, "--npz", "out.npz"]) == 0
+    told = capsys.readouterr().out
+    assert f"prompt   {PROMPT}" in told
+    assert "decoder  AutoencoderKL" in told
+    with Image.open("out.png") as picture:
+        assert picture.text["Description"] == f"{PROMPT}\nein Boot"
+    assert (own_folder / "out.txt").read_text() == f"{PROMPT}\nein Boot\n"
+    arrays = np.load("out.npz")
+    assert arrays["prompts"].tolist() == [PROMPT, "ein Boot"]
+    assert arrays["arr_0"].shape == (2, *((3,) if family == "latte" else ()), 8, 8, 3)
+    assert not np.array_equal(*arrays["arr_0"])
+
+
+def drawn(folder, *flags):
+    assert main(["--ckpt", str(folder), *FEW, "--vae", "none", "--out", "x.npz", *flags]) == 0
+    return np.load("x.npz")["latents"]
+
+
+def test_embeddings_are_written_once_and_read_without_encoders(folders, tmp_path, own_folder):
+    flags = ("--prompt", PROMPT, "--prompt-embeds", "words.npz")
+    first = drawn(folders / "pixart", *flags)
+    alone = tmp_path / "alone"
+    shutil.copytree(folders / "pixart" / "transformer", alone)
+    for more in (flags, flags[2:]):
+        assert np.array_equal(drawn(alone, *more), first)
+
+
+def test_a_prompt_with_a_seed_is_the_same_whatever_stands_beside_it(folders, own_folder):
+    both = ("--prompt", "a boat", "--prompt", PROMPT, "--seeds", "3", "7", "--num-samples", "2")
+    one = ("--prompt", PROMPT, "--seed", "7", "--num-samples", "2")
+    together, alone = (drawn(folders / "latte", *flags) for flags in (both, one))
+    assert np.abs(together[2:] - alone).max() < 1e-4 * np.abs(alone).max()
+
+
+def test_the_negative_prompt_guides(folders, own_folder):
+    flags = ("--prompt", PROMPT, "--cfg-scale", "4")
+    plain = drawn(folders / "pixart", *flags)
+    other = drawn(folders / "pixart", *flags, "--negative-prompt", "a boat")
+    assert not np.allclose(plain, other)
+    assert np.array_equal(plain, drawn(folders / "pixart", *flags, "--negative-prompt", " "))
+
+
+def test_lines_of_a_file_and_other_sides(folders, own_folder):
+    (own_folder / "lines").write_text("a boat\n\n  a wave \n", encoding="utf-8")
+    flags = ("--prompts", "lines", "--width", "48", "--height", "32")
+    assert drawn(folders / "pixart", *flags).shape == (2, 4, 6, 4)
+
+
+def test_caches_are_compared_on_prompts(folders, own_folder):
+    flags = ("--ckpt", str(folders / "latte"), "--num-sampling-steps", "4", "--prompt", PROMPT)
+    assert main([*flags, "--compare", "N2-1000-20", "--out", "c.png"]) == 0
+    assert (own_folder / "c.mp4").exists()
+    with Image.open("c.png") as picture:
+        assert picture.text["Description"] == PROMPT
+
+
+def test_what_is_wrong_is_told_in_one_line(folders, tmp_path, small, own_folder, capsys):
+    pixart = ("--ckpt", folders / "pixart", *FEW)
+
+    def told(*flags):
+        return refused(capsys, *flags)
+
+    assert "wanted --prompt TEXT, --prompts FILE or --prompt-embeds" in told(*pixart)
+    assert "takes no text, wanted a model of text" in told("--ckpt", small, "--prompt", "a boat")
+    assert "wanted --prompt TEXT" in told(*pixart, "--class-labels", "1")
+    assert "lines: No such file" in told(*pixart, "--prompts", "lines")
+    assert "wanted both" in told(*pixart, "--prompt", "a boat", "--width", "32")
+    assert "multiple of 8" in told(*pixart, "--prompt", "a", "--width", "31", "--height", "32")
+    alone = ("--ckpt", folders / "pixart" / "transformer", *FEW, "--prompt", "a boat")
+    assert "nobody says where the text encoder (t5) is" in told(*alone)
+    no = tmp_path / "no"
+    assert "is not there" in told(*alone, "--text-encoder", no)
+    assert "found 2, wanted that of t5" in told(*alone, "--text-encoder", no, no)
+    bert = folders / "hunyuan" / "text_encoder"
+    assert "holds a BERT of width 8, wanted a T5" in told(*alone, "--text-encoder", bert)
+    assert "--seeds: found 2, wanted one" in told(*pixart, "--prompt", "a", "--seeds", "1", "2")
+    (tmp_path / "no.npz").write_bytes(b"nothing")
+    assert "no.npz" in told(*pixart, "--prompt-embeds", tmp_path / "no.npz")
+    assert not list(own_folder.iterdir())
