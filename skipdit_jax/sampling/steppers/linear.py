@@ -7,8 +7,8 @@ holds constant over a step:
     (2)  x_{i+1} = k_i x_i + Σ_j w_ij m_{i-j} + s_i ε_i
 
 p, o, k, w and s follow from the levels of a schedule alone, so they are made on the host in float64
-and are data of the compiled program: a schedule, a prediction or an order of the same length
-compiles nothing. What differs between solvers is how they choose the weights.
+and are data of the compiled program: levels, predictions and solvers that look back as far compile
+nothing new. What differs between solvers is how they choose the weights.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from skipdit_jax.diffusion.gaussian import NetworkOutput, check_channels
 from skipdit_jax.diffusion.schedules import FLOW, Parameterization
-from skipdit_jax.sampling.steppers.contract import StepState
+from skipdit_jax.sampling.steppers.contract import Stepper, StepState
 from skipdit_jax.typing import Latents
 
 Column = Float[Array | np.ndarray, "*S"]
@@ -88,6 +88,28 @@ class LinearMultistep:
         if self.stochastic:
             after = after + c.noise * noise
         return after, known[: self.past]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedSum(LinearMultistep):
+    """The step (2) alone: all that a compiled program knows of a solver.
+
+    Attributes:
+      past: how many earlier predictions a step needs.
+      stochastic: whether `step` uses its noise.
+      clips: whether predictions, of data, are clipped to [-1, 1].
+    """
+
+    past: int  # type: ignore[misc]
+    stochastic: bool  # type: ignore[misc]
+    clips: bool  # type: ignore[misc]
+
+
+def traced_part(stepper: Stepper) -> Stepper:
+    """What a program is made of: solvers that differ in their weights alone share one."""
+    if not isinstance(stepper, LinearMultistep):
+        return stepper
+    return WeightedSum(past=stepper.past, stochastic=stepper.stochastic, clips=stepper.clips)
 
 
 def data_of(
