@@ -29,9 +29,11 @@ FLOW = "flow"
 """Straight paths x_t = (1 - q) x_0 + q ε, q in [0, 1], and what a network predicts there: ε - x_0.
 
 A network is given 1000 q. Such a process has no betas, and samplers of its own."""
-SCHEDULES = ("linear", "squaredcos_cap_v2", "scaled_linear", FLOW)
+SCHEDULES = ("linear", "squaredcos_cap_v2", "scaled_linear")
+"""Those of betas."""
 WITHOUT_BETA_RANGE = ("squaredcos_cap_v2", FLOW)
-PREDICTIONS = ("epsilon", "xstart", "v", FLOW)
+PREDICTIONS = ("epsilon", "xstart", "v")
+"""Those of betas."""
 VARIANCES = ("learned_range", "fixed_small", "fixed_large")
 
 LINEAR_RANGE = (1e-4, 0.02)
@@ -69,7 +71,7 @@ class Parameterization:
     variance: str = "learned_range"
 
     def __post_init__(self) -> None:
-        _check_choice("prediction", self.prediction, PREDICTIONS)
+        _check_choice("prediction", self.prediction, (*PREDICTIONS, FLOW))
         _check_choice("variance", self.variance, VARIANCES)
 
     @property
@@ -103,7 +105,7 @@ class Diffusion(Parameterization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("schedule", self.schedule, SCHEDULES)
+        _check_choice("schedule", self.schedule, (*SCHEDULES, FLOW))
         if not 1 <= self.num_timesteps <= MAX_TIMESTEPS:
             raise ValueError(
                 f"num_timesteps: found {self.num_timesteps}, wanted 1 to {MAX_TIMESTEPS}"

@@ -35,12 +35,12 @@ class Words(NamedTuple):
 
     Attributes:
       rule: "leading", "trailing" or "linspace".
-      count: S, the number of steps.
+      steps: S, their number.
       offset: of every timestep; of "leading" alone.
     """
 
     rule: str
-    count: int
+    steps: int
     offset: int = 0
 
 
@@ -61,7 +61,7 @@ def kept_timesteps(num_timesteps: int, spacing: str) -> Int[np.ndarray, "S"]:
     if not text:
         return np.arange(num_timesteps, dtype=np.int64)
     if words := read_words(num_timesteps, spacing):
-        kept = np.round(_of_words(num_timesteps, words, words.count)).astype(np.int64)
+        kept = np.round(_of_words(num_timesteps, words, words.steps)).astype(np.int64)
     elif text.lower().startswith(_DDIM_PREFIX):
         kept = _integer_stride(num_timesteps, _count(text[len(_DDIM_PREFIX) :], spacing))
     else:
@@ -79,11 +79,11 @@ def read_words(num_timesteps: int, spacing: str) -> Words | None:
     if match is None:
         return None
     words = Words(match[1], _count(match[2], spacing), int(match[3] or 0))
-    if words.count > num_timesteps:
+    if words.steps > num_timesteps:
         raise ValueError(f"spacing {spacing!r}: wanted at most {num_timesteps} steps")
     if words.offset and words.rule != "leading":
         raise ValueError(f"spacing {spacing!r}: an offset is of leading spacing alone")
-    if words.offset >= num_timesteps - (words.count - 1) * (num_timesteps // words.count):
+    if words.offset >= num_timesteps - (words.steps - 1) * (num_timesteps // words.steps):
         raise ValueError(f"spacing {spacing!r}: leads beyond the last of {num_timesteps} timesteps")
     return words
 
@@ -103,17 +103,17 @@ def solver_timesteps(
       last: how many of the timesteps are used; None all. Of words, but for "trailing".
     """
     words = read_words(num_timesteps, spacing)
-    if words is None or words.rule == "trailing" or words.count == 1:
+    if words is None or words.rule == "trailing" or words.steps == 1:
         return kept_timesteps(num_timesteps, spacing).astype(np.float64)
-    return np.round(_of_words(last or num_timesteps, words, words.count + 1)[1:])
+    return np.round(_of_words(last or num_timesteps, words, words.steps + 1)[1:])
 
 
 def exact_timesteps(num_timesteps: int, spacing: str) -> Float[np.ndarray, "S"]:
     """Timesteps of samplers that may stand between two: "linspace" is then not rounded."""
     words = read_words(num_timesteps, spacing)
-    if words is None or words.rule != "linspace" or words.count == 1:
+    if words is None or words.rule != "linspace" or words.steps == 1:
         return kept_timesteps(num_timesteps, spacing).astype(np.float64)
-    return _of_words(num_timesteps, words, words.count)
+    return _of_words(num_timesteps, words, words.steps)
 
 
 def _of_words(num_timesteps: int, words: Words, count: int) -> Float[np.ndarray, "S"]:

@@ -27,7 +27,7 @@ from skipdit_jax.registry import abstract_params, default_diffusion, published_s
 from skipdit_jax.sampling import arguments, loop
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.progress import NOBODY, Listener, listen
-from skipdit_jax.sampling.steppers import Stepper
+from skipdit_jax.sampling.steppers import Stepper, traced_part
 from skipdit_jax.typing import Params, PRNGKey
 
 
@@ -86,7 +86,7 @@ class Sampler:
         self._program = Program(
             model=model,
             kind=self.diffusion.parameterization,
-            stepper=stepper,
+            stepper=traced_part(stepper),
             guided_channels=guided_channels_of(model, self.guidance),
             sockets=sockets,
             driver=driver,

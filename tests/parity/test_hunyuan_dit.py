@@ -20,12 +20,17 @@ from skipdit_jax.models.hunyuan_dit import HunYuanBlock, Vectors
 from skipdit_jax.models.stack import bind
 from skipdit_jax.models.text_conditions import TextCondition
 from skipdit_jax.models.two_texts import TwoTexts
+from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.registry import published_sampling
+from skipdit_jax.sampling import loop
+from skipdit_jax.sampling.guidance import Strength, mix
 from skipdit_jax.trees import flatten
 from tests.parity.goldens import assert_close, channel_last
 from tests.parity.text_models import apply, modules_of
 
 FORWARD = 2e-5  # docs/notes.md, Goldens
 PROBE = 1e-5
+LOOP = 5e-5  # of each step's rms, free running
 TABLE = 2e-6
 
 original = pytest.mark.golden("hunyuan_dit")
@@ -250,6 +255,90 @@ def check_loop(golden, folder, run):
         data = (case.params, x[i], t[i], condition, state, kind)
         out, state = step(case.model, plan.sockets, *data)
         assert_close(out, want, FORWARD, f"{run}/model_out of step {i}")
+
+
+def our_noise(golden):
+    """The recorded noise of every step in place of what keys draw."""
+    recorded = jnp.asarray(channel_last(golden["ddpm/variance_noise"]))
+    return lambda keys, shape: lambda index: recorded[index]
+
+
+def check_sampler(golden, folder, run, monkeypatch):
+    """The published sampler, free running: v, betas, leading steps, what was learned dropped."""
+    monkeypatch.setattr(loop, "sample_noise", our_noise(golden))
+    weights = golden.beside(golden.config["weights_file"])
+    case = Case(weights, folder, "sd/", "in/x_sq")
+    method, variant = run.split("/")
+    every, _, branch = variant.removeprefix("N").partition("b")
+    cache = None
+    if variant != "full":
+        start, stop = golden.config["thresholds"]
+        cache = sd.SkipCache(every=int(every), branch=int(branch or 1), start=start, stop=stop)
+    published = published_sampling(case.model)
+    sampler = sd.Sampler(
+        case.model,
+        steps=published.steps.replace("100", str(golden.config["steps"])),
+        method=published.method if method == "ddpm" else method,
+        guidance=golden.config["guidance_scale"],
+        cache=cache,
+        taps=True,
+    )
+    assert np.array_equal(sampler.inputs.t, golden["timesteps"]), "timesteps"
+    z = channel_last(golden["noise"])
+    keys = sample_keys(jax.random.key(0), 0, len(z))
+    _, taps = sampler(case.params, keys, condition_of(golden), z)
+    for i, want in enumerate(channel_last(golden[f"{run}/latents"])):
+        assert_close(taps.sample[i], want, LOOP, f"{run}/latents of step {i}")
+    uncond, cond = np.moveaxis(channel_last(golden[f"{run}/model_out"]), 1, 0)
+    channels = taps.sample.shape[-1]
+    guided = (uncond + golden.config["guidance_scale"] * (cond - uncond))[..., :channels]
+    assert_close(taps.model_output[:, 0, ..., :channels], guided, LOOP, f"{run}/model_out")
+
+
+def condition_of(golden):
+    """The prompt, and what the original had in front of it: the negative one."""
+    texts = (
+        ("encoder_hidden_states", "text_embedding_mask"),
+        ("encoder_hidden_states_t5", "text_embedding_mask_t5"),
+    )
+    made = []
+    for text, mask in texts:
+        (null, text), (null_mask, mask) = golden[f"enc/{text}"], golden[f"enc/{mask}"]
+        arrays = (text, mask.astype(np.float32), null, null_mask.astype(np.float32))
+        text, mask, null, null_mask = (jnp.asarray(array)[None] for array in arrays)
+        made.append(TextCondition(text, mask, null_text=null, null_mask=null_mask))
+    return TwoTexts(*made)
+
+
+@loops
+@pytest.mark.parametrize("run", ["ddpm/full", "ddim/full", "ddpm/N2", "ddim/N2b2"])
+def test_published_samplers(golden, tmp_path, monkeypatch, run):
+    check_sampler(golden, tmp_path, run, monkeypatch)
+    assert f"{run}/latents" in golden
+
+
+@loops
+@pytest.mark.parametrize("key", ["ddpm/full/latents", "ddpm/variance_noise", "noise"])
+def test_damage_to_samplers_is_seen(golden, tmp_path, monkeypatch, key):
+    first = (slice(0, 1),)  # the noise of the last step has no weight
+    with pytest.raises(AssertionError, match="latents"):
+        check_sampler(golden.damaged(key, first, 1e-1), tmp_path, "ddpm/full", monkeypatch)
+
+
+@original
+def test_rescaled_guidance(golden):
+    """The original's function takes what is guided already."""
+    guided, cond = (golden[f"rescale/{name}"] for name in ("noise_cfg", "noise_pred_text"))
+    for key in golden.under("rescale/out_"):
+        share = float(key)
+        # uncond + 2 (cond - uncond) = guided for uncond = 2 cond - guided
+        doubled = jnp.concatenate([cond, 2 * cond - guided])
+        strength = Strength(jnp.float32(2.0), jnp.float32(share))
+        got = mix(jnp.moveaxis(doubled, 1, -1), strength, cond.shape[1])
+        assert_close(got, channel_last(golden[f"rescale/out_{key}"]), FORWARD, key)
+        wrong = channel_last(golden.damaged(f"rescale/out_{key}")[f"rescale/out_{key}"])
+        with pytest.raises(AssertionError, match="deviation"):
+            assert_close(got, wrong, FORWARD, "damaged")
 
 
 @loops

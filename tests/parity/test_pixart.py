@@ -9,7 +9,6 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.checkpoints import pixart_original
-from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.models.text import TextBlock, TextVectors
 from skipdit_jax.models.text_conditions import TextCondition
@@ -98,15 +97,20 @@ def check_tables(golden):
         np.testing.assert_allclose(table, want, rtol=0, atol=TABLE, err_msg=name)
 
 
+METHODS = {"ddim": ("ddim", "leading"), "dpmpp": ("dpm++", "linspace")}
+"""Recorded sampler -> ours, and the spacing that it is published with."""
+
+
 def loops(golden):
-    """[(group, setting)] of the recorded loops of DDIM."""
-    keys = golden.under("loop/")
-    return sorted({key.split("/")[0] for key in keys if "/ddim/" in key})
+    """[(model, sampler)] of the recorded loops."""
+    keys = [key.split("/") for key in golden.under("loop/")]
+    return sorted({(model, sampler) for model, sampler, *_ in keys if sampler in METHODS})
 
 
 def check_loops(golden):
     """[prompt; negative], each with its own mask; the first 4 of the guided channels go on."""
-    for name in loops(golden):
+    assert {sampler for _, sampler in loops(golden)} == METHODS.keys()
+    for name, sampler in loops(golden):
         z = channel_last(golden[f"loop/{name}/noise"])
         config = golden.config["configs"][name]
         model = model_of("pixart", config, input_size=z.shape[1:-1])
@@ -114,23 +118,23 @@ def check_loops(golden):
         condition = TextCondition(
             arrays["enc"], arrays["mask"], null_text=arrays["neg"], null_mask=arrays["neg_mask"]
         )
-        recorded = golden.under(f"loop/{name}/ddim/")
-        diffusion = Diffusion(spacing=f"ddim{len(recorded['t'])}")
-        assert np.array_equal(diffusion.timesteps[::-1], recorded["t"])
-        sampler = sd.Sampler(
+        recorded = golden.under(f"loop/{name}/{sampler}/")
+        method, spacing = METHODS[sampler]
+        program = sd.Sampler(
             model,
-            steps=f"ddim{len(recorded['t'])}",
-            method="ddim",
+            steps=f"{spacing}{len(recorded['t'])}",
+            method=method,
             guidance=golden.config["guidance_scale"],
             taps=True,
         )
+        assert np.array_equal(program.inputs.t, recorded["t"])
         params = params_of(golden, model)
-        _, taps = sampler(params, sample_keys(jax.random.key(0), 0, len(z)), condition, z)
+        _, taps = program(params, sample_keys(jax.random.key(0), 0, len(z)), condition, z)
         channels = model.config.in_channels
         pairs = {"guided": taps.model_output[..., :channels], "latents": taps.sample}
         for key, got in pairs.items():
             for step, want in enumerate(channel_last(recorded[key])):
-                assert_close(got[step], want, LOOP, f"loop/{name}/ddim/{key} of step {step}")
+                assert_close(got[step], want, LOOP, f"loop/{name}/{sampler}/{key} of step {step}")
 
 
 CHECKS = {
@@ -139,11 +143,12 @@ CHECKS = {
     "probe/block0/out": check_probes,
     "table/pos_embed/half": check_tables,
     "loop/ms128/ddim/latents": check_loops,
+    "loop/plain/dpmpp/latents": check_loops,
 }
 
 
 @golden_file
-@pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", dict.fromkeys(CHECKS.values()), ids=lambda check: check.__name__)
 def test_original(golden, check):
     check(golden)
     assert golden.arrays  # the checks assert; this says that there was something to check

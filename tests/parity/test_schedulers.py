@@ -5,6 +5,7 @@ were recorded before it, and on the latents that our own steps led to. A sampler
 Karras et al. (x / α) is compared in ours.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -18,10 +19,12 @@ from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.methods import read_method, write_method
 from skipdit_jax.sampling.steppers import Ddim, Ddpm, DpmSolver, Euler, FlowEuler
 from tests.parity.goldens import assert_close, channel_last
+from tests.sampling.test_orders import error
 
 # docs/notes.md, Goldens: the recordings take their levels from float32 tables.
 STEP, RUN, KARRAS_RUN = 1e-4, 3e-4, 2e-3
 LEVELS = 2e-4  # relative
+ORDER, FLOAT32 = 1e-3, 5e-6
 TABLE = 1e-5
 TIMES, KARRAS_TIMES = 1e-4, 5e-3
 
@@ -219,22 +222,23 @@ def test_tables(golden):
 @golden_file
 @pytest.mark.parametrize(
     ("key", "check", "by"),
-    [
-        ("t", check_times, 1e-2),
-        ("sample", check_steps, 1e-1),
-        ("model_out", check_steps, 1e-1),
-        ("noise", check_steps, 1e-1),
-    ],
+    [("t", check_times, 1e-2), ("sample", check_steps, 1e-1), ("noise", check_steps, 1e-1)],
 )
 def test_damage_is_seen(golden, key, check, by):
-    """Of the outputs those before the last step, which may end where it began."""
     for name in cases(golden):
-        if f"{name}/{key}" not in golden:
-            continue
-        steps, channels = len(golden[f"{name}/t"]), golden[f"{name}/sample"].shape[2]
-        used = (slice(max(1, steps - 1)), slice(None), slice(channels)) if key != "t" else ()
+        if f"{name}/{key}" in golden:
+            with pytest.raises(AssertionError):
+                check(Case(golden.damaged(f"{name}/{key}", by=by), name))
+
+
+@golden_file
+def test_another_output_is_seen(golden):
+    """All of it: single numbers have no weight where data is clipped or the levels are equal."""
+    arrays = {k: v * 1.01 if k.endswith("model_out") else v for k, v in golden.arrays.items()}
+    other = dataclasses.replace(golden, arrays=arrays)
+    for name in cases(golden):
         with pytest.raises(AssertionError):
-            check(Case(golden.damaged(f"{name}/{key}", used, by), name))
+            check_steps(Case(other, name))
 
 
 @golden_file
@@ -273,3 +277,27 @@ def test_another_setting_is_another_sampler(golden, name, changes):
     check_steps(Case(golden, name))
     with pytest.raises(AssertionError):
         check_steps(mistaken(Case(golden, name), **changes))
+
+
+ORDERS = {
+    "ddim": ("ddim", {}, "leading"),
+    "dpmpp_1": ("dpm++(order=1)", {}, "linspace"),
+    "dpmpp_2m": ("dpm++", {}, "linspace"),
+    "dpmpp_2m_scaled": ("dpm++", {"schedule": "scaled_linear"}, "linspace"),
+    "dpmpp_3m": ("dpm++(order=3)", {}, "linspace"),
+    "euler": ("euler", {"schedule": "scaled_linear"}, "linspace"),
+    "flow": ("flow-euler", {"schedule": "flow", "prediction": "flow"}, ""),
+}
+
+
+@golden_file
+def test_errors_on_a_known_distribution(golden):
+    """The recorded errors, down to where float32 ends."""
+    given = (golden["order/mu"], golden["order/sd"], golden["order/z"].ravel())
+    assert golden.config["order"].keys() == ORDERS.keys()
+    for name, recorded in golden.config["order"].items():
+        method, fields, rule = ORDERS[name]
+        process = Diffusion(variance="fixed_small", **fields)
+        for n, want in zip(recorded["n"], recorded["err"], strict=True):
+            found = error(method, process, f"{rule}{n}", recorded["stop_t"], *given)
+            assert found == pytest.approx(want, rel=ORDER, abs=FLOAT32), f"{name} of {n} steps"

@@ -54,7 +54,7 @@ REFUSED = {
     "a short plan": ({"labels": [1], "cache": Short()}, r"cache plan: found bool of shape \(1,\)"),
     "a plan of numbers": ({"labels": [1], "cache": Short(int)}, "cache plan: found int64 of shape"),
     "x": ({"labels": [1], "x": np.zeros((1, 2, 3, 4))}, r"x: found shape \(1, 2, 3, 4\), wanted"),
-    "method": ({"labels": [1], "method": "dpm"}, "method is 'dpm', wanted one of ddpm, ddim"),
+    "method": ({"labels": [1], "method": "heun"}, "method is 'heun', wanted one of ddpm, ddim"),
     "noise of ddpm": ({"labels": [1], "eta": 0.5}, "eta: found 0.5, but it is the noise of ddim"),
     "NaN noise": ({"labels": [1], "method": "ddim", "eta": np.nan}, "eta: found nan"),
     "two steppers": ({"labels": [1], "stepper": Ddim(), "clip": True}, "stepper: has its own"),

@@ -3,6 +3,7 @@
 from skipdit_jax.sampling.steppers.contract import Schedule, Scheduled, Stepper, StepState
 from skipdit_jax.sampling.steppers.dpm import DpmSolver, Euler
 from skipdit_jax.sampling.steppers.flow import FlowEuler, FlowHeun
+from skipdit_jax.sampling.steppers.linear import traced_part
 from skipdit_jax.sampling.steppers.single import Ddim, DdimReverse, Ddpm
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "Scheduled",
     "StepState",
     "Stepper",
+    "traced_part",
 ]

@@ -33,7 +33,8 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.diffusion.spacing import exact_timesteps, read_words, solver_timesteps
 from skipdit_jax.sampling.steppers.contract import Schedule
 from skipdit_jax.sampling.steppers.linear import (
-    LinearMultistep,
+    Solver,
+    WeightedSum,
     Weights,
     data_of,
     float32,
@@ -51,7 +52,7 @@ Flags = Bool[np.ndarray, "S"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DpmSolver(LinearMultistep):
+class DpmSolver(Solver):
     """DPM-Solver++ (2) and its relatives, of order 1, 2 or 3.
 
     Attributes:
@@ -94,19 +95,9 @@ class DpmSolver(LinearMultistep):
             raise ValueError("DpmSolver rule 'heun': wanted form 'data' of order 2")
 
     @property
-    def stochastic(self) -> bool:
-        """Whether `step` uses its noise."""
-        return self.form == "sde"
-
-    @property
-    def past(self) -> int:
-        """How many earlier predictions a step needs."""
-        return self.order - 1
-
-    @property
-    def clips(self) -> bool:
-        """Whether predictions are clipped to [-1, 1]."""
-        return self.clip
+    def weighted_sum(self) -> WeightedSum:
+        """What its steps are."""
+        return WeightedSum(past=self.order - 1, stochastic=self.form == "sde", clip=self.clip)
 
     def schedule(self, diffusion: Diffusion) -> Schedule:
         """See `Scheduled.schedule`."""
@@ -141,7 +132,7 @@ class DpmSolver(LinearMultistep):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Euler(LinearMultistep):
+class Euler(Solver):
     """Euler's method in ρ, at the levels of Karras et al.'s samplers as diffusers has them.
 
     Attributes:
@@ -162,9 +153,9 @@ class Euler(LinearMultistep):
             raise ValueError(f"Euler end: found {self.end!r}, wanted {', '.join(ENDS)}")
 
     @property
-    def clips(self) -> bool:
-        """Whether predictions are clipped to [-1, 1]."""
-        return self.clip
+    def weighted_sum(self) -> WeightedSum:
+        """What its steps are."""
+        return WeightedSum(clip=self.clip)
 
     def levels(self, diffusion: Diffusion) -> Levels:
         """Levels of S steps."""

@@ -22,7 +22,7 @@ from skipdit_jax.diffusion.levels import Levels, shifted, straight
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.diffusion.spacing import read_words
 from skipdit_jax.sampling.steppers.contract import Schedule
-from skipdit_jax.sampling.steppers.linear import LinearMultistep, Weights, float32
+from skipdit_jax.sampling.steppers.linear import Solver, WeightedSum, Weights, float32
 
 LOWEST = ("shifted", "first", "even")
 """Least share of noise that the network is asked about, before it is shifted: 1/T, shifted once
@@ -30,7 +30,7 @@ already (the schedulers of diffusers do so); 1/T; or 1/S, as far from the data a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow(LinearMultistep):
+class Flow(Solver):
     """Shares of noise: evenly from 1 to the lowest, shifted, and then 0.
 
     Attributes:
@@ -91,9 +91,9 @@ class FlowHeun(Flow):
     """Heun's method (2): S steps are 2S - 1 calls of the network."""
 
     @property
-    def past(self) -> int:
-        """How many earlier predictions a step needs."""
-        return 1
+    def weighted_sum(self) -> WeightedSum:
+        """What its steps are."""
+        return WeightedSum(past=1)
 
     def schedule(self, diffusion: Diffusion) -> Schedule:
         """See `Scheduled.schedule`."""

@@ -7,20 +7,21 @@ holds constant over a step:
     (2)  x_{i+1} = k_i x_i + Σ_j w_ij m_{i-j} + s_i ε_i
 
 p, o, k, w and s follow from the levels of a schedule alone, so they are made on the host in float64
-and are data of the compiled program: a schedule, a prediction or an order of the same length
-compiles nothing. What differs between solvers is how they choose the weights.
+and are data of the compiled program: levels, predictions and solvers that look back as far compile
+nothing new. What differs between solvers is how they choose the weights.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from skipdit_jax.diffusion.gaussian import NetworkOutput, check_channels
 from skipdit_jax.diffusion.schedules import FLOW, Parameterization
-from skipdit_jax.sampling.steppers.contract import StepState
+from skipdit_jax.sampling.steppers.contract import Stepper, StepState
 from skipdit_jax.typing import Latents
 
 Column = Float[Array | np.ndarray, "*S"]
@@ -45,23 +46,18 @@ class Weights(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearMultistep:
-    """The step (2). A solver adds `schedule`, and how many predictions it looks back on."""
+class WeightedSum:
+    """The step (2): all that a compiled program knows of a solver.
 
-    @property
-    def stochastic(self) -> bool:
-        """Whether `step` uses its noise."""
-        return False
+    Attributes:
+      past: how many earlier predictions a step needs.
+      stochastic: whether `step` uses its noise.
+      clip: clip predictions, of data, to [-1, 1].
+    """
 
-    @property
-    def past(self) -> int:
-        """How many earlier predictions a step needs."""
-        return 0
-
-    @property
-    def clips(self) -> bool:
-        """Whether predictions, of data, are clipped to [-1, 1]."""
-        return False
+    past: int = 0
+    stochastic: bool = False
+    clip: bool = False
 
     def initialise(self, x: Latents) -> StepState:
         """No predictions yet; the first steps give them no weight."""
@@ -79,15 +75,50 @@ class LinearMultistep:
         """Returns (2) and the newest predictions; see `Stepper.step`."""
         channels = check_channels(kind, model_output, x)
         m = c.of_x * x + c.of_output * model_output[..., :channels]
-        if self.clips:
+        if self.clip:
             m = jnp.clip(m, -1.0, 1.0)
         known = (m, *state)
-        after = c.keep * x
+        after = jnp.asarray(c.keep) * x
         for weight, prediction in zip(c.pull, known, strict=True):
             after = after + weight * prediction
         if self.stochastic:
             after = after + c.noise * noise
         return after, known[: self.past]
+
+
+class Solver:
+    """A base of frozen dataclasses that choose weights; each adds `schedule`."""
+
+    @property
+    def weighted_sum(self) -> WeightedSum:
+        """What its steps are."""
+        return WeightedSum()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` uses its noise."""
+        return self.weighted_sum.stochastic
+
+    def initialise(self, x: Latents) -> StepState:
+        """See `WeightedSum`."""
+        return self.weighted_sum.initialise(x)
+
+    def step(
+        self,
+        kind: Parameterization,
+        c: Weights,
+        model_output: NetworkOutput,
+        x: Latents,
+        noise: Latents,
+        state: StepState,
+    ) -> tuple[Latents, StepState]:
+        """See `WeightedSum`."""
+        return self.weighted_sum.step(kind, c, model_output, x, noise, state)
+
+
+def traced_part(stepper: Stepper) -> Stepper:
+    """What a program is made of: solvers that differ in their weights alone share one."""
+    return stepper.weighted_sum if isinstance(stepper, Solver) else stepper
 
 
 def data_of(
@@ -118,10 +149,4 @@ def noise_of(
 
 def float32(weights: Weights) -> Weights:
     """The weights as the program takes them."""
-
-    def cast(column: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S"]:
-        return np.asarray(column, np.float32)
-
-    return Weights(
-        *map(cast, weights[:3]), pull=tuple(map(cast, weights.pull)), noise=cast(weights.noise)
-    )
+    return jax.tree.map(lambda column: np.asarray(column, np.float32), weights)

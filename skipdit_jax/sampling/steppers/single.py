@@ -161,7 +161,7 @@ class Ddim(Strided):
     def schedule(self, diffusion: Diffusion) -> Schedule:
         """See `Scheduled.schedule`; refuses (5) where it divides by zero."""
         if diffusion.zero_snr and not self.told:
-            raise ValueError("zero_snr: x_T is pure noise there, wanted Ddim(told=True)")
+            raise ValueError("zero_snr: x_T is pure noise there, wanted ddim(told=True)")
         return super().schedule(diffusion)
 
     def __post_init__(self) -> None:
