@@ -1,5 +1,7 @@
 """Vocabularies: rows of one length, both kinds of file, broken ones."""
 
+import json
+
 import numpy as np
 import pytest
 import sentencepiece
@@ -82,6 +84,28 @@ def test_marks_of_the_vocabulary_in_a_prompt_are_text():
     """A prompt cannot end itself: "</s>" is what it looks like."""
     ids = read_tokenizer(SPM)(["a </s> b"], 20).ids[0].tolist()
     assert ids.count(1) == 1
+
+
+def test_numbers_beyond_the_table_are_counted(tmp_path):
+    """An encoder would take the last row of its table for them."""
+    words = {"[CLS]": 0, "[SEP]": 1, "[PAD]": 2, "[UNK]": 3, "cat": 900}
+    tokenizers.BertWordPieceTokenizer(words).save(str(tmp_path / "tokenizer.json"))
+    assert read_tokenizer(tmp_path / "tokenizer.json").size == 901
+
+
+def test_a_text_without_pieces_is_told(tmp_path):
+    unigram = tokenizers.Tokenizer(tokenizers.models.Unigram([("</s>", 0.0), ("<pad>", 0.0)], None))
+    unigram.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"tokenizer.json: finds no pieces for 'a cat' \("):
+        read_tokenizer(tmp_path / "tokenizer.json")(["a cat"], 5)
+
+
+def test_a_panic_of_the_library_is_told(tmp_path, capfd):
+    panic = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["</s>", 0.0], ["<pad>", -1.0]]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**panic, "model": model}))
+    with pytest.raises(ValueError, match=r"tokenizer.json: is no vocabulary that can be read"):
+        read_tokenizer(tmp_path / "tokenizer.json")
 
 
 @pytest.mark.parametrize(
