@@ -96,7 +96,8 @@ def _sentencepiece(file: Path) -> Tokenizer:
     """T5's: the end of the text is told, its beginning is not."""
     import sentencepiece
 
-    model = sentencepiece.SentencePieceProcessor(model_proto=file.read_bytes())
+    model = sentencepiece.SentencePieceProcessor()
+    model.LoadFromSerializedProto(file.read_bytes())  # its constructor takes an empty file
     end, pad = _there(file, {"end": model.eos_id(), "padding": model.pad_id()})
     return Tokenizer(model.encode, model.vocab_size(), (), (end,), pad)
 

@@ -1,6 +1,8 @@
 """Vocabularies: rows of one length, both kinds of file, broken ones."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,7 +113,7 @@ def test_a_panic_of_the_library_is_told(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("spiece.model", b"", "has no end, padding, wanted a vocabulary"),
+        ("spiece.model", b"", "is no vocabulary"),
         ("spiece.model", b"\x0a\xff\xff", "is no vocabulary"),
         ("tokenizer.json", b"{", "is no vocabulary"),
         ("tokenizer.json", b'{"model": {"type": "WordLevel", "vocab": {}, "unk_token": "u"}}', ""),
@@ -125,3 +127,11 @@ def test_broken_vocabularies_are_told_in_one_line(tmp_path, name, content, told)
     with pytest.raises(ValueError, match=rf"{name}: .*{told}") as caught:
         read_tokenizer(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_libraries_are_imported_when_they_are_needed():
+    """`import skipdit_jax` takes seconds anyway."""
+    late = {"bs4", "ftfy", "sentencepiece", "tokenizers"}
+    code = f"import sys, skipdit_jax.weights; print(sorted({late} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
