@@ -4,8 +4,9 @@ All texts of a call become rows of one length: the pieces, what the encoder was 
 around them, padding. Libraries are imported when a vocabulary is read.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,20 +88,16 @@ def read_tokenizer(file: Path, lowercase: bool = True) -> Tokenizer:
     kinds = {".model": _sentencepiece, ".json": _of_json, ".txt": lambda f: _words(f, lowercase)}
     if file.suffix not in kinds:
         raise ValueError(f"{file}: is no vocabulary, wanted one of {', '.join(FILES)}")
-    try:
+    with _told(file, "is no vocabulary that can be read"):
         return kinds[file.suffix](file)
-    except Exception as error:  # the libraries raise what they like, Exception itself too
-        if str(error).startswith(f"{file}: "):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{file}: is no vocabulary that can be read ({reason})") from error
 
 
 def _sentencepiece(file: Path) -> Tokenizer:
     """T5's: the end of the text is told, its beginning is not."""
     import sentencepiece
 
-    model = sentencepiece.SentencePieceProcessor(model_proto=file.read_bytes())
+    model = sentencepiece.SentencePieceProcessor()
+    model.LoadFromSerializedProto(file.read_bytes())  # its constructor takes an empty file
     end, pad = _there(file, {"end": model.eos_id(), "padding": model.pad_id()})
     return Tokenizer(model.encode, model.vocab_size(), (), (end,), pad)
 
@@ -114,7 +111,7 @@ def _of_json(file: Path) -> Tokenizer:
     model.no_padding()
     if model.token_to_id(BERT_ENDS[0]) is None:
         end, pad = _numbers(file, model, *T5_ENDS)
-        return Tokenizer(_encoding(model), model.get_vocab_size(), (), (end,), pad)
+        return Tokenizer(_encoding(file, model), _size(model), (), (end,), pad)
     return _of_bert(file, model)
 
 
@@ -131,11 +128,34 @@ def _words(file: Path, lowercase: bool) -> Tokenizer:
 
 def _of_bert(file: Path, model: Any) -> Tokenizer:
     first, last, pad = _numbers(file, model, *BERT_ENDS)
-    return Tokenizer(_encoding(model), model.get_vocab_size(), (first,), (last,), pad)
+    return Tokenizer(_encoding(file, model), _size(model), (first,), (last,), pad)
 
 
-def _encoding(model: Any) -> Callable[[str], Sequence[int]]:
-    return lambda text: model.encode(text, add_special_tokens=False).ids
+def _encoding(file: Path, model: Any) -> Callable[[str], Sequence[int]]:
+    def pieces(text: str) -> Sequence[int]:
+        with _told(file, f"finds no pieces for {text[:40]!r}"):
+            return model.encode(text, add_special_tokens=False).ids
+
+    return pieces
+
+
+def _size(model: Any) -> int:
+    """One more than the largest number: a file may number its pieces as it likes."""
+    return max(model.get_vocab().values(), default=-1) + 1
+
+
+@contextlib.contextmanager
+def _told(file: Path, what: str) -> Iterator[None]:
+    """Makes whatever a library raises one line; they raise Exception itself, and panics of Rust."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        if str(error).startswith(f"{file}: "):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: {what} ({reason})") from error
 
 
 def _numbers(file: Path, model: Any, *pieces: str) -> list[int]:

@@ -17,7 +17,6 @@ from skipdit_jax.checkpoints.hub import HUB, WEB, Tell, fetch, first_there, memb
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.sources import (
-    COMMON,
     CONFIG,
     INDEX_SUFFIX,
     SUFFIXES,
@@ -36,7 +35,11 @@ LENGTHS = {"t5": T5_TOKENS, "bert": BERT_TOKENS}
 TYPES = {"t5": "bfloat16", "bert": "float32"}
 """Family -> compute and storage type: half precision as published, but for BERT."""
 
-WEIGHTS = tuple(name for name in COMMON if not name.startswith("diffusion"))
+WEIGHTS = tuple(
+    f"{name}{index}"
+    for name in ("model.safetensors", "pytorch_model.bin")
+    for index in ("", INDEX_SUFFIX)
+)
 """What a folder of transformers calls its weights, the safest first."""
 
 ENCODER, VOCABULARY = "text_encoder", "tokenizer"  # how folders of diffusers call the two

@@ -71,7 +71,7 @@ def embed_prompts(
 
     Args:
       model: a diffusion model of text.
-      prompts: each once; negative prompts among them.
+      prompts: negative prompts among them; each is embedded once.
       source: folder of a pipeline of diffusers, or hf://OWNER/REPO; or of each encoder by its name,
         {"t5": "hf://DeepFloyd/t5-v1_1-xxl"}.
       tell: called with a line about each download, and about prompts that were cut.
@@ -84,7 +84,7 @@ def embed_prompts(
       CheckpointError: (a ValueError) an encoder is missing, damaged, or not the model's.
       ValueError: a model that takes no text, or no prompts.
     """
-    made: dict[str, TextEmbeddings] = {}
+    prompts, made = list(dict.fromkeys(prompts)), {}
     for wanted in _some_encoders(model):
         if isinstance(source, Mapping):
             if wanted.name not in source:

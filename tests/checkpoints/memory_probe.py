@@ -34,7 +34,7 @@ def main(path, dtype="float32"):
     jnp.zeros(1).block_until_ready()  # the backend is there before the measurement starts
     text = len(sys.argv) > 2
     checkpoint = open_checkpoint(path, registry.text_layouts()) if text else open_known(path)
-    config = {**config_fields(checkpoint, num_heads=4), "param_dtype": dtype}
+    config = {**config_fields(checkpoint, None if text else 4), "param_dtype": dtype}
     expected = registry.abstract_params(registry.build(checkpoint.family.name, config))
     forget_peak()
     before = field("VmRSS")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
+from skipdit_jax import registry
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.encoders.embeds import read_embeds, write_embeds
 from skipdit_jax.encoders.text import MOST_ROWS, TextEmbeddings, encode
@@ -317,3 +318,13 @@ def test_rows_of_embeddings_are_taken_by_number():
     assert embeds[[2, 0]].cut == (2, 0)
     assert len(embeds[:0]) == 0
     assert json.dumps(embeds[[2]].text.tolist()) == "[[[8.0, 9.0], [10.0, 11.0]]]"
+
+
+def test_a_new_encoder_starts_with_logits_of_order_one():
+    """T5 has no scale of logits: its initialisation stands in for it (1910.10683)."""
+    network = registry.build("t5", {**T5, "hidden_size": 64, "head_dim": 32, "depth": 1})
+    params = registry.init_params(network, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (200, 64))  # as a norm leaves it
+    q, k = (x @ params["blocks_0"]["attn"][name]["kernel"] for name in "qk")
+    logits = np.einsum("nhd,mhd->hnm", *(np.asarray(a).reshape(200, 2, 32) for a in (q, k)))
+    assert 0.5 < logits.std() < 2.0

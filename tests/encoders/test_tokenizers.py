@@ -1,5 +1,9 @@
 """Vocabularies: rows of one length, both kinds of file, broken ones."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import sentencepiece
@@ -84,10 +88,32 @@ def test_marks_of_the_vocabulary_in_a_prompt_are_text():
     assert ids.count(1) == 1
 
 
+def test_numbers_beyond_the_table_are_counted(tmp_path):
+    """An encoder would take the last row of its table for them."""
+    words = {"[CLS]": 0, "[SEP]": 1, "[PAD]": 2, "[UNK]": 3, "cat": 900}
+    tokenizers.BertWordPieceTokenizer(words).save(str(tmp_path / "tokenizer.json"))
+    assert read_tokenizer(tmp_path / "tokenizer.json").size == 901
+
+
+def test_a_text_without_pieces_is_told(tmp_path):
+    unigram = tokenizers.Tokenizer(tokenizers.models.Unigram([("</s>", 0.0), ("<pad>", 0.0)], None))
+    unigram.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"tokenizer.json: finds no pieces for 'a cat' \("):
+        read_tokenizer(tmp_path / "tokenizer.json")(["a cat"], 5)
+
+
+def test_a_panic_of_the_library_is_told(tmp_path, capfd):
+    panic = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["</s>", 0.0], ["<pad>", -1.0]]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**panic, "model": model}))
+    with pytest.raises(ValueError, match=r"tokenizer.json: is no vocabulary that can be read"):
+        read_tokenizer(tmp_path / "tokenizer.json")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("spiece.model", b"", "has no end, padding, wanted a vocabulary"),
+        ("spiece.model", b"", "is no vocabulary"),
         ("spiece.model", b"\x0a\xff\xff", "is no vocabulary"),
         ("tokenizer.json", b"{", "is no vocabulary"),
         ("tokenizer.json", b'{"model": {"type": "WordLevel", "vocab": {}, "unk_token": "u"}}', ""),
@@ -101,3 +127,11 @@ def test_broken_vocabularies_are_told_in_one_line(tmp_path, name, content, told)
     with pytest.raises(ValueError, match=rf"{name}: .*{told}") as caught:
         read_tokenizer(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_libraries_are_imported_when_they_are_needed():
+    """`import skipdit_jax` takes seconds anyway."""
+    late = {"bs4", "ftfy", "sentencepiece", "tokenizers"}
+    code = f"import sys, skipdit_jax.weights; print(sorted({late} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
