@@ -88,6 +88,20 @@ def read_words(num_timesteps: int, spacing: str) -> Words | None:
     return words
 
 
+def counted_like(steps: int | str, published: str) -> str:
+    """A number of steps alone, laid out as a published spacing lays its own; others as they are.
+
+    Examples:
+      >>> counted_like(20, "leading100+1"), counted_like(20, "250"), counted_like("ddim20", "250")
+      ('leading20+1', '20', 'ddim20')
+    """
+    text = str(steps).strip()
+    match = _WORDED.fullmatch(published.strip().lower())
+    if match is None or _NUMBER.fullmatch(text) is None:
+        return text
+    return f"{match[1]}{text}" + (f"+{match[3]}" if match[3] else "")
+
+
 def solver_timesteps(
     num_timesteps: int, spacing: str, last: int | None = None
 ) -> Float[np.ndarray, "S"]:

@@ -8,6 +8,7 @@ from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.pipeline.program import Given, Images, Program, Samples, Scale, sampling_run
 from skipdit_jax.pipeline.sampler import Sampler, clips, guided_channels_of, sample_keys
 from skipdit_jax.registry import default_diffusion, published_sampling
@@ -50,7 +51,8 @@ def sample(
         for an unconditional model. Classes that are traced cannot be checked.
       num_samples: how many, for an unconditional model; default: 1.
       x: what to start from in place of noise drawn from the key, [B,H,W,C]; see `invert`.
-      steps: S, or a spacing such as "ddim50", "10,15,25", "leading50+1" or "linspace20".
+      steps: S, or a spacing such as "ddim50", "10,15,25", "leading50+1" or "linspace20". S alone is
+        laid out as the published samples of the model's family were, 50 of LatteT2V as leading50.
       method: of `pipeline.METHODS`, with settings if wanted: "ddpm" (ancestral), "ddim", "dpm++",
         "dpm++(order=1)"; see docs/models.md, Samplers.
       guidance: classifier-free guidance scale, or a `Guidance`. At most 1 runs a single batch.
@@ -135,10 +137,13 @@ def invert(
       ValueError: for settings that the model cannot follow, or fewer than 2 steps.
     """
     base = default_diffusion(model) if diffusion is None else diffusion
+    published = published_sampling(model)
+    if not base.spacing:
+        steps = counted_like(steps, published.steps)
     process = arguments.as_process(base, steps)
     if process.num_steps < 2:
         raise ValueError(f"invert: found {process.num_steps} step, wanted 2 or more")
-    channels = published_sampling(model).guided_channels
+    channels = published.guided_channels
     settings = arguments.as_guidance(model, guidance, channels)
     rows = loop.step_inputs(process, settings, ascending=True)
     program = Program(

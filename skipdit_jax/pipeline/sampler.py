@@ -14,6 +14,7 @@ from skipdit_jax.caching.plan import CachePolicy, Kinds
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.pipeline.program import (
     Given,
     Program,
@@ -62,6 +63,8 @@ class Sampler:
         """
         published = published_sampling(model)
         base = default_diffusion(model) if diffusion is None else diffusion
+        if not base.spacing:
+            steps = counted_like(steps, published.steps)
         self.diffusion = arguments.as_process(base, steps)
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
         stepper = arguments.as_stepper(

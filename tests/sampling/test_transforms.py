@@ -16,7 +16,11 @@ LABELS = [3, 1]
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 STEPS = 2
 SETTINGS = {"steps": STEPS, "method": "ddim", "cache": sd.BlockCache(every=2, front=0, back=0)}
-ROUNDING = 1e-4  # another program around the same loop is fused in other ways
+ROUNDING = 2e-6  # of the largest: another program around the same loop is fused in other ways
+
+
+def assert_same(found, wanted):
+    assert np.max(np.abs(found - wanted)) <= ROUNDING * np.max(np.abs(wanted))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +58,10 @@ def test_jit_and_export_with_everything_traced(draw, params, right):
 
     given = params, np.uint32(7), np.array(LABELS), np.float32(3.0)
     exported = jax.export.export(jax.jit(by_seed))(*given)
-    np.testing.assert_allclose(exported.call(*given), right, atol=ROUNDING)
+    assert_same(exported.call(*given), right)
     # A scale of at most 1 is none, traced or not.
     alone = exported.call(*given[:3], np.float32(0.5))
-    np.testing.assert_allclose(alone, draw(params, jax.random.key(7), LABELS, 1.0), atol=ROUNDING)
+    assert_same(alone, draw(params, jax.random.key(7), LABELS, 1.0))
 
 
 def test_gradients_are_those_of_small_differences(draw, params):
@@ -86,7 +90,7 @@ def test_vmap_over_keys_and_labels_is_one_call_after_another(draw, params, right
     many = jit(jax.vmap(draw, in_axes=(None, 0, 0)))(params, keys, labels)
     assert many.shape == (2, *right.shape)
     for row, key, given in zip(many, keys, labels, strict=True):
-        np.testing.assert_allclose(row, draw(params, key, given), atol=ROUNDING)
+        assert_same(row, draw(params, key, given))
 
 
 def test_traced_labels_are_checked_for_their_shape(draw, params):
