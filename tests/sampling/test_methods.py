@@ -23,6 +23,8 @@ SAMPLERS = {
     "ddim(told=True, clip=False)": {"steps": "trailing5"},
     "flow-heun(shift=3.0)": {"diffusion": STRAIGHT, "clip": None},
 }
+SLOW = ("dpm++(order=3)", "euler", "ddim(told=True, clip=False)")  # five programs each
+EACH = [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in SAMPLERS]
 TOLERANCE = 1e-4  # of samples clipped to about 1; other fusions round differently
 
 
@@ -41,7 +43,7 @@ def draw(tiny, method, seed=2, **options):
     )
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", EACH)
 def test_drivers_agree_and_a_cache_that_never_reuses_changes_nothing(tiny, method):
     """What a solver remembers is carried beside what the cache keeps."""
     found = draw(tiny, method)
