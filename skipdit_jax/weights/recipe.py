@@ -155,15 +155,14 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
     """
     published = published_sampling(model)
     steps = diffusion.spacing or _fitting(published.steps, diffusion.num_timesteps)
+    method = FLOWS if diffusion.schedule == FLOW else published.method
     guidance = float(stated.get("guidance", published.guidance))
     recipe = make(
         Recipe,
         {
             **stated,
             "steps": str(stated.get("steps", steps)),
-            "method": stated.get(
-                "method", FLOWS if diffusion.schedule == FLOW else published.method
-            ),
+            "method": stated.get("method", method),
             "guidance": guidance if model.conditioning.has_null else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",

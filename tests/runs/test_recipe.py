@@ -135,7 +135,8 @@ def test_a_record_of_training_that_is_none_is_told(tmp_path, training):
 
 
 def test_flows_are_sampled_and_not_trained(tmp_path):
-    config = config_of("DiT-S/2", input_size=4)
+    config = config_of("DiT-S/2", input_size=8, in_channels=1)
+    config.data.name = "digits"
     config.diffusion.update(schedule="flow", prediction="flow")
     with pytest.raises(ValueError, match=r"diffusion\.schedule: found 'flow'.*not trained; wanted"):
         runs.prepare_training(config, tmp_path / "run")
@@ -146,8 +147,9 @@ def test_flows_are_sampled_and_not_trained(tmp_path):
     assert Sampler(model, **recipe.options(model, process))
 
 
-@pytest.mark.parametrize(("timesteps", "steps"), [(1000, "linspace20"), (10, "10")])
+@pytest.mark.parametrize(("timesteps", "steps"), [(1000, "linspace20"), (15, "15")])
 def test_published_steps_that_a_process_has(timesteps, steps):
     model = create_model("PixArt-S/2", depth=2)
-    recipe = make_recipe({}, model, Diffusion(num_timesteps=timesteps))
+    process = Diffusion(schedule="squaredcos_cap_v2", num_timesteps=timesteps)
+    recipe = make_recipe({}, model, process)
     assert (recipe.method, recipe.steps) == ("dpm++", steps)
