@@ -48,9 +48,7 @@ def test_one_step_takes_the_noise_away():
 
 def test_words_of_diffusers():
     np.testing.assert_array_equal(kept_timesteps(1000, "leading100+1"), np.arange(100) * 10 + 1)
-    np.testing.assert_array_equal(
-        kept_timesteps(1000, "Leading 50"), kept_timesteps(1000, "ddim50")
-    )
+    np.testing.assert_array_equal(kept_timesteps(1000, "Leading 50"), np.arange(0, 1000, 20))
     assert kept_timesteps(1000, "trailing4").tolist() == [249, 499, 749, 999]
     assert kept_timesteps(1000, "trailing3").tolist() == [332, 666, 999]
     assert kept_timesteps(1000, "linspace4").tolist() == [0, 333, 666, 999]
@@ -67,7 +65,7 @@ def test_words_keep_as_many_as_they_say(rule, length):
         assert kept[-1] < length
         assert np.diff(kept).min() >= 1
         inner = solver_timesteps(length, f"{rule}{min(count, length - 1)}")
-        assert np.diff(inner).min() >= 1
+        assert np.diff(inner).min(initial=1) >= 1
 
 
 def test_solvers_leave_out_the_cleanest_point():
