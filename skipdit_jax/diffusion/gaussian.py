@@ -18,7 +18,7 @@ Nichol & Dhariwal 2102.09672, eq. 15, with a network output r around [-1, 1] and
     (8)  log σ_t² = f log β_t + (1 - f) log β̃_t
 
 The network's mean is always (3) at its own x_0, clipped to [-1, 1] on request. The DDIM equations
-(Song et al. 2010.02502) are in sampling/steppers.py, the variational bound in likelihood.py.
+(Song et al. 2010.02502) are in sampling/steppers/single.py, the variational bound in likelihood.py.
 Channels are last and the number of grid axes is free: [B,H,W,C] and [B,F,H,W,C].
 """
 

@@ -42,7 +42,7 @@ class Coefficients(NamedTuple):
       alpha_bar: ᾱ_t.
       alpha_bar_prev: ᾱ of the next less noisy kept step, 1 at index 0.
       alpha_bar_next: ᾱ of the next noisier kept step, 0 at the last index.
-      one_minus_alpha_bar: 1 - ᾱ_t, rounded from float64 (DDIM needs another rounding: steppers.py).
+      one_minus_alpha_bar: 1 - ᾱ_t, rounded from float64 (DDIM has its own: steppers/single.py).
       log_one_minus_alpha_bar: log(1 - ᾱ_t).
       sqrt_alpha_bar: sqrt(ᾱ_t).
       sqrt_one_minus_alpha_bar: sqrt(1 - ᾱ_t).

@@ -67,11 +67,10 @@ class Sampler:
             steps = counted_like(steps, published.steps)
         self.diffusion = arguments.as_process(base, steps)
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
-        stepper = arguments.as_stepper(
-            method, eta, clips(model) if clip is None and stepper is None else clip, stepper
-        )
-        arguments.check_process(stepper, self.diffusion)
+        clip = clips(model) if clip is None and stepper is None else clip
+        stepper = arguments.as_stepper(method, eta, clip, stepper, self.diffusion)
         schedule = loop.make_schedule(self.diffusion, stepper)
+        arguments.check_trained(base, schedule.timesteps, steps)
         self.inputs = loop.step_inputs(self.diffusion, self.guidance, schedule=schedule)
         self._start = np.float32(schedule.start)
         self.cache = arguments.as_policy(cache, published.cache, _recommended_cache(model))

@@ -19,6 +19,7 @@ from skipdit_jax.checkpoints import store
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.open import open_data
 from skipdit_jax.data.sources import ANY_CLASS
+from skipdit_jax.diffusion.schedules import FLOW, SCHEDULES
 from skipdit_jax.files import check_folder
 from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.runs.starting import first_params
@@ -103,8 +104,13 @@ def check_recipe(config: TrainConfig, model: Backbone) -> None:
     """Makes sure that what is going to be stored for sampling can be read again.
 
     Raises:
-      ValueError: it means nothing.
+      ValueError: it means nothing, or the process is none that networks are trained on here.
     """
+    if config.diffusion.schedule == FLOW:
+        raise ValueError(
+            f"diffusion.schedule: found {FLOW!r}, of which networks are sampled here and not "
+            f"trained; wanted one of {', '.join(SCHEDULES)}"
+        )
     try:
         recipe = make_recipe(config.sampling, model, config.diffusion)
         as_process(config.diffusion, recipe.steps)

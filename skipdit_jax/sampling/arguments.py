@@ -86,12 +86,21 @@ def as_process(diffusion: Diffusion, steps: int | str) -> Diffusion:
         was not trained on those.
     """
     kept = diffusion.respace(str(steps))
-    if diffusion.spacing and not np.isin(kept.timesteps, diffusion.timesteps).all():
+    check_trained(diffusion, kept.timesteps, steps)
+    return kept
+
+
+def check_trained(
+    diffusion: Diffusion,
+    timesteps: Int[np.ndarray, "S"] | Float[np.ndarray, "S"],
+    steps: int | str,
+) -> None:
+    """Raises ValueError for timesteps that the process does not keep, which were asked for so."""
+    if diffusion.spacing and not np.isin(timesteps, diffusion.timesteps).all():
         raise ValueError(
             f"steps {str(steps)!r} are not among the timesteps of its training, wanted "
             f"{diffusion.spacing!r} or some of those"
         )
-    return kept
 
 
 def as_guidance(model: Backbone, guidance: Any, published_channels: int | None) -> Guidance:
@@ -110,19 +119,24 @@ def as_guidance(model: Backbone, guidance: Any, published_channels: int | None) 
     return guidance
 
 
-def as_stepper(method: str, eta: float, clip: bool | None, stepper: Any) -> Stepper:
+def as_stepper(
+    method: str, eta: float, clip: bool | None, stepper: Any, diffusion: Diffusion
+) -> Stepper:
     """The stepper that a method of `methods.SOLVERS` means, or the given one.
 
     Raises:
-      ValueError: another name, settings that would be ignored, or no stepper.
+      ValueError: another name, settings that would be ignored, no stepper, or one of another
+        kind of process.
     """
     found = read_method(method)
     if stepper is None:
+        check_process(found, diffusion)
         return with_settings(found, eta, clip, method)
     if isinstance(stepper, type) or not isinstance(stepper, Stepper):
         raise ValueError(f"stepper: found {_shown(stepper)}, wanted an object like Ddim()")
     if eta != 0 or clip:
         raise ValueError("stepper: has its own settings, wanted no eta or clip beside it")
+    check_process(stepper, diffusion)
     return stepper
 
 

@@ -149,7 +149,7 @@ def run(
 
     Args:
       denoiser: the network with condition and guidance bound.
-      stepper: of steppers.py, or another `Stepper`.
+      stepper: of `steppers`, or another `Stepper`.
       kind: what the network's output means.
       x: initial latents [B,..,C], float32.
       inputs: rows of `step_inputs`; data, so that nothing recompiles when they change.

@@ -17,7 +17,7 @@ from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.config import field_names, make, shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.config import LATENTS
-from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.diffusion.schedules import FLOW, Diffusion
 from skipdit_jax.diffusion.spacing import kept_timesteps
 from skipdit_jax.registry import Trained, published_diffusion, published_sampling
 from skipdit_jax.registry.samples import draws_pixels
@@ -27,6 +27,7 @@ from skipdit_jax.sampling.methods import read_method
 DIFFUSION, SAMPLING = "diffusion", "sampling"
 """Names of metadata."""
 
+FLOWS = "flow-euler"  # the sampler of flows where none is stated
 MAX_TEXT = 1000  # characters of a value in metadata: a spacing of many sections
 MAX_LIST = 2  # values: a range
 MAX_NUMBER = 10**6  # more than any published setting: a file may state 10^9 samples to draw
@@ -154,13 +155,14 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
     """
     published = published_sampling(model)
     steps = diffusion.spacing or _fitting(published.steps, diffusion.num_timesteps)
+    method = FLOWS if diffusion.schedule == FLOW else published.method
     guidance = float(stated.get("guidance", published.guidance))
     recipe = make(
         Recipe,
         {
             **stated,
             "steps": str(stated.get("steps", steps)),
-            "method": stated.get("method", published.method),
+            "method": stated.get("method", method),
             "guidance": guidance if model.conditioning.has_null else 1.0,
             "eta": float(stated.get("eta", Recipe.eta)),
             "cache": stated.get("cache") or "",

@@ -172,6 +172,7 @@ def test_the_counter_sees_the_first_compilation(first_call):
         {"cache": sd.SkipCache(every=1, branch=1)},
         {"steps": "7,3"},
         {"steps": "ddim10"},
+        {"steps": "leading10+1"},
         {"diffusion": sd.Diffusion(schedule="squaredcos_cap_v2")},
     ],
     ids=str,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.diffusion.spacing import kept_timesteps
+from skipdit_jax.diffusion.spacing import exact_timesteps, kept_timesteps, solver_timesteps
 from skipdit_jax.sampling.steppers import Ddim, Ddpm
 
 LENGTHS = (2, 10, 97, 300, 1000)
@@ -44,6 +44,42 @@ def test_one_step_takes_the_noise_away():
     for stepper in (Ddpm(), Ddim()):
         found, _ = stepper.step(process.parameterization, c, x, x, x)
         np.testing.assert_allclose(found, 3.0 * left, atol=1e-3)
+
+
+def test_words_of_diffusers():
+    np.testing.assert_array_equal(kept_timesteps(1000, "leading100+1"), np.arange(100) * 10 + 1)
+    np.testing.assert_array_equal(kept_timesteps(1000, "Leading 50"), np.arange(0, 1000, 20))
+    assert kept_timesteps(1000, "trailing4").tolist() == [249, 499, 749, 999]
+    assert kept_timesteps(1000, "trailing3").tolist() == [332, 666, 999]
+    assert kept_timesteps(1000, "linspace4").tolist() == [0, 333, 666, 999]
+    for word in ("leading1+1", "trailing1", "linspace1"):
+        assert kept_timesteps(1000, word).tolist() == [999]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("rule", ["leading", "trailing", "linspace"])
+def test_words_keep_as_many_as_they_say(rule, length):
+    for count in range(2, length + 1, max(1, length // 50)):
+        kept = kept_timesteps(length, f"{rule}{count}")
+        assert len(kept) == count
+        assert kept[-1] < length
+        assert np.diff(kept).min() >= 1
+        inner = solver_timesteps(length, f"{rule}{min(count, length - 1)}")
+        assert np.diff(inner).min(initial=1) >= 1
+
+
+def test_solvers_leave_out_the_cleanest_point():
+    assert solver_timesteps(1000, "linspace3").tolist() == [333, 666, 999]
+    assert solver_timesteps(1000, "leading4+1").tolist() == [201, 401, 601, 801]
+    assert solver_timesteps(1000, "trailing4").tolist() == [249, 499, 749, 999]
+    assert solver_timesteps(1000, "linspace3", last=901).tolist() == [300, 600, 900]
+    assert solver_timesteps(1000, "4").tolist() == kept_timesteps(1000, "4").tolist()
+
+
+def test_only_samplers_between_timesteps_leave_linspace_unrounded():
+    assert exact_timesteps(1000, "linspace3").tolist() == [0, 499.5, 999]
+    assert exact_timesteps(1000, "leading2+1").tolist() == [1, 501]
+    assert exact_timesteps(1000, "3").tolist() == kept_timesteps(1000, "3").tolist()
 
 
 def test_integer_strides():
@@ -94,6 +130,15 @@ def test_forgiving_spellings(spelled, meant):
         "ddim300",
         "ddim1001",
         "501,1",
+        "leading",
+        "leading0",
+        "leading10+",
+        "leading10+-1",
+        "leading10+100",
+        "leading 1001",
+        "trailing10+1",
+        "linspace1001",
+        "linspace2.5",
         "9" * 5000,
         ",".join("1" * 1001),
     ],

@@ -7,8 +7,12 @@ from skipdit_jax import runs
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.options import parse
 from skipdit_jax.data.latent_files import write_latents
+from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import SDXL_LATENT_SCALE
+from skipdit_jax.registry import create_model
 from skipdit_jax.weights import export_vae
+from skipdit_jax.weights.recipe import make_recipe
 from tests.cli import makers
 from tests.encoders import tiny
 
@@ -128,3 +132,24 @@ def test_a_record_of_training_that_is_none_is_told(tmp_path, training):
     path = makers.save_small(tmp_path / "file.safetensors", {"training": training})
     with pytest.raises(ValueError, match="metadata 'sampling' is of no use"):
         runs.load_sampler(path)
+
+
+def test_flows_are_sampled_and_not_trained(tmp_path):
+    config = config_of("DiT-S/2", input_size=8, in_channels=1)
+    config.data.name = "digits"
+    config.diffusion.update(schedule="flow", prediction="flow")
+    with pytest.raises(ValueError, match=r"diffusion\.schedule: found 'flow'.*not trained; wanted"):
+        runs.prepare_training(config, tmp_path / "run")
+    model = create_model("DiT-S/2", input_size=4, **SMALL)
+    process = Diffusion(schedule="flow", prediction="flow", variance="fixed_small")
+    recipe = make_recipe({}, model, process)
+    assert (recipe.method, recipe.steps) == ("flow-euler", "250")
+    assert Sampler(model, **recipe.options(model, process))
+
+
+@pytest.mark.parametrize(("timesteps", "steps"), [(1000, "linspace20"), (15, "15")])
+def test_published_steps_that_a_process_has(timesteps, steps):
+    model = create_model("PixArt-S/2", depth=2)
+    process = Diffusion(schedule="squaredcos_cap_v2", num_timesteps=timesteps)
+    recipe = make_recipe({}, model, process)
+    assert (recipe.method, recipe.steps) == ("dpm++", steps)

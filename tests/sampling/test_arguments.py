@@ -80,7 +80,10 @@ def test_one_line_that_names_it(classes, given, words):
         (lambda: arguments.as_count(None, 2.0), "num_samples: found 2.0"),
         (lambda: arguments.as_policy(3, None), "cache: found 3, wanted a policy"),
         (lambda: arguments.as_policy(sd.SkipCache, None), "cache: found <class"),
-        (lambda: arguments.as_stepper("ddpm", 0.0, False, Ddim), "stepper: found <class"),
+        (
+            lambda: arguments.as_stepper("ddpm", 0.0, False, Ddim, Diffusion()),
+            "stepper: found <class",
+        ),
         (lambda: sd.Guidance(interval=(np.nan, 5)), "guidance: interval is .nan, 5."),
     ],
 )

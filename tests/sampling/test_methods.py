@@ -23,6 +23,8 @@ SAMPLERS = {
     "ddim(told=True, clip=False)": {"steps": "trailing5"},
     "flow-heun(shift=3.0)": {"diffusion": STRAIGHT, "clip": None},
 }
+SLOW = ("dpm++(order=3)", "euler", "ddim(told=True, clip=False)")  # five programs each
+EACH = [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in SAMPLERS]
 TOLERANCE = 1e-4  # of samples clipped to about 1; other fusions round differently
 
 
@@ -41,7 +43,7 @@ def draw(tiny, method, seed=2, **options):
     )
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", EACH)
 def test_drivers_agree_and_a_cache_that_never_reuses_changes_nothing(tiny, method):
     """What a solver remembers is carried beside what the cache keeps."""
     found = draw(tiny, method)
@@ -80,6 +82,33 @@ def test_nothing_recompiles_for_other_levels(tiny):
     assert seen == []
 
 
+def test_a_run_starts_with_the_noise_of_its_first_level(tiny):
+    """Of Euler σ, which is below 1; what the user gives is at that level already."""
+    model, params = tiny
+    keys = sd.pipeline.sample_keys(jax.random.key(0), 0, 2)
+
+    def begins(method, steps, x=None):
+        sampler = sd.Sampler(model, method=method, steps=steps)
+        return np.asarray(sampler.arguments(params, keys, [1, 2], x)[1])
+
+    usual = begins("dpm++", "linspace5")
+    assert np.array_equal(usual, begins("ddim", 5))
+    assert np.array_equal(usual, begins("euler", "leading5"))
+    alpha_bar = Diffusion().training_alpha_bar[-1]
+    np.testing.assert_allclose(
+        begins("euler", "linspace5"), usual * np.sqrt(1 - alpha_bar), rtol=1e-6
+    )
+    assert np.array_equal(begins("euler", "linspace5", usual), usual)
+
+
+def test_levels_between_the_timesteps_of_a_training_are_refused(tiny):
+    model, _ = tiny
+    process = Diffusion(spacing="ddim50")
+    assert sd.Sampler(model, method="dpm++", steps="ddim10", diffusion=process)
+    with pytest.raises(ValueError, match="'ddim10' are not among the timesteps of its training"):
+        sd.Sampler(model, method="dpm++(karras=True)", steps="ddim10", diffusion=process)
+
+
 def test_rescaled_guidance(tiny):
     """Its share is data; none is the program without it; at scale 1 there is nothing to rescale."""
     plain, some = (
@@ -106,6 +135,7 @@ def test_every_name_has_settings_of_its_own():
 
 REFUSED = {
     "flow of noise": ({"method": "flow-euler"}, "found FlowEuler .* predicts 'epsilon', wanted"),
+    "clipped flow of noise": ({"method": "flow-euler", "clip": True}, "found FlowEuler .* wanted"),
     "noise of flow": (
         {"method": "dpm++", "diffusion": STRAIGHT},
         "found DpmSolver .* predicts 'flow', wanted one of flow-euler, flow-heun",
