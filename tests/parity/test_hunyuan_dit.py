@@ -22,8 +22,8 @@ from skipdit_jax.models.text_conditions import TextCondition
 from skipdit_jax.models.two_texts import TwoTexts
 from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry import published_sampling
-from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.guidance import Strength, mix
+from skipdit_jax.sampling.methods import read_method
 from skipdit_jax.trees import flatten
 from tests.parity.goldens import assert_close, channel_last
 from tests.parity.text_models import apply, modules_of
@@ -257,15 +257,25 @@ def check_loop(golden, folder, run):
         assert_close(out, want, FORWARD, f"{run}/model_out of step {i}")
 
 
-def our_noise(golden):
-    """The recorded noise of every step in place of what keys draw."""
-    recorded = jnp.asarray(channel_last(golden["ddpm/variance_noise"]))
-    return lambda keys, shape: lambda index: recorded[index]
+class Recorded:
+    """A sampler that is given the recorded noise of every step in place of what keys draw."""
+
+    stochastic = False  # draws none
+
+    def __init__(self, stepper, noise):
+        self.schedule, self.stepper, self.noise = stepper.schedule, stepper, noise
+
+    def initialise(self, x):
+        return jnp.int32(0), self.stepper.initialise(x)
+
+    def step(self, kind, c, model_output, x, noise, state):
+        index, inner = state
+        x, inner = self.stepper.step(kind, c, model_output, x, self.noise[index], inner)
+        return x, (index + 1, inner)
 
 
-def check_sampler(golden, folder, run, monkeypatch):
+def check_sampler(golden, folder, run):
     """The published sampler, free running: v, betas, leading steps, what was learned dropped."""
-    monkeypatch.setattr(loop, "sample_noise", our_noise(golden))
     weights = golden.beside(golden.config["weights_file"])
     case = Case(weights, folder, "sd/", "in/x_sq")
     method, variant = run.split("/")
@@ -275,10 +285,11 @@ def check_sampler(golden, folder, run, monkeypatch):
         start, stop = golden.config["thresholds"]
         cache = sd.SkipCache(every=int(every), branch=int(branch or 1), start=start, stop=stop)
     published = published_sampling(case.model)
+    stepper = read_method(published.method if method == "ddpm" else method)
     sampler = sd.Sampler(
         case.model,
         steps=published.steps.replace("100", str(golden.config["steps"])),
-        method=published.method if method == "ddpm" else method,
+        stepper=Recorded(stepper, jnp.asarray(channel_last(golden["ddpm/variance_noise"]))),
         guidance=golden.config["guidance_scale"],
         cache=cache,
         taps=True,
@@ -312,17 +323,17 @@ def condition_of(golden):
 
 @loops
 @pytest.mark.parametrize("run", ["ddpm/full", "ddim/full", "ddpm/N2", "ddim/N2b2"])
-def test_published_samplers(golden, tmp_path, monkeypatch, run):
-    check_sampler(golden, tmp_path, run, monkeypatch)
+def test_published_samplers(golden, tmp_path, run):
+    check_sampler(golden, tmp_path, run)
     assert f"{run}/latents" in golden
 
 
 @loops
 @pytest.mark.parametrize("key", ["ddpm/full/latents", "ddpm/variance_noise", "noise"])
-def test_damage_to_samplers_is_seen(golden, tmp_path, monkeypatch, key):
+def test_damage_to_samplers_is_seen(golden, tmp_path, key):
     first = (slice(0, 1),)  # the noise of the last step has no weight
     with pytest.raises(AssertionError, match="latents"):
-        check_sampler(golden.damaged(key, first, 1e-1), tmp_path, "ddpm/full", monkeypatch)
+        check_sampler(golden.damaged(key, first, 1e-1), tmp_path, "ddpm/full")
 
 
 @original

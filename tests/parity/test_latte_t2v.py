@@ -260,7 +260,7 @@ def test_every_tensor_matters(golden):
 
 def replay(golden, variant):
     """(plan, taps) of the recorded loop under our Skip-Cache; "full" has none."""
-    settings, steps = golden.config, f"ddim{golden.config['steps']}"
+    settings, steps = golden.config, f"leading{golden.config['steps']}"
     z = frames_last(golden["noise"])
     model = model_of("latte_t2v", settings["model"], input_size=z.shape[2:-1], skip=True)
     start, stop = settings["thresholds"]
