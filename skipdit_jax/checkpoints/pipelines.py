@@ -20,7 +20,6 @@ from skipdit_jax.checkpoints.hub import HUB, Tell, fetch, first_there, member
 from skipdit_jax.checkpoints.sources import COMMON, CONFIG, fetch_whole, read_json
 
 INDEX = "model_index.json"
-SCHEDULER, SCHEDULER_CONFIG = "scheduler", "scheduler_config.json"
 TRANSFORMER, VAE, TEMPORAL_VAE = "transformer", "vae", "vae_temporal_decoder"
 PAIR = 2  # library and class of a part
 

@@ -14,7 +14,8 @@ from skipdit_jax import registry, weights
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.pipelines import TRANSFORMER, fetch_part
+from skipdit_jax.checkpoints.pipelines import TRANSFORMER, open_pipeline
+from skipdit_jax.checkpoints.sources import fetch_whole
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
@@ -36,6 +37,7 @@ from skipdit_jax.registry import NamedModel
 from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
 from skipdit_jax.weights.recipe import read_diffusion, read_recipe
+from skipdit_jax.weights.schedulers import with_scheduler
 
 
 def prepare_sampling(options: SampleOptions) -> SamplingJob:
@@ -160,11 +162,14 @@ def _entry(options: SampleOptions) -> NamedModel | None:
 
 
 def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None:
+    ask = Ask(options.weights, options.key, options.prefix)
     own = entry.weights if entry else None
-    path = fetch_part(options.ckpt, TRANSFORMER, tell=say) if options.ckpt else own
-    if path is None:
-        return None
-    return open_source(path, Ask(options.weights, options.key, options.prefix))
+    if not options.ckpt:
+        return None if own is None else open_source(own, ask)
+    pipeline = open_pipeline(options.ckpt, say)
+    if pipeline is None:
+        return open_source(fetch_whole(options.ckpt, say), ask)
+    return with_scheduler(open_source(pipeline.weights(TRANSFORMER), ask), pipeline)
 
 
 def open_source(source: str | Path, ask: Ask) -> Checkpoint:

@@ -17,7 +17,8 @@ from skipdit_jax.checkpoints import (
 )
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.pipelines import TRANSFORMER, fetch_part
+from skipdit_jax.checkpoints.pipelines import TRANSFORMER, open_pipeline
+from skipdit_jax.checkpoints.sources import fetch_whole
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.registry import (
     BUNDLED,
@@ -40,6 +41,7 @@ from skipdit_jax.weights.networks import (
 )
 from skipdit_jax.weights.recipe import DIFFUSION, facts_of, read_diffusion
 from skipdit_jax.weights.run_folders import is_of_run, open_run
+from skipdit_jax.weights.schedulers import with_scheduler
 
 
 def open_weights(
@@ -65,11 +67,12 @@ def open_weights(
     """
     bundled = BUNDLED.get(os.fspath(source))
     if bundled is None or bundled.weights is None or Path(source).exists():
-        path = fetch_part(source, TRANSFORMER)
+        pipeline = open_pipeline(source)
+        path = fetch_whole(source) if pipeline is None else pipeline.weights(TRANSFORMER)
     else:
-        path = bundled.weights
+        pipeline, path = None, bundled.weights
     if not is_of_run(path):
-        return open_known(path, weights, key, prefix)
+        return with_scheduler(open_known(path, weights, key, prefix), pipeline)
     if key is not None or prefix is not None:
         raise CheckpointError(f"{path}: is of a run, wanted no --key, --prefix")
     return open_run(path, weights)

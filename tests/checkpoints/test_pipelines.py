@@ -9,6 +9,7 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.checkpoints import CheckpointError, pipelines
+from skipdit_jax.registry import trained
 from skipdit_jax.weights import export_vae
 from tests.checkpoints import hub_server
 from tests.cli import makers
@@ -89,6 +90,29 @@ def test_the_index_of_a_split_part_brings_its_shards(folder, server):
     server.put(repo, f"transformer/{shard}", data)
     server.put(repo, "transformer/config.json", json.dumps(CONFIG).encode())
     assert sd.load_checkpoint(f"hf://{repo}")[0].config.num_heads == 2
+
+
+def test_the_scheduler_of_a_pipeline_tells_how_to_sample(folder, tmp_path):
+    place = tmp_path / "with"
+    shutil.copytree(folder, place)
+    (place / "scheduler").mkdir()
+    settings = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear"}
+    settings |= {"beta_start": 0.001, "beta_end": 0.01, "prediction_type": "v_prediction"}
+    settings |= {"steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False}
+
+    def write(**changes):
+        path = place / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps({**settings, **changes}))
+        return trained(sd.load_checkpoint(place)[0])
+
+    found = write()
+    assert (found.diffusion.schedule, found.diffusion.prediction) == ("scaled_linear", "v")
+    assert found.diffusion.beta_range == (0.001, 0.01)
+    assert found.metadata["sampling"] == {"method": "ddim(end='first')", "steps": "leading250+1"}
+    for changes in ({"_class_name": "PNDMScheduler"}, {"trained_betas": [0.1]}):
+        assert write(**changes).diffusion.schedule == "linear"  # as published
+    with pytest.raises(CheckpointError, match="metadata 'diffusion' is of no use"):
+        write(beta_end=2.0)
 
 
 def refused(source, part="transformer"):

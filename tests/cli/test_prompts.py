@@ -11,6 +11,11 @@ from tests import pipelines
 from tests.checkpoints import hub_server
 
 PROMPT = "a large wave crashing into the shore"
+SAMPLERS = {
+    "pixart": "dpm++, steps 3",
+    "latte": "ddim (eta 0), steps 3",
+    "hunyuan": "ddpm(variance='fixed_small'), steps 3",
+}
 FEW = ("--num-sampling-steps", "3")
 
 
@@ -49,6 +54,7 @@ def test_a_repository_and_words_become_pictures(server, own_folder, capsys, fami
     told = capsys.readouterr().out
     assert f"prompt   {PROMPT}" in told
     assert "decoder  AutoencoderKL" in told
+    assert f"run      {SAMPLERS[family]}, guidance" in told
     with Image.open("out.png") as picture:
         assert picture.text["Description"] == f"{PROMPT}\nein Boot"
     assert (own_folder / "out.txt").read_text() == f"{PROMPT}\nein Boot\n"
