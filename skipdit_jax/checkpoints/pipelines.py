@@ -91,15 +91,15 @@ def open_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> P
       CheckpointError: a repository without that file, or one that is damaged.
     """
     text = os.fspath(source)
-    if text.startswith(HUB):
-        if not _REPOSITORY.fullmatch(text.removeprefix(HUB)):
-            return None
+    if is_repository(text):
         try:
             path = fetch(member(text, INDEX), tell)
         except MissingFile as error:
             raise CheckpointError(
                 f"{text}: has no {INDEX}, wanted one, or hf://OWNER/REPO/FILE"
             ) from error
+    elif text.startswith(HUB):
+        return None
     else:
         path = Path(text) / INDEX
         with naming(text):
@@ -107,6 +107,11 @@ def open_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> P
                 return None
     with parsing(path):
         return Pipeline(text, _classes(read_json(path)), tell)
+
+
+def is_repository(source: str) -> bool:
+    """Whether a source names a whole repository of the hub, no file in it."""
+    return source.startswith(HUB) and bool(_REPOSITORY.fullmatch(source.removeprefix(HUB)))
 
 
 def fetch_part(source: str | os.PathLike[str], *parts: str, tell: Tell | None = None) -> Path:

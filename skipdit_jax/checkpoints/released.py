@@ -28,7 +28,7 @@ class Sampling(NamedTuple):
     Attributes:
       vae: key of VAE_SOURCES; "" for another one.
       steps: number of steps.
-      method: "ddpm" or "ddim".
+      method: of the sampler.
       guidance: scale; 1 is none.
     """
 
@@ -45,12 +45,13 @@ class Released(NamedTuple):
       source: what --ckpt takes.
       family: what its keys tell.
       model: name for `create_model`; "" where this version has no such model.
-      numbers: in one of its state dicts, fixed tables included.
+      numbers: in one of its state dicts, fixed tables included, without what nothing reads.
       gigabytes: size of the file; None where it was not found in print.
       config: fields that differ from that name's own.
       sampling: of the published samples; None for an autoencoder.
       flags: what sample.py is best told besides.
-      pipeline: of a model of text, where its encoders are.
+      pipeline: of a model of text, where its encoders and autoencoder are.
+      licence: as its page states it; "" where no page was found.
     """
 
     source: str
@@ -62,28 +63,47 @@ class Released(NamedTuple):
     sampling: Sampling | None = None
     flags: str = ""
     pipeline: str = ""
+    licence: str = ""
 
 
 DIT_SAMPLING = Sampling("mse", 250, "ddpm", 4.0)
 UCF101_SAMPLING = Sampling("ema", 250, "ddpm", 7.0)
 UNCONDITIONAL_SAMPLING = UCF101_SAMPLING._replace(guidance=1.0)
 TEXT_TO_VIDEO_SAMPLING = Sampling("", 50, "ddim", 7.5)
+PIXART_SAMPLING = Sampling("", 20, "dpm++", 4.5)
+HUNYUAN_SAMPLING = Sampling("", 100, "ddpm", 6.0)
+LATTE_1 = "hf://maxin-cn/Latte-1"
+PIXART = "hf://PixArt-alpha/"
+HUNYUAN = "hf://Tencent-Hunyuan/HunyuanDiT"
+NON_COMMERCIAL, TENCENT = "CC BY-NC 4.0", "Tencent Hunyuan Community"
+PROMPT = '--prompt "a dog in astronaut suit, surfing"'
+CACHED_PROMPT = f"{PROMPT} --cache N2"
 CACHED = "--cache N3"
 UCF101 = {"num_classes": 101}
 
 
 def _dit(source: str, numbers: int, **more: Any) -> Released:
-    return Released(source, "dit", "DiT-XL/2", numbers, 2.70, sampling=DIT_SAMPLING, **more)
+    known = {"sampling": DIT_SAMPLING, "licence": NON_COMMERCIAL}
+    return Released(source, "dit", "DiT-XL/2", numbers, 2.70, **(known | more))
 
 
 def _latte(source: str, numbers: int, **more: Any) -> Released:
     """Latte-XL/2 on 16 frames of 256x256."""
     sampling = UCF101_SAMPLING if "config" in more else UNCONDITIONAL_SAMPLING
-    return Released(source, "latte", "Latte-XL/2", numbers, None, sampling=sampling, **more)
+    return Released(source, "latte", "Latte-XL/2", numbers, 2.70, sampling=sampling, **more)
+
+
+def _of_text(
+    source: str, family: str, model: str, numbers: int, sampling: Sampling, **more: Any
+) -> Released:
+    """A pipeline: transformer, autoencoder and text encoders under one name."""
+    more = {"flags": PROMPT, "pipeline": source, **more}
+    return Released(source, family, model, numbers, None, sampling=sampling, **more)
 
 
 def _with_skips(plain: Released, gigabytes: float) -> Released:
-    return plain._replace(model=f"{plain.model}-skip", gigabytes=gigabytes, flags=CACHED)
+    model = f"{plain.model}-skip"
+    return plain._replace(model=model, gigabytes=gigabytes, flags=CACHED, licence="")
 
 
 RELEASED = (
@@ -94,19 +114,59 @@ RELEASED = (
     _with_skips(_latte(f"{SKIP_DIT}ffs-skip.pt", 692_614_688), 2.77),
     _with_skips(_latte(f"{SKIP_DIT}skylapse-skip.pt", 692_614_688), 2.77),
     _with_skips(_latte(f"{SKIP_DIT}taichi-skip.pt", 692_614_688), 2.77),
-    _latte(f"{LATTE}ucf101.pt", 674_112_416, config=UCF101),
-    _latte(f"{LATTE}ffs.pt", 673_994_912),
-    _latte(f"{LATTE}skytimelapse.pt", 673_994_912),
-    _latte(f"{LATTE}taichi-hd.pt", 673_994_912),
+    _latte(f"{LATTE}ucf101.pt", 674_112_416, config=UCF101, licence="MIT"),
+    _latte(f"{LATTE}ffs.pt", 673_994_912, licence="MIT"),
+    _latte(f"{LATTE}skytimelapse.pt", 673_994_912, licence="MIT"),
+    _latte(f"{LATTE}taichi-hd.pt", 673_994_912, licence="MIT"),
     Released(
         f"{SKIP_DIT}Latte-skip.pt",
         family="latte_t2v",
-        model="",
-        numbers=1_094_977_952,
+        model="LatteT2V-XL/2-skip",
+        numbers=1_094_486_432,
         gigabytes=8.76,
         sampling=TEXT_TO_VIDEO_SAMPLING,
+        flags=CACHED_PROMPT,
+        pipeline=LATTE_1,
     ),
-    *(Released(source, "vae", "", 83_653_863, 0.33) for source in VAE_SOURCES.values()),
+    _of_text(LATTE_1, "latte_t2v", "LatteT2V-XL/2", 1_057_246_880, TEXT_TO_VIDEO_SAMPLING),
+    _of_text(
+        f"{PIXART}PixArt-XL-2-512x512",
+        "pixart",
+        "PixArt-XL/2",
+        610_856_096,
+        PIXART_SAMPLING,
+        licence="CreativeML Open RAIL++-M",
+    ),
+    _of_text(
+        f"{PIXART}PixArt-XL-2-1024-MS",
+        "pixart",
+        "PixArt-XL/2-1024-MS",
+        611_349_152,
+        PIXART_SAMPLING,
+        licence="CreativeML Open RAIL++-M",
+    ),
+    _of_text(
+        f"{HUNYUAN}-v1.2-Diffusers",
+        "hunyuan_dit",
+        "HunYuan-DiT-g/2",
+        1_499_952_032,
+        HUNYUAN_SAMPLING,
+        flags=CACHED_PROMPT,
+        licence=TENCENT,
+    ),
+    _of_text(
+        f"{HUNYUAN}-v1.1-Diffusers",
+        "hunyuan_dit",
+        "HunYuan-DiT-g/2-v1.1",
+        1_516_534_048,
+        HUNYUAN_SAMPLING,
+        flags=CACHED_PROMPT,
+        licence=TENCENT,
+    ),
+    *(
+        Released(source, "vae", "", 83_653_863, 0.33, licence="MIT")
+        for source in VAE_SOURCES.values()
+    ),
 )
 
 

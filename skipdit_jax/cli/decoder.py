@@ -10,7 +10,7 @@ from skipdit_jax import sharding
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.errors import shown
 from skipdit_jax.checkpoints.pipelines import VAE, open_pipeline
-from skipdit_jax.checkpoints.released import VAE_SOURCES, recognised
+from skipdit_jax.checkpoints.released import RELEASED, VAE_SOURCES, recognised
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.cli.outputs import ARRAYS
@@ -62,7 +62,8 @@ def _check_trusted(name: str, options: SampleOptions, checkpoint: Checkpoint | N
 
     Of a run folder, which is one's own, it may be any path or address.
     """
-    released = {*VAE_SOURCES, *VAE_SOURCES.values(), options.ckpt}
+    pipelines = {row.pipeline for row in RELEASED if row.pipeline}
+    released = {*VAE_SOURCES, *VAE_SOURCES.values(), *pipelines, options.ckpt}
     if name in released or (options.ckpt and Path(options.ckpt).is_dir()):
         return
     place = checkpoint.path if checkpoint else options.model
@@ -88,7 +89,9 @@ def _of_pipeline(options: SampleOptions) -> str:
 
 def _released_with(checkpoint: Checkpoint | None) -> str:
     row = None if checkpoint is None else recognised(checkpoint)
-    return row.sampling.vae if row and row.sampling else ""
+    if row is None or row.sampling is None:
+        return ""
+    return row.sampling.vae or row.pipeline
 
 
 def open_decoder(

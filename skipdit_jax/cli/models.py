@@ -1,7 +1,8 @@
 """python -m skipdit_jax.cli.models: the released checkpoints, and which of them are here.
 
 Prints a row for each: what --ckpt takes, family, model, numbers and size, autoencoder and sampling
-of the published samples, and the file if this machine has it. Fetches nothing.
+of the published samples, where a model of text finds its encoders, the licence that its page
+states, and the file if this machine has it. Fetches nothing.
 """
 
 import argparse
@@ -12,12 +13,24 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from skipdit_jax.checkpoints.hub import cache_folder, checksum, find
-from skipdit_jax.checkpoints.released import RELEASED, VAE_SOURCES, Released
+from skipdit_jax.checkpoints.hub import cache_folder, checksum, find, member
+from skipdit_jax.checkpoints.pipelines import TRANSFORMER, is_repository
+from skipdit_jax.checkpoints.released import RELEASED, VAE_FILE, VAE_SOURCES, Released
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 
 PROGRAM = "skipdit_jax.cli.models"
-COLUMNS = ("source", "family", "model", "numbers", "GB", "VAE", "published sampling", "here")
+COLUMNS = (
+    "source",
+    "family",
+    "model",
+    "numbers",
+    "GB",
+    "VAE and text encoders",
+    "published sampling",
+    "licence",
+    "here",
+)
+TRANSFORMER_FILE = f"{TRANSFORMER}/{VAE_FILE}"  # diffusers calls the weights of both so
 WIDTH = 400  # of a table that is not shown on a terminal: no line is broken
 
 
@@ -59,15 +72,17 @@ def cells_of(row: Released) -> tuple[str, ...]:
     """The cells of a released file."""
     fields = ", ".join(f"{name} {value}" for name, value in row.config.items())
     names = {source: f"--vae {name}" for name, source in VAE_SOURCES.items()}
-    model = row.model or names.get(row.source, "(not in this version)")
+    model = row.model or names[row.source]
+    used = row.sampling.vae if row.sampling else ""
     return (
         row.source,
         row.family,
         f"{model} ({fields})" if fields else model,
         f"{row.numbers:,}",
         "" if row.gigabytes is None else f"{row.gigabytes:.2f}",
-        row.sampling.vae if row.sampling else "",
+        used or row.pipeline,
         sampling(row),
+        row.licence or "?",
         here(row.source),
     )
 
@@ -81,8 +96,12 @@ def sampling(row: Released) -> str:
 
 
 def here(source: str) -> str:
-    """Where the file is on this machine, with its checksum if we fetched it; "" if it is not."""
-    path = find(source)
+    """Where the file is on this machine, with its checksum if we fetched it; "" if it is not.
+
+    Of a pipeline it is the transformer.
+    """
+    pipeline = is_repository(source)
+    path = find(member(source, TRANSFORMER_FILE) if pipeline else source)
     if path is None:
         return ""
     known = checksum(path)
