@@ -9,6 +9,7 @@ from PIL import Image
 from skipdit_jax.cli.sample import main
 from tests import pipelines
 from tests.checkpoints import hub_server
+from tests.cli.test_decode import refused
 
 PROMPT = "a large wave crashing into the shore"
 SAMPLERS = {
@@ -17,14 +18,6 @@ SAMPLERS = {
     "hunyuan": "ddpm(variance='fixed_small'), steps 3",
 }
 FEW = ("--num-sampling-steps", "3")
-
-
-def refused(capsys, *flags):
-    with pytest.raises(SystemExit, match="2"):
-        main([*map(str, flags)])
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
 
 
 @pytest.fixture(scope="module")
