@@ -79,9 +79,12 @@ def choose_targets(
         check_writable("--out", out.with_suffix(TEXTS))
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
-    read = [place for place in (options.ckpt, options.vae) if place]
-    if same := [place for place in read if targets.arrays == Path(place)]:
-        raise ValueError(f"--npz {same[0]}: is read by this run, wanted another file")
+    read = (options.ckpt, options.vae, options.prompts, options.prompt_embeds)
+    places = {Path(place).absolute() for place in read if place}
+    for path in (targets.arrays, targets.texts):
+        if path is not None and path.absolute() in places:
+            flag = "--npz" if path == options.npz else "--out"
+            raise ValueError(f"{flag} {path}: is read by this run, wanted another file")
     for path in targets.shown:
         check_writable("--out", path)
     if targets.arrays is not None:

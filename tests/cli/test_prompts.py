@@ -103,6 +103,9 @@ def test_caches_are_compared_on_prompts(folders, own_folder):
 def test_what_is_wrong_is_told_in_one_line(folders, tmp_path, small, own_folder, capsys):
     pixart = ("--ckpt", folders / "pixart", *FEW)
 
+    lines = own_folder.parent / "a.txt"
+    lines.write_text("a boat")
+
     def told(*flags):
         return refused(capsys, *flags)
 
@@ -119,6 +122,11 @@ def test_what_is_wrong_is_told_in_one_line(folders, tmp_path, small, own_folder,
     assert "found 2, wanted that of t5" in told(*alone, "--text-encoder", no, no)
     bert = folders / "hunyuan" / "text_encoder"
     assert "holds a BERT of width 8, wanted a T5" in told(*alone, "--text-encoder", bert)
+    kept = ("--prompt", "a boat", "--prompt-embeds", "a.npz", "--npz", "a.npz")
+    assert "a.npz: is read by this run" in told(*pixart, *kept)
+    assert "a.txt: is read by this run" in told(
+        *pixart, "--prompts", lines, "--out", lines.with_suffix(".png")
+    )
     assert "--seeds: found 2, wanted one" in told(*pixart, "--prompt", "a", "--seeds", "1", "2")
     (tmp_path / "no.npz").write_bytes(b"nothing")
     assert "no.npz" in told(*pixart, "--prompt-embeds", tmp_path / "no.npz")
