@@ -216,9 +216,10 @@ def test_a_flow_has_no_coefficients_of_betas():
         STRAIGHT.coefficients()
 
 
-@pytest.mark.parametrize("method", ["dpm++", "ddim(told=True)"])
-def test_a_process_that_ends_at_pure_noise(tiny, method):
-    process = Diffusion(prediction="v", zero_snr=True)
+@pytest.mark.parametrize("method", ["dpm++", "ddim(told=True)", "ddpm"])
+@pytest.mark.parametrize("prediction", ["v", "xstart"])
+def test_a_process_that_ends_at_pure_noise(tiny, method, prediction):
+    process = Diffusion(prediction=prediction, zero_snr=True)
     assert process.training_alpha_bar[-1] == 0
     found = draw(tiny, method, steps="trailing5", diffusion=process, clip=False)
     assert np.isfinite(found).all()
