@@ -83,7 +83,7 @@ def test_a_network_of_no_family_is_told():
 
     strange = DiT(OwnConfig(**SMALL))
     assert registry.kind_of(strange) is None
-    assert registry.published_sampling(strange) == (1.0, None, None)
+    assert registry.published_sampling(strange) == (1.0, None, None, "ddpm", "250")
     assert registry.sharding_rules(strange) == ()
     with pytest.raises(
         ValueError,

@@ -176,13 +176,13 @@ def told_noise(
 ) -> Latents:
     """The noise that the output itself tells, whatever x_0 is clipped to.
 
-    From (2) and (6): ε = sqrt(ᾱ_t) v + sqrt(1 - ᾱ_t) x_t.
+    Finite where ᾱ_t = 0: of x_0 by (2), of v by (2) and (6), ε = sqrt(ᾱ_t) v + sqrt(1 - ᾱ_t) x_t.
     """
     output = model_output[..., : x.shape[-1]]
     if kind.prediction == "epsilon":
         return output
     if kind.prediction == "xstart":
-        return eps_from_xstart(c, x, output)
+        return (x - c.sqrt_alpha_bar * output) / c.sqrt_one_minus_alpha_bar
     _check_not_flow(kind)
     return c.sqrt_alpha_bar * output + c.sqrt_one_minus_alpha_bar * x
 

@@ -6,7 +6,7 @@ Notations (T = 1000):
     "10,15,25"  T cut into 3 equal sections with 10, 15 and 25 evenly spaced timesteps
     "ddim50"    every (T/50)-th timestep from 0 (the integer stride of Song et al. 2010.02502)
 and the words by which the schedulers of diffusers, and so the text models, name theirs (Lin et al.
-2305.08891, section 3.4):
+2305.08891, table 2):
     "leading50+1"  50 timesteps a stride of T // 50 apart, from the offset on; without "+1" from 0
     "trailing50"   50 timesteps T / 50 apart, down from the last
     "linspace50"   50 timesteps evenly spaced from 0 to the last

@@ -101,6 +101,17 @@ def test_a_run_starts_with_the_noise_of_its_first_level(tiny):
     assert np.array_equal(begins("euler", "linspace5", usual), usual)
 
 
+@pytest.mark.parametrize("method", ["dpm++(order=3, end='first')", "dpm", "euler(end='first')"])
+@pytest.mark.parametrize("steps", ["20", "1", "linspace2", ""])
+def test_a_step_that_stands_still_is_none(method, steps):
+    """From timestep 0 to the noise of timestep 0."""
+    schedule = read_method(method).schedule(Diffusion(spacing=steps))
+    assert all(np.isfinite(column).all() for column in jax.tree.leaves(schedule.rows))
+    if schedule.timesteps[-1] == 0:
+        assert schedule.rows.keep[-1] == 1
+        assert all(column[-1] == 0 for column in schedule.rows.pull)
+
+
 def test_levels_between_the_timesteps_of_a_training_are_refused(tiny):
     model, _ = tiny
     process = Diffusion(spacing="ddim50")
@@ -205,9 +216,10 @@ def test_a_flow_has_no_coefficients_of_betas():
         STRAIGHT.coefficients()
 
 
-@pytest.mark.parametrize("method", ["dpm++", "ddim(told=True)"])
-def test_a_process_that_ends_at_pure_noise(tiny, method):
-    process = Diffusion(prediction="v", zero_snr=True)
+@pytest.mark.parametrize("method", ["dpm++", "ddim(told=True)", "ddpm"])
+@pytest.mark.parametrize("prediction", ["v", "xstart"])
+def test_a_process_that_ends_at_pure_noise(tiny, method, prediction):
+    process = Diffusion(prediction=prediction, zero_snr=True)
     assert process.training_alpha_bar[-1] == 0
     found = draw(tiny, method, steps="trailing5", diffusion=process, clip=False)
     assert np.isfinite(found).all()

@@ -3,12 +3,12 @@
 Letters of diffusion/levels.py, with ' behind the step; h = λ' - λ, h_1 and h_2 those of the steps
 before, r = h_1 / h. Lu et al. 2211.01095, DPM-Solver++ in multistep form, m the predicted data:
 
-    (1)  x' = σ'/σ x + g m,                      g = -α' (e^-h - 1)          [eq. 9, order 1]
+    (1)  x' = σ'/σ x + g m,                      g = -α' (e^-h - 1)
     (2)  x' = σ'/σ x + g (m + D/2),              D = (m - m_1) / r           [algorithm 2]
     (3)  x' = σ'/σ x + g m + α' ((e^-h - 1)/h + 1) D                         ["heun"]
     (4)  x' = σ'/σ x + g m + α' ((e^-h - 1)/h + 1) D_1 - α' ((e^-h - 1 + h)/h² - 1/2) D_2
          D_2 = (D - D_-) / (r + r_1), D_1 = D + r D_2, D_- = (m_1 - m_2) / r_1, r_1 = h_2 / h
-with noise, [eq. 18 and 19]:
+with noise on the way:
     (5)  x' = σ'/σ e^-h x + α' (1 - e^-2h)(m + D/2) + σ' sqrt(1 - e^-2h) ε
 and with m the predicted noise, Lu et al. 2206.00927, DPM-Solver:
     (6)  x' = α'/α x - σ' (e^h - 1)(m + D/2)
@@ -45,7 +45,7 @@ FORMS = ("data", "sde", "noise")
 RULES = ("midpoint", "heun")
 MAX_ORDER = 3
 FEW_STEPS = 15
-"""Below so many steps the last ones are of lower order (2211.01095, section 6)."""
+"""Below so many steps the last ones are of lower order (docs/notes.md, Samplers of diffusers)."""
 
 Row = Float[np.ndarray, "S"]
 Flags = Bool[np.ndarray, "S"]
@@ -106,7 +106,7 @@ class DpmSolver(Solver):
         weights = predicted(diffusion, visited.alpha[:-1], visited.sigma[:-1])
         gains = _gains(visited, self.form)
         with np.errstate(divide="ignore", invalid="ignore"):  # of rows that are of lower order
-            earlier = _earlier(visited, gains, self.rule, *self._orders(len(gains.keep)))
+            earlier = _earlier(visited, gains, self.rule, *self._orders(visited))
         pull = (gains.newest - sum(earlier), *earlier)[: self.order]
         rows = float32(Weights(*weights, gains.keep, pull, gains.noise))
         return Schedule(visited.timesteps, rows)
@@ -122,11 +122,13 @@ class DpmSolver(Solver):
         spread = at.karras(diffusion, len(timesteps), end=self.end)
         return spread._replace(timesteps=np.round(spread.timesteps))
 
-    def _orders(self, steps: int) -> tuple[Flags, Flags]:
+    def _orders(self, visited: Levels) -> tuple[Flags, Flags]:
         """Which of S steps are of order 1 and, of a solver of order 3, which of order 2."""
+        steps = len(visited.timesteps)
         number, few = np.arange(steps), self.lower_order_final and steps < FEW_STEPS
         last = self.end == "data" or self.euler_at_final or few
-        one = (number == 0) | (self.order == 1) | ((number == steps - 1) & last)
+        still = visited.sigma[1:] == visited.sigma[:-1]  # from timestep 0 to its own noise
+        one = (number == 0) | (self.order == 1) | ((number == steps - 1) & last) | still
         two = (number == 1) | (self.order == 2) | ((number == steps - 2) & few)
         return one, two
 
