@@ -17,7 +17,8 @@ import pytest
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.methods import read_method, write_method
-from skipdit_jax.sampling.steppers import Ddim, Ddpm, DpmSolver, Euler, FlowEuler
+from skipdit_jax.sampling.steppers import Ddim, Ddpm, FlowEuler
+from skipdit_jax.weights.schedulers import sampling_of
 from tests.parity.goldens import assert_close, channel_last
 from tests.sampling.test_orders import error
 
@@ -29,76 +30,38 @@ TABLE = 1e-5
 TIMES, KARRAS_TIMES = 1e-4, 5e-3
 
 golden_file = pytest.mark.golden("schedulers")
-PREDICTIONS = {"epsilon": "epsilon", "sample": "xstart", "v_prediction": "v"}
-FORMS = {"dpmsolver++": "data", "sde-dpmsolver++": "sde", "dpmsolver": "noise"}
-ENDS = {"zero": "data", "sigma_min": "first"}
+
+
+def stated(case):
+    """What our reader of scheduler_config.json makes of a recorded scheduler."""
+    settings, mu = dict(case["kwargs"]), case["set_timesteps"].get("mu")
+    if mu is not None:  # of one size of picture
+        settings |= {"use_dynamic_shifting": False, "shift": math.exp(mu)}
+    return sampling_of({"_class_name": case["cls"], **settings}, str(case["steps"]))
 
 
 def process_of(case):
     """The diffusion of a recorded scheduler, on its steps."""
-    settings, steps = case["kwargs"], case["steps"]
-    if "Flow" in case["cls"]:
-        fields = {"schedule": "flow", "prediction": "flow", "variance": "fixed_small"}
-        return Diffusion(spacing=str(steps), **fields)
-    rule = settings.get("timestep_spacing", DEFAULT_RULES[case["cls"]])
-    offset = settings.get("steps_offset", 0) if rule == "leading" else 0
-    learned = settings.get("variance_type") in ("learned_range", "learned")
-    return Diffusion(
-        schedule=settings["beta_schedule"],
-        beta_range=(settings["beta_start"], settings["beta_end"]),
-        prediction=PREDICTIONS[settings.get("prediction_type", "epsilon")],
-        variance="learned_range" if learned else settings.get("variance_type", "fixed_small"),
-        zero_snr=settings.get("rescale_betas_zero_snr", False),
-        spacing=f"{rule}{steps}" + (f"+{offset}" if offset else ""),
-    )
-
-
-DEFAULT_RULES = {
-    "DDIMScheduler": "leading",
-    "DDPMScheduler": "leading",
-    "DPMSolverMultistepScheduler": "linspace",
-    "EulerDiscreteScheduler": "linspace",
-}
+    found = stated(case)
+    fields, kind = dict(found["diffusion"]), case["kwargs"].get("variance_type", "fixed_small")
+    if fields.get("beta_range") is not None:
+        fields["beta_range"] = tuple(fields["beta_range"])
+    spacing = found["sampling"].get("steps", str(case["steps"]))
+    return Diffusion(**fields, variance=kind, spacing=spacing)
 
 
 def stepper_of(case):
-    """Our sampler of a recorded scheduler."""
-    settings, asked = case["kwargs"], case["step_kwargs"]
-    end = ENDS[settings.get("final_sigmas_type", "zero")]
-    karras = settings.get("use_karras_sigmas", False)
-    if case["cls"] == "DDIMScheduler":
-        return Ddim(
-            eta=asked.get("eta", 0.0),
-            clip=settings.get("clip_sample", True),
-            told=not asked.get("use_clipped_model_output", False),
-            end="data" if settings.get("set_alpha_to_one", True) else "first",
-            stride=True,
-        )
-    if case["cls"] == "DDPMScheduler":
-        return Ddpm(clip=settings.get("clip_sample", True), stride=True)
-    if case["cls"] == "EulerDiscreteScheduler":
-        return Euler(karras=karras, end=end)
-    if "Flow" in case["cls"]:
-        return flow_of(case)
-    return DpmSolver(
-        order=settings.get("solver_order", 2),
-        form=FORMS[settings.get("algorithm_type", "dpmsolver++")],
-        rule=settings.get("solver_type", "midpoint"),
-        karras=karras,
-        end=end,
-        lower_order_final=settings.get("lower_order_final", True),
-        euler_at_final=settings.get("euler_at_final", False),
-        lowest=settings.get("lambda_min_clipped"),
-    )
-
-
-def flow_of(case):
-    settings, mu = case["kwargs"], case["set_timesteps"].get("mu")
-    shift = settings.get("shift", 1.0) if mu is None else math.exp(mu)
-    lowest = "shifted" if mu is None else "first"
+    """Our sampler of a recorded scheduler, as its step was called."""
+    stepper, asked = read_method(stated(case)["sampling"]["method"]), case["step_kwargs"]
+    if "eta" in asked:
+        stepper = dataclasses.replace(stepper, eta=asked["eta"])
+    if asked.get("use_clipped_model_output", False):
+        stepper = dataclasses.replace(stepper, told=False)
     if case["custom_sigmas"]:
-        lowest = "even"
-    return FlowEuler(shift=shift, lowest=lowest, terminal=settings.get("shift_terminal"))
+        stepper = dataclasses.replace(stepper, lowest="even")
+    elif "mu" in case["set_timesteps"]:
+        stepper = dataclasses.replace(stepper, lowest="first")
+    return stepper
 
 
 class Case:
