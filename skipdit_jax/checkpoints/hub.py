@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,49 +186,6 @@ def fetch(source: str | os.PathLike[str], tell: Tell | None = None) -> Path:
             f"{source}: is not on this machine and cannot be fetched ({_reason(error)}"
             f"{_kept(remote.path)}); get {remote.url} in another way and put it at {remote.path}"
         ) from error
-
-
-def member(folder: str | os.PathLike[str], name: str) -> str:
-    """The source of a file in a folder: a path, hf://OWNER/REPO[/FOLDER][@REVISION], https://...
-
-    >>> member("hf://owner/repo@v1", "config.json")
-    'hf://owner/repo/config.json@v1'
-    """
-    text = os.fspath(folder)
-    if not text.startswith((HUB, *WEB)):
-        return os.path.join(text, name)
-    place, at, revision = text.partition("@") if text.startswith(HUB) else (text, "", "")
-    return f"{place.rstrip('/')}/{name}{at}{revision}"
-
-
-def first_there(
-    folder: str | os.PathLike[str], names: Iterable[str], tell: Tell | None = None
-) -> str | None:
-    """Returns the source of the first of some files that a folder has; it is fetched.
-
-    What is on this machine already goes before what comes earlier and would have to be fetched.
-
-    Args:
-      folder: see `member`.
-      names: of files in it.
-      tell: see `fetch`.
-
-    Raises:
-      CheckpointError: nobody can tell, because the server cannot be reached or refuses.
-    """
-    sources = [member(folder, name) for name in names]
-    for source in sources:
-        if find(source) is not None:
-            return source
-    for source in sources:
-        if parse(source) is None:
-            continue
-        try:
-            fetch(source, tell)
-        except MissingFile:
-            continue
-        return source
-    return None
 
 
 def checksum(path: Path) -> str | None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.checkpoints.errors import CheckpointError, MissingFile, naming, parsing, shown
-from skipdit_jax.checkpoints.hub import HUB, Tell, fetch, first_there, member
+from skipdit_jax.checkpoints.hub import HUB, Tell, fetch
+from skipdit_jax.checkpoints.members import first_there, member
 from skipdit_jax.checkpoints.sources import COMMON, CONFIG, fetch_whole, read_json
 
 INDEX = "model_index.json"

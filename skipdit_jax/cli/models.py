@@ -13,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from skipdit_jax.checkpoints.hub import cache_folder, checksum, find, member
+from skipdit_jax.checkpoints.hub import cache_folder, checksum, find
+from skipdit_jax.checkpoints.members import member
 from skipdit_jax.checkpoints.pipelines import TRANSFORMER, is_repository
 from skipdit_jax.checkpoints.released import RELEASED, VAE_FILE, VAE_SOURCES, Released
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line

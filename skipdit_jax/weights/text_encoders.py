@@ -13,9 +13,10 @@ from skipdit_jax.checkpoints import (
     save_native,
 )
 from skipdit_jax.checkpoints.errors import naming
-from skipdit_jax.checkpoints.hub import HUB, WEB, Tell, fetch, first_there, member, parse
+from skipdit_jax.checkpoints.hub import HUB, WEB, Tell, fetch, parse
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
+from skipdit_jax.checkpoints.members import first_there, member
 from skipdit_jax.checkpoints.sources import (
     CONFIG,
     INDEX_SUFFIX,

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skipdit_jax.checkpoints import CheckpointError
-from skipdit_jax.checkpoints.hub import Tell, member
+from skipdit_jax.checkpoints.hub import Tell
+from skipdit_jax.checkpoints.members import member
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.text import TextEmbeddings, TextEncoder
 from skipdit_jax.models.latte_t2v import LatteT2VConfig
