@@ -25,6 +25,7 @@ class SampleOptions:
     sampler: str | None
     eta: float | None
     cfg_scale: float | None
+    cfg_rescale: float | None
     guidance_interval: tuple[float, float] | None
     seed: int
     class_labels: tuple[int | str, ...] | None

@@ -161,6 +161,12 @@ def _add_sampling(group: Any) -> None:
         help="guidance, at most 1 is none; default: the checkpoint's, else 4",
     )
     add(
+        "--cfg-rescale",
+        type=finite,
+        metavar="X",
+        help="how much of the contrast that guidance adds is taken back, 0 to 1; default: 0",
+    )
+    add(
         "--guidance-interval",
         nargs=2,
         type=float,

@@ -78,12 +78,14 @@ def make_settings(
 def _guidance(options: SampleOptions, recipe: Recipe, model: Backbone) -> float | Guidance:
     """The scale; with an interval a `Guidance` of the published channels."""
     scale = recipe.guidance if options.cfg_scale is None else options.cfg_scale
-    if options.guidance_interval is None:
+    interval, rescale = options.guidance_interval, options.cfg_rescale
+    if interval is None and rescale is None:
         return scale
     if scale <= 1:
-        raise ValueError(f"--guidance-interval: guidance is {scale:g}, wanted above 1")
+        flag = "--cfg-rescale" if interval is None else "--guidance-interval"
+        raise ValueError(f"{flag}: guidance is {scale:g}, wanted above 1")
     channels = published_sampling(model).guided_channels
-    return Guidance(scale=scale, channels=channels, interval=options.guidance_interval)
+    return Guidance(scale=scale, channels=channels, interval=interval, rescale=rescale or 0.0)
 
 
 def _steps(text: str, diffusion: Diffusion) -> str:

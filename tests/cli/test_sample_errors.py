@@ -74,6 +74,8 @@ FLAGS = {
     "cfg negative": (["--cfg-scale", "-1"], "scale is -1"),
     "cfg nan": (["--cfg-scale", "nan"], "scale is nan"),
     "interval reversed": (["--guidance-interval", "700", "100"], "ends before it begins"),
+    "rescale outside": (["--cfg-rescale", "2"], "rescale is 2.0, wanted a number from 0 to 1"),
+    "rescale alone": (["--cfg-rescale", "0.5", "--cfg-scale", "1"], "--cfg-rescale: guidance is 1"),
     "interval half": (["--guidance-interval", "700"], "expected 2 arguments"),
     "interval nan": (["--guidance-interval", "nan", "100"], "interval is (nan, 100.0)"),
     "interval of no guidance": (

@@ -38,6 +38,8 @@ def test_nothing_typed_takes_what_the_checkpoint_recommends(small):
 def test_an_interval_keeps_the_published_channels(plain_latents):
     found = job("--ckpt", plain_latents, "--guidance-interval", "0", "500").settings.guidance
     assert found == Guidance(scale=4.0, channels=3, interval=(0, 500))
+    found = job("--ckpt", plain_latents, "--cfg-rescale", "0.7").settings.guidance
+    assert (found.rescale, found.interval) == (0.7, None)
 
 
 def test_nothing_typed_and_nothing_recommended_is_as_published(plain_latents):
