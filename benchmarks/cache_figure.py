@@ -12,6 +12,7 @@ Row = dict[str, Any]
 
 ACROSS = {"GFLOP": "GFLOP of one sample", "s": "seconds of one batch"}
 UP = {"PSNR dB": "PSNR to no cache, dB", "Fréchet": "Fréchet distance"}
+SCALES = {"PSNR dB": "linear", "Fréchet": "log"}  # distances of the worst are 20 times the best
 SIZE = 5.0, 3.6  # inches of a panel
 DPI = 110
 PAIRS, MARKERS = 10, "oD"  # of a dark and a light colour: the dark ones are taken first
@@ -49,7 +50,7 @@ def draw(results: Mapping[str, Sequence[Row]], path: Path) -> None:
     for (model, mark), pair in zip(lines, panels, strict=True):
         for panel, across in zip(pair, ACROSS, strict=True):
             handles |= _panel(panel, results[model], across, mark)
-            panel.set(xlabel=ACROSS[across], title=model)
+            panel.set(xlabel=ACROSS[across], title=model, yscale=SCALES[mark])
         pair[0].set_ylabel(UP[mark])
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     with replacing_path(path) as new:

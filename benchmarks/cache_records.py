@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.cache_settings import Way
 from skipdit_jax.checkpoints.atomic import replacing_file
 
+ROUNDING = 1e-9  # of a mean: equal marks of all seeds have no spread
 Record = dict[str, Any]
 """Of a model: "settings"; "seconds", way -> those of each round; "marks", way -> seed -> marks."""
 Row = dict[str, Any]
@@ -103,4 +104,4 @@ def _shown(value: object) -> object:
     if not isinstance(value, (tuple, list)):
         return value
     mean, spread = value
-    return f"{mean:.4g} ± {spread:.2g}" if spread else mean
+    return f"{mean:.4g} ± {spread:.2g}" if spread > ROUNDING * abs(mean) else mean
