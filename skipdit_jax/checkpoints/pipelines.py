@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.checkpoints.errors import CheckpointError, MissingFile, naming, parsing, shown
 from skipdit_jax.checkpoints.hub import HUB, Tell, fetch
 from skipdit_jax.checkpoints.members import first_there, member
@@ -59,8 +60,11 @@ class Pipeline:
           CheckpointError: there are none, or they cannot be had.
         """
         self._check_part(part)
-        first_there(member(self.source, part), [CONFIG], self.tell)
-        return self.file(part, COMMON)
+        described = first_there(member(self.source, part), [CONFIG], self.tell)
+        path = self.file(part, COMMON)
+        if described is not None:
+            _bring(fetch(described), path.parent)
+        return path
 
     def settings(self, part: str, name: str = CONFIG) -> dict[str, Any]:
         """What a JSON file of a part says.
@@ -115,12 +119,32 @@ def is_repository(source: str) -> bool:
     return source.startswith(HUB) and bool(_REPOSITORY.fullmatch(source.removeprefix(HUB)))
 
 
+def is_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> bool:
+    """Whether a folder or repository has a model_index.json; asks a server if it has to.
+
+    Raises:
+      CheckpointError: nobody can tell.
+    """
+    text = os.fspath(source)
+    if is_repository(text):
+        return first_there(text, [INDEX], tell) is not None
+    return open_pipeline(text, tell) is not None
+
+
 def fetch_part(source: str | os.PathLike[str], *parts: str, tell: Tell | None = None) -> Path:
     """Like `sources.fetch_whole`; of a pipeline the weights of the first of these parts it has."""
     pipeline = open_pipeline(source, tell)
     if pipeline is None:
         return fetch_whole(source, tell)
     return pipeline.weights(next((part for part in parts if part in pipeline.classes), parts[-1]))
+
+
+def _bring(config: Path, folder: Path) -> None:
+    """Copies a config.json to the weights that it describes: one may lie in the hub's own cache."""
+    target = folder / CONFIG
+    if not target.exists():
+        with naming(target), replacing_file(target) as file:
+            file.write(config.read_bytes())
 
 
 def _classes(index: dict[str, Any]) -> dict[str, str]:

@@ -84,12 +84,12 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
             f"or sample --model {' or '.join(registry.BUNDLED)}"
         )
+    decoder = None if vae is None else open_decoder(vae, options, model, recipe.latent_scale)
     prompts = None  # encoders come and go before there are weights
     if texts is not None:
         prompts = embedded(options, texts, model, checkpoint)
         count = len(prompts.texts)
         model.conditioning.prepare(prompts.condition, count)
-    decoder = None if vae is None else open_decoder(vae, options, model, recipe.latent_scale)
     return SamplingJob(
         name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
         model=model,
@@ -124,17 +124,17 @@ def _count_texts(options: SampleOptions, texts: Sequence[str]) -> tuple[int, int
     count = rows * max(len(texts), 1)
     if count > MAX_SAMPLES:
         raise ValueError(f"--prompt: {count} samples, wanted at most {MAX_SAMPLES}")
-    return count, rows if rows > 1 else min(count, MAX_COLUMNS)
+    return count, rows if rows > 1 or not texts else min(count, MAX_COLUMNS)
 
 
-def _seeds(options: SampleOptions, count: int) -> tuple[int, ...] | None:
-    """The seed of each sample: --num-samples of a prompt follow each other."""
+def _seeds(options: SampleOptions, count: int) -> tuple[tuple[int, int], ...] | None:
+    """Of each sample its seed, and the how-manieth of its prompt it is."""
     if options.seeds is None:
         return None
     rows = options.num_samples or 1
     if rows * len(options.seeds) != count:
         raise ValueError(f"--seeds: found {len(options.seeds)}, wanted one of {count // rows}")
-    return tuple(seed for seed in options.seeds for _ in range(rows))
+    return tuple((seed, row) for seed in options.seeds for row in range(rows))
 
 
 def draw_labels(seed: int, count: int, num_classes: int) -> np.ndarray | None:
@@ -166,10 +166,14 @@ def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None
     own = entry.weights if entry else None
     if not options.ckpt:
         return None if own is None else open_source(own, ask)
-    pipeline = open_pipeline(options.ckpt, say)
-    if pipeline is None:
-        return open_source(fetch_whole(options.ckpt, say), ask)
-    return with_scheduler(open_source(pipeline.weights(TRANSFORMER), ask), pipeline)
+    return fetch_and_open(options.ckpt, ask)
+
+
+def fetch_and_open(source: str, ask: Ask) -> Checkpoint:
+    """Like `open_source`, fetched if it is elsewhere; a pipeline with what its scheduler says."""
+    pipeline = open_pipeline(source, say)
+    path = fetch_whole(source, say) if pipeline is None else pipeline.weights(TRANSFORMER)
+    return with_scheduler(open_source(path, ask), pipeline)
 
 
 def open_source(source: str | Path, ask: Ask) -> Checkpoint:

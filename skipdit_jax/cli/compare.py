@@ -22,6 +22,7 @@ from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
 from skipdit_jax.cli.settings import Settings
+from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.registry import published_sampling
@@ -101,17 +102,18 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
     uncached = job.settings._replace(cache=None)
     full, summary = _summarised(job, uncached)
     variants = [Variant("full", full, summary.steps, 1.0)]
-    fewer: list[str] = []
+    fewer: list[int] = []  # calls of the network
     for policy in _named(job, asked) if asked else _usual(job):
         sampler, cached = _summarised(job, job.settings._replace(cache=policy))
         ceiling = summary.flops / cached.flops
         name = f"{policy.title} {notation.short(sampler.cache or policy)}"
         variants.append(Variant(name, sampler, cached.steps, ceiling))
-        fewer.append(str(cached.equal_flops_steps))
-    for steps in dict.fromkeys(fewer):
-        sampler = uncached._replace(steps=steps).sampler(job.model)
-        ceiling = summary.steps / int(steps)
-        variants.append(Variant("fewer steps", sampler, int(steps), ceiling))
+        fewer.append(cached.equal_flops_steps)
+    for calls in dict.fromkeys(fewer):
+        steps = max(1, round(calls * full.diffusion.num_steps / summary.steps))
+        laid_out = counted_like(steps, job.settings.steps)
+        sampler, own = _summarised(job, uncached._replace(steps=laid_out))
+        variants.append(Variant("fewer steps", sampler, own.steps, summary.flops / own.flops))
     return variants
 
 

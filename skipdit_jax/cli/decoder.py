@@ -21,6 +21,7 @@ from skipdit_jax.registry.samples import makes_clips
 from skipdit_jax.typing import Params
 from skipdit_jax.weights import fetch_vae, load_vae
 from skipdit_jax.weights.recipe import Recipe
+from skipdit_jax.weights.run_folders import is_of_run
 
 NO_VAE = "none"
 CPU_SLICE = 1  # more at a time is slower on two cores (docs/weights.md)
@@ -64,7 +65,7 @@ def _check_trusted(name: str, options: SampleOptions, checkpoint: Checkpoint | N
     """
     pipelines = {row.pipeline for row in RELEASED if row.pipeline}
     released = {*VAE_SOURCES, *VAE_SOURCES.values(), *pipelines, options.ckpt}
-    if name in released or (options.ckpt and Path(options.ckpt).is_dir()):
+    if name in released or (options.ckpt and is_of_run(Path(options.ckpt))):
         return
     place = checkpoint.path if checkpoint else options.model
     raise CheckpointError(

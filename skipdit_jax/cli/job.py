@@ -36,7 +36,7 @@ class SamplingJob:
       key: of the run; sample i has `sample_keys(key, i, 1)`.
       labels: int [n], or None for a model that knows no classes.
       prompts: of a model of text, else None.
-      seeds: of each sample, where there is one for each prompt.
+      seeds: of each sample (its seed, the how-manieth of its prompt), if prompts have their own.
       count: n.
       batch: how many samples at a time.
       columns: of the picture.
@@ -64,7 +64,7 @@ class SamplingJob:
     fps: int | None = None
     classes: tuple[str, ...] = ()
     prompts: Prompts | None = None
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[tuple[int, int], ...] | None = None
 
     @property
     def given(self) -> Any:

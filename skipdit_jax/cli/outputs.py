@@ -79,10 +79,12 @@ def choose_targets(
         check_writable("--out", out.with_suffix(TEXTS))
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
+    if targets.arrays is not None and targets.arrays == targets.texts:
+        raise ValueError(f"--npz {targets.arrays}: the prompts stand there, wanted another file")
     read = (options.ckpt, options.vae, options.prompts, options.prompt_embeds)
-    places = {Path(place).absolute() for place in read if place}
-    for path in (targets.arrays, targets.texts):
-        if path is not None and path.absolute() in places:
+    places = {Path(place).resolve() for place in (*read, *(options.text_encoder or ())) if place}
+    for path in targets.files:
+        if path.resolve() in places:
             flag = "--npz" if path == options.npz else "--out"
             raise ValueError(f"{flag} {path}: is read by this run, wanted another file")
     for path in targets.shown:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint
-from skipdit_jax.checkpoints.pipelines import open_pipeline
+from skipdit_jax.checkpoints.pipelines import is_pipeline
 from skipdit_jax.checkpoints.released import recognised
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import OF_TEXT, SampleOptions
-from skipdit_jax.cli.outputs import check_writable
+from skipdit_jax.cli.outputs import check_writable, make_folders
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.encoders.embeds import read_embeds, write_embeds
+from skipdit_jax.encoders.embeds import SUFFIX, read_embeds, write_embeds
 from skipdit_jax.encoders.text import TextEmbeddings
 from skipdit_jax.weights.texts import (
     condition_of,
@@ -62,6 +62,8 @@ def wanted_texts(options: SampleOptions, model: Backbone) -> list[str] | None:
             "--prompt-embeds FILE.npz"
         )
     if options.prompt_embeds is not None and not kept:
+        if options.prompt_embeds.suffix != SUFFIX:
+            raise ValueError(f"--prompt-embeds {options.prompt_embeds}: wanted NAME{SUFFIX}")
         check_writable("--prompt-embeds", options.prompt_embeds)
     if options.seeds and texts and len(options.seeds) != len(texts):
         raise ValueError(f"--seeds: found {len(options.seeds)}, wanted one of {len(texts)} prompts")
@@ -75,7 +77,7 @@ def _lines(path: Path) -> list[str]:
             data = file.read(MOST_TEXT + 1)
         if len(data) > MOST_TEXT:
             raise ValueError(f"has more than {MOST_TEXT} bytes")
-        lines = data.decode().splitlines()
+        lines = data.decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or error
         raise ValueError(f"--prompts {path}: {told}, wanted lines of UTF-8") from error
@@ -114,6 +116,7 @@ def embedded(
     else:
         embeds = _embeds(options, dict.fromkeys([*texts, negative]), model, checkpoint)
         if path is not None:
+            make_folders([path])
             write_embeds(path, embeds)
     rows = options.num_samples or 1
     drawn = [text for text in texts for _ in range(rows)]
@@ -141,13 +144,13 @@ def _encoders(
     names = [encoder.name for encoder in encoders_of(model)]
     typed = options.text_encoder
     if typed is not None:
-        if len(typed) == 1 and (len(names) > 1 or open_pipeline(typed[0], say)):
+        if len(typed) == 1 and (len(names) > 1 or is_pipeline(typed[0], say)):
             return typed[0]
         if len(typed) != len(names):
             wanted = " and ".join(names)
             raise ValueError(f"--text-encoder: found {len(typed)}, wanted that of {wanted}")
         return dict(zip(names, typed, strict=True))
-    if options.ckpt and open_pipeline(options.ckpt, say):
+    if options.ckpt and is_pipeline(options.ckpt, say):
         return options.ckpt
     row = None if checkpoint is None else recognised(checkpoint)
     if row is not None and row.pipeline:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,13 +65,8 @@ def make_batch(job: SamplingJob, first: int) -> Batch:
     given = jax.tree.map(lambda leaf: leaf[rows], job.given)
     if job.seeds is None:
         return Batch(sample_keys(job.key, first, job.batch), given, size)
-    keys = [_key_of(job.seeds, row) for row in rows.tolist()]
-    return Batch(jnp.concatenate(keys), given, size)
-
-
-def _key_of(seeds: Sequence[int], row: int) -> jax.Array:
-    """The key of one sample, [1]: of equal seeds the samples follow each other."""
-    return sample_keys(jax.random.key(seeds[row]), seeds[:row].count(seeds[row]), 1)
+    each = [(jax.random.key(seed), nth) for seed, nth in (job.seeds[row] for row in rows)]
+    return Batch(jnp.concatenate([sample_keys(key, nth, 1) for key, nth in each]), given, size)
 
 
 def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:

@@ -12,14 +12,15 @@ from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
-from skipdit_jax.registry.samples import default_labels, draws_pixels
+from skipdit_jax.registry.samples import default_labels
 from skipdit_jax.runs.class_names import to_labels
 from skipdit_jax.sampling.arguments import as_process
 from skipdit_jax.sampling.guidance import Guidance
-from skipdit_jax.sampling.methods import read_method
+from skipdit_jax.sampling.methods import can_clip, read_method
 from skipdit_jax.sampling.steppers import Ddim
 from skipdit_jax.weights.recipe import Recipe
 
@@ -64,13 +65,13 @@ def make_settings(
     eta = recipe.eta if options.eta is None else options.eta
     recommended = (entry.cache if entry else None) or recipe.policy()
     return Settings(
-        steps=_steps(options.num_sampling_steps or recipe.steps, diffusion),
+        steps=_steps(options.num_sampling_steps, recipe.steps, diffusion),
         method=method,
         guidance=_guidance(options, recipe, model),
         cache=make_cache(options, recommended, published_sampling(model).cache),
         diffusion=diffusion,
         eta=eta if has_eta else 0.0,  # the checkpoint's is of its own method
-        clip=draws_pixels(model) if recipe.clip is None else recipe.clip,
+        clip=recipe.clips(model) and (recipe.clip is not None or can_clip(read_method(method))),
         driver=options.driver,
     )
 
@@ -88,7 +89,9 @@ def _guidance(options: SampleOptions, recipe: Recipe, model: Backbone) -> float 
     return Guidance(scale=scale, channels=channels, interval=interval, rescale=rescale or 0.0)
 
 
-def _steps(text: str, diffusion: Diffusion) -> str:
+def _steps(typed: str | None, recommended: str, diffusion: Diffusion) -> str:
+    """A number alone is laid out as the recommended steps are."""
+    text = recommended if typed is None else typed
     plain, most = text.strip(), diffusion.num_timesteps
     if not plain or (plain.isdecimal() and not 1 <= int(plain) <= most):
         raise ValueError(
@@ -96,7 +99,8 @@ def _steps(text: str, diffusion: Diffusion) -> str:
         )
     if diffusion.spacing:
         as_process(diffusion, plain)
-    return plain
+        return plain
+    return counted_like(plain, recommended)
 
 
 def make_cache(

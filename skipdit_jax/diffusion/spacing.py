@@ -115,11 +115,19 @@ def solver_timesteps(
       num_timesteps: T.
       spacing: notation.
       last: how many of the timesteps are used; None all. Of words, but for "trailing".
+
+    Raises:
+      ValueError: as many steps as there are timesteps, or more.
     """
     words = read_words(num_timesteps, spacing)
     if words is None or words.rule == "trailing" or words.steps == 1:
         return kept_timesteps(num_timesteps, spacing).astype(np.float64)
-    return np.round(_of_words(last or num_timesteps, words, words.steps + 1)[1:])
+    ends, points = last or num_timesteps, words.steps + 1
+    if points > ends:
+        raise ValueError(
+            f"spacing {spacing!r}: this solver counts {points} points, wanted at most {ends}"
+        )
+    return np.round(_of_words(ends, words, points)[1:])
 
 
 def exact_timesteps(num_timesteps: int, spacing: str) -> Float[np.ndarray, "S"]:

@@ -13,7 +13,7 @@ from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.plan import CachePolicy, Kinds
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.diffusion.schedules import FLOW, Diffusion
 from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.pipeline.program import (
     Given,
@@ -27,6 +27,7 @@ from skipdit_jax.pipeline.program import (
 from skipdit_jax.registry import abstract_params, default_diffusion, published_sampling, trained
 from skipdit_jax.sampling import arguments, loop
 from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.methods import can_clip, read_method
 from skipdit_jax.sampling.progress import NOBODY, Listener, listen
 from skipdit_jax.sampling.steppers import Stepper, traced_part
 from skipdit_jax.typing import Params, PRNGKey
@@ -63,11 +64,12 @@ class Sampler:
         """
         published = published_sampling(model)
         base = default_diffusion(model) if diffusion is None else diffusion
-        if not base.spacing:
+        if not base.spacing and base.schedule != FLOW:
             steps = counted_like(steps, published.steps)
         self.diffusion = arguments.as_process(base, steps)
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
-        clip = clips(model) if clip is None and stepper is None else clip
+        if clip is None and stepper is None:
+            clip = clips(model) and can_clip(read_method(method))
         stepper = arguments.as_stepper(method, eta, clip, stepper, self.diffusion)
         schedule = loop.make_schedule(self.diffusion, stepper)
         arguments.check_trained(base, schedule.timesteps, steps)

@@ -124,7 +124,8 @@ def _rescaled(guided: Latents, cond: Latents, share: Scalar) -> Latents:
     own, wanted = (
         jnp.std(x.astype(jnp.float32), axis=axes, ddof=1, keepdims=True) for x in (guided, cond)
     )
-    factor = share * wanted / own + (1 - share)
+    contrast = wanted / jnp.where(own > 0, own, 1.0)  # an untrained network says 0 everywhere
+    factor = share * contrast + (1 - share)
     return guided * factor.astype(guided.dtype)
 
 

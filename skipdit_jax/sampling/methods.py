@@ -81,6 +81,14 @@ def write_method(stepper: Stepper) -> str:
     return min(texts, key=len)
 
 
+def can_clip(stepper: Stepper) -> bool:
+    """Whether a stepper can clip the pictures that it predicts."""
+    try:
+        return bool(dataclasses.replace(stepper, clip=True))  # type: ignore[type-var]
+    except (TypeError, ValueError):  # it has no such setting, or not beside its others
+        return False
+
+
 def with_settings(stepper: Stepper, eta: float, clip: bool | None, name: str) -> Stepper:
     """A named stepper with the settings that may stand beside its name.
 

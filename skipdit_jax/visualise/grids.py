@@ -17,6 +17,7 @@ BACKGROUND = 255
 INK = 0
 FONT_SIZE = 14
 LINE_SPACING = 4
+EXIF_BYTES = 60_000  # of a text: all of it has 65,533 bytes in a JPEG
 DESCRIPTION = "Description"  # keyword of the PNG standard
 PNG = {"format": "PNG"}
 # Full colour and Pillow's highest useful quality; WebP without loss.
@@ -183,7 +184,8 @@ def _described(suffix: str, text: str) -> dict[str, Any]:
         info.add_itxt(DESCRIPTION, text)
         return {"pnginfo": info}
     exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = text.encode()
+    shortened = text.encode()[:EXIF_BYTES].decode(errors="ignore")
+    exif[ExifTags.Base.ImageDescription] = shortened.encode()
     return {"exif": exif}
 
 

@@ -17,7 +17,7 @@ from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.config import field_names, make, shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.data.config import LATENTS
-from skipdit_jax.diffusion.schedules import FLOW, Diffusion
+from skipdit_jax.diffusion.schedules import FLOW, REFERENCE_TIMESTEPS, Diffusion
 from skipdit_jax.diffusion.spacing import kept_timesteps
 from skipdit_jax.registry import Trained, published_diffusion, published_sampling
 from skipdit_jax.registry.samples import draws_pixels
@@ -154,7 +154,7 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
       TypeError, ValueError, AttributeError: it means nothing.
     """
     published = published_sampling(model)
-    steps = diffusion.spacing or _fitting(published.steps, diffusion.num_timesteps)
+    steps = diffusion.spacing or _fitting(published.steps, diffusion)
     method = FLOWS if diffusion.schedule == FLOW else published.method
     guidance = float(stated.get("guidance", published.guidance))
     recipe = make(
@@ -174,12 +174,14 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
     return recipe
 
 
-def _fitting(steps: str, num_timesteps: int) -> str:
-    """The published steps; of a process that has fewer timesteps all of these."""
+def _fitting(steps: str, diffusion: Diffusion) -> str:
+    """The published steps; of flows their number, of a process with fewer timesteps all of it."""
+    if diffusion.schedule == FLOW:
+        return str(len(kept_timesteps(REFERENCE_TIMESTEPS, steps)))
     try:
-        kept_timesteps(num_timesteps, steps)
+        kept_timesteps(diffusion.num_timesteps, steps)
     except ValueError:
-        return str(num_timesteps)
+        return str(diffusion.num_timesteps)
     return steps
 
 

@@ -11,12 +11,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
-from skipdit_jax.checkpoints.errors import shown
+from skipdit_jax.checkpoints.errors import printable, shown
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.pipelines import Pipeline
-from skipdit_jax.diffusion.schedules import FLOW, LINEAR_RANGE, REFERENCE_TIMESTEPS, SCHEDULES
+from skipdit_jax.diffusion.schedules import (
+    FLOW,
+    LINEAR_RANGE,
+    REFERENCE_TIMESTEPS,
+    SCALED_LINEAR_RANGE,
+    SCHEDULES,
+    Diffusion,
+)
 from skipdit_jax.registry import FAMILIES
-from skipdit_jax.sampling.methods import write_method
+from skipdit_jax.sampling.methods import read_method, write_method
 from skipdit_jax.sampling.steppers import Ddim, Ddpm, DpmSolver, Euler, FlowEuler, Stepper
 
 SCHEDULER, CONFIG = "scheduler", "scheduler_config.json"
@@ -25,6 +32,17 @@ Settings = Mapping[str, Any]
 CLASS = "_class_name"
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "xstart"}
 FORMS = {"dpmsolver++": "data", "sde-dpmsolver++": "sde", "dpmsolver": "noise"}
+UNKNOWN = (
+    "thresholding",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "use_flow_sigmas",
+    "invert_sigmas",
+    "stochastic_sampling",
+)
+"""Settings that change samples and that no sampler here has."""
+
 ENDS = {"zero": "data", "sigma_min": "first"}
 VARIANCES = {
     "fixed_small": "fixed_small",
@@ -45,10 +63,22 @@ def with_scheduler(checkpoint: Checkpoint, pipeline: Pipeline | None) -> Checkpo
     published = FAMILIES[checkpoint.family.name].steps
     try:
         found = sampling_of(pipeline.settings(SCHEDULER, CONFIG), published)
-    except CheckpointError as error:
-        note = f"{error}: sampled as published for the family"
+        _check(found)
+    except (CheckpointError, TypeError, ValueError, AttributeError) as error:
+        note = printable(f"{error}: sampled as published for the family")
         return dataclasses.replace(checkpoint, notes=(*checkpoint.notes, note))
     return dataclasses.replace(checkpoint, metadata={**checkpoint.metadata, **found})
+
+
+def _check(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError, TypeError or AttributeError for what describes no process or sampler."""
+    fields = found["diffusion"]
+    betas = fields.get("beta_range")
+    process = Diffusion(**{**fields, "beta_range": None if betas is None else tuple(betas)})
+    process.respace(str(found["sampling"].get("steps", "")))
+    stepper = read_method(found["sampling"]["method"])
+    if process.zero_snr and getattr(stepper, "karras", False):
+        raise ValueError("scheduler: Karras' levels have no end at pure noise")
 
 
 def sampling_of(settings: Settings, published_steps: str) -> dict[str, dict[str, Any]]:
@@ -66,6 +96,8 @@ def sampling_of(settings: Settings, published_steps: str) -> dict[str, dict[str,
         known = ", ".join(SAMPLERS)
         raise CheckpointError(f"scheduler: found {shown(repr(kind))}, wanted one of {known}")
     make, spacing = SAMPLERS[kind]
+    if ignored := [name for name in UNKNOWN if settings.get(name)]:
+        raise CheckpointError(f"scheduler {kind}: {ignored[0]} is not followed here")
     try:
         stepper = make(settings)
     except (TypeError, ValueError) as error:
@@ -73,7 +105,8 @@ def sampling_of(settings: Settings, published_steps: str) -> dict[str, dict[str,
     sampling: dict[str, Any] = {"method": write_method(stepper)}
     count = (re.findall(r"[0-9]+", published_steps) or ["50"])[0]
     if spacing is None:
-        return {"diffusion": {"schedule": FLOW, "prediction": FLOW}, "sampling": sampling}
+        flow = {"schedule": FLOW, "prediction": FLOW, "beta_range": None, "zero_snr": False}
+        return {"diffusion": flow, "sampling": sampling}
     rule = _choice(settings, "timestep_spacing", ("leading", "trailing", "linspace"), spacing)
     offset = settings.get("steps_offset", 0)
     sampling["steps"] = f"{rule}{count}" + (f"+{offset}" if rule == "leading" and offset else "")
@@ -88,10 +121,14 @@ def _process(settings: Settings) -> dict[str, Any]:
     prediction = _choice(settings, "prediction_type", tuple(PREDICTIONS), "epsilon")
     first, last = LINEAR_RANGE
     betas = [settings.get("beta_start", first), settings.get("beta_end", last)]
+    length = settings.get("num_train_timesteps", REFERENCE_TIMESTEPS)
+    if schedule == SCHEDULES[0]:  # ours are those of a process of 1000, and stretched
+        betas = [beta * length / REFERENCE_TIMESTEPS for beta in betas]
+    usual = {"linear": LINEAR_RANGE, "scaled_linear": SCALED_LINEAR_RANGE}.get(schedule)
     return {
         "schedule": schedule,
-        "num_timesteps": settings.get("num_train_timesteps", REFERENCE_TIMESTEPS),
-        "beta_range": None if schedule == "squaredcos_cap_v2" else betas,
+        "num_timesteps": length,
+        "beta_range": None if usual is None or tuple(betas) == usual else betas,
         "prediction": PREDICTIONS[prediction],
         "zero_snr": bool(settings.get("rescale_betas_zero_snr", False)),
     }
@@ -129,7 +166,10 @@ def _strides(settings: Settings) -> bool:
 
 
 def _clips(settings: Settings) -> bool:
-    return bool(settings.get("clip_sample", True))  # the default of diffusers
+    clips = bool(settings.get("clip_sample", True))  # the default of diffusers
+    if clips and settings.get("clip_sample_range", 1.0) != 1.0:
+        raise ValueError(f"clips to {settings['clip_sample_range']!r}, wanted 1.0")
+    return clips
 
 
 def _dpm(settings: Settings) -> Stepper:

@@ -109,10 +109,44 @@ def test_the_scheduler_of_a_pipeline_tells_how_to_sample(folder, tmp_path):
     assert (found.diffusion.schedule, found.diffusion.prediction) == ("scaled_linear", "v")
     assert found.diffusion.beta_range == (0.001, 0.01)
     assert found.metadata["sampling"] == {"method": "ddim(end='first')", "steps": "leading250+1"}
-    for changes in ({"_class_name": "PNDMScheduler"}, {"trained_betas": [0.1]}):
-        assert write(**changes).diffusion.schedule == "linear"  # as published
-    with pytest.raises(CheckpointError, match="metadata 'diffusion' is of no use"):
-        write(beta_end=2.0)
+    for changes in UNFOLLOWED:
+        found = write(**changes)
+        assert found.diffusion.schedule == "linear", changes  # as published
+        assert not found.metadata, changes
+    half = write(num_train_timesteps=500, beta_schedule="linear").diffusion
+    betas = np.linspace(0.001, 0.01, 500)
+    assert np.allclose(half.training_alpha_bar, np.cumprod(1 - betas), rtol=1e-12)
+
+
+UNFOLLOWED = (
+    {"_class_name": "PNDMScheduler"},
+    {"trained_betas": [0.1]},
+    {"beta_end": 2.0},
+    {"steps_offset": 1.5},
+    {"num_train_timesteps": "1000"},
+    {"thresholding": True},
+    {"clip_sample": True, "clip_sample_range": 3},
+    {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": "-inf"},
+    {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 7},
+    {
+        "_class_name": "DPMSolverMultistepScheduler",
+        "rescale_betas_zero_snr": True,
+        "use_karras_sigmas": True,
+    },
+)
+
+
+def test_a_config_in_the_hubs_own_cache_is_brought_to_its_weights(folder, server, monkeypatch):
+    elsewhere = folder / "vae" / "config.json"
+    find = pipelines.first_there
+
+    def first_there(place, names, tell=None):
+        own = [str(elsewhere)] if names == ["config.json"] and str(place).endswith("vae") else None
+        return own[0] if own else find(place, names, tell)
+
+    monkeypatch.setattr(pipelines, "first_there", first_there)
+    vae, _ = sd.load_vae(f"hf://{REPO}")
+    assert vae.config.scaling_factor == 0.25
 
 
 def refused(source, part="transformer"):

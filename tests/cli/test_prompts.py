@@ -13,9 +13,9 @@ from tests.cli.test_decode import refused
 
 PROMPT = "a large wave crashing into the shore"
 SAMPLERS = {
-    "pixart": "dpm++, steps 3",
-    "latte": "ddim (eta 0), steps 3",
-    "hunyuan": "ddpm(variance='fixed_small'), steps 3",
+    "pixart": "dpm++, steps linspace3",
+    "latte": "ddim (eta 0), steps leading3",
+    "hunyuan": "ddpm(variance='fixed_small'), steps leading3+1",
 }
 FEW = ("--num-sampling-steps", "3")
 
@@ -78,6 +78,43 @@ def test_a_prompt_with_a_seed_is_the_same_whatever_stands_beside_it(folders, own
     assert np.abs(together[2:] - alone).max() < 1e-4 * np.abs(alone).max()
 
 
+def test_equal_seeds_are_equal_whatever_stands_beside_them(folders, own_folder):
+    both = ("--prompt", "a boat", "--prompt", PROMPT, "--seeds", "7", "7")
+    together = drawn(folders / "pixart", *both)
+    alone = drawn(folders / "pixart", "--prompt", PROMPT, "--seed", "7")
+    assert np.abs(together[1] - alone[0]).max() < 1e-4 * np.abs(alone).max()
+
+
+def test_an_encoder_alone_is_found_in_its_own_repository(folders, server, tmp_path, own_folder):
+    for path in (folders / "pixart" / "text_encoder").iterdir():
+        server.put("owner/t5", path.name, path.read_bytes())
+    vocabulary = folders / "pixart" / "tokenizer" / "spiece.model"
+    server.put("owner/t5", "spiece.model", vocabulary.read_bytes())
+    alone = folders / "pixart" / "transformer"
+    typed = ("--prompt", PROMPT, "--text-encoder", "hf://owner/t5")
+    beside = ("--prompt", PROMPT, "--text-encoder", str(folders / "pixart"))
+    assert np.array_equal(drawn(alone, *typed), drawn(alone, *beside))
+
+
+def test_a_number_of_steps_keeps_the_layout_of_the_scheduler(folders, tmp_path, own_folder, capsys):
+    place = tmp_path / "trailing"
+    shutil.copytree(folders / "latte", place)
+    settings = {**pipelines.SCHEDULERS["latte"], "timestep_spacing": "trailing"}
+    pipelines.write(place / "scheduler" / "scheduler_config.json", settings)
+    drawn(place, "--prompt", PROMPT)
+    assert "ddim(stride=True), steps trailing3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", pipelines.MODELS)
+def test_flows_are_sampled_as_their_scheduler_says(folders, tmp_path, own_folder, capsys, family):
+    place = tmp_path / family
+    shutil.copytree(folders / family, place)
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    pipelines.write(place / "scheduler" / "scheduler_config.json", flow)
+    drawn(place, "--prompt", PROMPT)
+    assert "flow-euler(shift=3.0), steps 3" in capsys.readouterr().out
+
+
 def test_the_negative_prompt_guides(folders, own_folder):
     flags = ("--prompt", PROMPT, "--cfg-scale", "4")
     plain = drawn(folders / "pixart", *flags)
@@ -125,8 +162,14 @@ def test_what_is_wrong_is_told_in_one_line(folders, tmp_path, small, own_folder,
     kept = ("--prompt", "a boat", "--prompt-embeds", "a.npz", "--npz", "a.npz")
     assert "a.npz: is read by this run" in told(*pixart, *kept)
     assert "a.txt: is read by this run" in told(
-        *pixart, "--prompts", lines, "--out", lines.with_suffix(".png")
+        *pixart, "--prompts", lines, "--out", own_folder / ".." / "a.png"
     )
+    assert "wanted NAME.npz" in told(*pixart, "--prompt", "a", "--prompt-embeds", "a.npy")
+    assert "the prompts stand there" in told(
+        *pixart, "--prompt", "a", "--out", "a.png", "--npz", "a.txt"
+    )
+    kept = ("--prompt", "a", "--prompt-embeds", "new/a.npz", "--vae", "no.safetensors")
+    assert "no.safetensors" in told(*pixart, *kept)
     assert "--seeds: found 2, wanted one" in told(*pixart, "--prompt", "a", "--seeds", "1", "2")
     (tmp_path / "no.npz").write_bytes(b"nothing")
     assert "no.npz" in told(*pixart, "--prompt-embeds", tmp_path / "no.npz")
