@@ -25,7 +25,7 @@ import json
 import os
 from pathlib import Path
 
-from benchmarks import compiling, h200, methods, report, speedup
+from benchmarks import compiling, h200, methods, report, speedup, texts
 
 ROUNDS = 5
 FORWARD_ROUNDS = 15
@@ -89,6 +89,14 @@ def _sections(options: argparse.Namespace):
             "Skip-Cache against no cache",
             lambda: speedup.measure(quick, rounds, options.models or [""]),
         ),
+        "texts": (
+            "Skip-Cache against no cache, models of text",
+            lambda: texts.measure(quick, rounds, options.models or [""]),
+        ),
+        "hoisting": (
+            "Texts read once against texts read at each step",
+            lambda: texts.measure_hoisting(quick, rounds, options.models or [""]),
+        ),
         "methods": (
             "Caching methods against no cache",
             lambda: methods.measure(quick, rounds, options.models or [""]),
@@ -108,13 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("speedup", "methods", "drivers", "forward", "decode", "compile", "h200")
+    names = ("speedup", "texts", "hoisting", "methods", "drivers", "forward", "decode", "compile")
+    names = (*names, "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--models",
         nargs="+",
         default=[""],
-        help="speedup, methods: only those whose names begin so",
+        help="speedup, texts, hoisting, methods: only those whose names begin so",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")
