@@ -7,6 +7,8 @@ From the root of the repository:
 
 Sections:
   speedup  Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
+  texts    the same for models of text
+  hoisting keys and values of texts made once before the loop against at each step
   methods  every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
   drivers  one scan with a cond, nested scans, a Python loop
   forward  one full float32 forward pass against PyTorch eager

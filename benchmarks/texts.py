@@ -7,7 +7,7 @@ import jax
 from benchmarks.speedup import MIB, Bench, Case, measure_cases
 from benchmarks.timing import interleaved
 
-CLIPS = (("num_frames", 8), ("input_size", 16))
+CLIPS = (("num_frames", 4), ("input_size", 16))
 NARROW = (("hidden_size", 192), ("num_heads", 4))
 TEXTS = (("text_width", 144), ("t5_width", 288), ("pooled_width", 144))
 """Of HunYuan-DiT: narrower by as much as the blocks, so that texts keep their share."""

@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     eta: float
     clip: bool
     driver: str
+    hoist: bool = True
 
     def sampler(self, model: Backbone, progress: Callable[[Any], None] | None = None) -> Sampler:
         """Makes the program; raises ValueError for settings that the model cannot follow."""
@@ -72,6 +73,7 @@ def make_settings(
         eta=eta if has_eta else 0.0,  # the checkpoint's is of its own method
         clip=draws_pixels(model) if recipe.clip is None else recipe.clip,
         driver=options.driver,
+        hoist=options.hoist,
     )
 
 
