@@ -70,9 +70,9 @@ def abstract(tree):
 def compile_sampler(options: argparse.Namespace):
     """Returns (jax.stages.Compiled, seconds to trace and lower, seconds to compile)."""
     import jax
-    import numpy as np
 
     import skipdit_jax as sd
+    from benchmarks.weights import random_condition
     from skipdit_jax.pipeline import sample_keys
     from skipdit_jax.registry import abstract_params
 
@@ -86,13 +86,18 @@ def compile_sampler(options: argparse.Namespace):
         **json.loads(options.overrides),
     )
     sampler = sd.Sampler(
-        model, steps=options.steps, guidance=GUIDANCE, cache=options.cache, driver=options.driver
+        model,
+        steps=options.steps,
+        guidance=GUIDANCE,
+        cache=options.cache,
+        driver=options.driver,
+        hoist=not options.text_at_each_step,
     )
     keys = sample_keys(jax.random.key(0), 0, options.batch)
     # The weights decide where the program runs: arrays that are tied to no device follow them.
     params = abstract(abstract_params(model))
     start = time.perf_counter()
-    lowered = sampler.lower(params, keys, np.zeros(options.batch, np.int32))
+    lowered = sampler.lower(params, keys, random_condition(model, options.batch))
     middle = time.perf_counter()
     extra = {"xla_gpu_dot_merger_threshold_mb": "32"} if options.merge_dots else None
     compiled = lowered.compile(compiler_options=extra)
@@ -110,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attention", default="cudnn")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--merge-dots", action="store_true", help="XLA's default, for comparison")
+    parser.add_argument(
+        "--text-at-each-step", action="store_true", help="not once before the loop, for comparison"
+    )
     parser.add_argument("--hlo", type=Path, help="file for the text of the compiled program")
     return parser
 

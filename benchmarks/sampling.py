@@ -7,6 +7,8 @@ From the root of the repository:
 
 Sections:
   speedup  Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
+  texts    the same for models of text
+  hoisting keys and values of texts made once before the loop against at each step
   methods  every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
   drivers  one scan with a cond, nested scans, a Python loop
   forward  one full float32 forward pass against PyTorch eager
@@ -25,7 +27,7 @@ import json
 import os
 from pathlib import Path
 
-from benchmarks import compiling, h200, methods, report, speedup
+from benchmarks import compiling, h200, methods, report, speedup, texts
 
 ROUNDS = 5
 FORWARD_ROUNDS = 15
@@ -89,6 +91,14 @@ def _sections(options: argparse.Namespace):
             "Skip-Cache against no cache",
             lambda: speedup.measure(quick, rounds, options.models or [""]),
         ),
+        "texts": (
+            "Skip-Cache against no cache, models of text",
+            lambda: texts.measure(quick, rounds, options.models or [""]),
+        ),
+        "hoisting": (
+            "Texts read once against texts read at each step",
+            lambda: texts.measure_hoisting(quick, rounds, options.models or [""]),
+        ),
         "methods": (
             "Caching methods against no cache",
             lambda: methods.measure(quick, rounds, options.models or [""]),
@@ -108,13 +118,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("speedup", "methods", "drivers", "forward", "decode", "compile", "h200")
+    names = ("speedup", "texts", "hoisting", "methods", "drivers", "forward", "decode", "compile")
+    names = (*names, "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--models",
         nargs="+",
         default=[""],
-        help="speedup, methods: only those whose names begin so",
+        help="speedup, texts, hoisting, methods: only those whose names begin so",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")

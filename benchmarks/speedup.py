@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
-import numpy as np
 
 import skipdit_jax as sd
 from benchmarks.timing import Timing, interleaved, once
-from benchmarks.weights import random_params
+from benchmarks.weights import random_condition, random_params
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import MIB, CacheSummary
 from skipdit_jax.pipeline import sample_keys
-from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.sampling.drivers import DRIVERS
 
 INTERVALS = (2, 3, 4)
@@ -57,16 +56,18 @@ class Bench:
         self.model = sd.create_model(case.model, **types, **dict(case.fields))
         self.params = random_params(self.model)
         self.keys = sample_keys(jax.random.key(0), 0, case.batch)
-        labelled = num_classes(self.model) > 0
-        self.labels = np.arange(case.batch, dtype=np.int32) if labelled else None
+        self.labels = random_condition(self.model, case.batch)
 
-    def sampler(self, every: int | None, driver: str = "scan") -> sd.Sampler:
-        return self.with_cache(None if every is None else sd.SkipCache(every=every), driver)
+    def sampler(self, every: int | None, driver: str = "scan", **options: Any) -> sd.Sampler:
+        cache = None if every is None else sd.SkipCache(every=every)
+        return self.with_cache(cache, driver, **options)
 
-    def with_cache(self, cache: CachePolicy | str | None, driver: str = "scan") -> sd.Sampler:
-        case = self.case
+    def with_cache(
+        self, cache: CachePolicy | str | None, driver: str = "scan", **options: Any
+    ) -> sd.Sampler:
+        case, options = self.case, {"driver": driver, **options}
         return sd.Sampler(
-            self.model, steps=case.steps, guidance=case.guidance, cache=cache, driver=driver
+            self.model, steps=case.steps, guidance=case.guidance, cache=cache, **options
         )
 
     def compile(self, sampler: sd.Sampler):
@@ -116,7 +117,7 @@ def _share(of_ceiling: float) -> float | str:
 
 
 def measure(quick: bool, rounds: int, models: Sequence[str] = ("",)) -> list[dict[str, object]]:
-    """Rows of the table: every N against no cache, interleaved; one program serves every N.
+    """Rows of the table of `measure_cases` for the models of classes.
 
     Args:
       quick: tiny sizes.
@@ -124,8 +125,15 @@ def measure(quick: bool, rounds: int, models: Sequence[str] = ("",)) -> list[dic
       models: beginnings of the names of those to measure.
     """
     cases = GPU_CASES if jax.default_backend() == "gpu" else CPU_CASES
+    return measure_cases(QUICK_CASES if quick else cases, rounds, models)
+
+
+def measure_cases(
+    cases: Sequence[Case], rounds: int, models: Sequence[str] = ("",)
+) -> list[dict[str, object]]:
+    """Every N against no cache, interleaved; one program serves every N."""
     rows = []
-    for case in QUICK_CASES if quick else cases:
+    for case in cases:
         if not case.model.startswith(tuple(models)):
             continue
         bench = Bench(case)

@@ -1,12 +1,16 @@
 """Weights and inputs for timing: random, none of them zero, cheap to make at any size."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import numpy as np
 
 from skipdit_jax import registry
+from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.registry import abstract_params
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.typing import Params
 
@@ -23,6 +27,23 @@ def random_params(model: nn.Module, seed: int = 0) -> Params:
         return jax.numpy.asarray((SPREAD * values).astype(leaf.dtype))
 
     return jax.tree.map(draw, abstract_params(model))
+
+
+def random_condition(model: Backbone, rows: int, seed: int = 0) -> Any:
+    """What a model is conditioned on: the first classes, or embeddings of texts from a generator.
+
+    Args:
+      model: any backbone; an unconditional one gets None.
+      rows: samples.
+      seed: of the embeddings.
+    """
+    if classes := num_classes(model):
+        return np.arange(rows, dtype=np.int32) % classes
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype),
+        model.conditioning.examples(rows),
+    )
 
 
 def random_vae_params(vae: AutoencoderKL, seed: int = 0) -> Params:

@@ -26,6 +26,9 @@ class StagedModel:
       prepare: (t [B], condition) -> c with all in it that depends on no more than these, which
         `embed` then takes as a last argument and returns: rows of all steps can be made at once.
         None where that would take more memory than it spares reading. A model may have none.
+      digest: condition -> a pytree of leaves [B,...] with all that the network makes of the
+        condition alone; `embed` and `prepare` take it in the condition's place. The same for all
+        steps, so it can be made once, before them. A model may have none.
       num_stages: U. Stage u < K pushes its output; stage u >= U - K fuses that of stage U-1-u.
       num_skips: K; 0 for a plain model.
     """
@@ -36,6 +39,7 @@ class StagedModel:
     num_stages: int
     num_skips: int
     prepare: Callable[..., Any] | None = None
+    digest: Callable[[Condition], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -221,8 +225,8 @@ class Backbone(Network, Protocol):
     """What the library reads of a diffusion model: nothing else of it may matter anywhere.
 
     The three calls `embed`, `run` and `head` are those of `StagedModel` (before parameters are
-    bound), and `__call__` is all of them. One that is not a flax module offers the same. A method
-    `prepare`, if it has one, is that of `StagedModel` too.
+    bound), and `__call__` is all of them. One that is not a flax module offers the same. Methods
+    `prepare` and `digest`, if it has them, are those of `StagedModel` too.
     """
 
     @property

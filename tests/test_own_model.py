@@ -9,7 +9,8 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.contracts import Backbone
-from tests.networks import random_params
+from skipdit_jax.pipeline import sample_keys
+from tests.networks import condition_for, random_params
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-model.md"
 TINY = {"depth": 4, "hidden_size": 16, "num_heads": 2, "input_size": 4, "num_classes": 3}
@@ -59,9 +60,8 @@ def test_the_page_runs(plain, title, needs):
     assert not np.array_equal(cached, computed)
 
 
-@pytest.mark.parametrize("cache", ["fora:2", "block-cache(every=2)"])
-def test_functions_of_a_dit_give_what_the_dit_gives(cache):
-    dit = sd.create_model("DiT-S/2", **TINY)
+def own_of(dit, *methods):
+    """The same network as plain functions, with these methods that not every network has."""
 
     def part(method):
         return lambda params, *given, **hook: dit.apply(
@@ -71,21 +71,36 @@ def test_functions_of_a_dit_give_what_the_dit_gives(cache):
     def stage(params, u, h, c, seam):
         return part("run")(params, h, c, {}, u, u + 1, hook=seam.hook)[0]
 
-    own = sd.own_model(
+    return sd.own_model(
         init=lambda key: sd.init_params(dit, key),
         embed=part("embed"),
         stage=stage,
         head=part("head"),
-        prepare=part("prepare"),
+        **{method: part(method) for method in methods},
         costs=dit.costs,
         sample_shape=dit.sample_shape,
         conditioning=dit.conditioning,
         learns_variance=True,
     )
-    params = random_params(dit)
+
+
+@pytest.mark.parametrize("cache", ["fora:2", "block-cache(every=2)"])
+def test_functions_of_a_dit_give_what_the_dit_gives(cache):
+    dit = sd.create_model("DiT-S/2", **TINY)
+    own, params = own_of(dit, "prepare"), random_params(dit)
     np.testing.assert_array_equal(draw(own, params, cache=cache), draw(dit, params, cache=cache))
     ours, theirs = (sd.Sampler(m, steps=6, cache=cache).summary(2) for m in (own, dit))
     assert ours == theirs
+
+
+def test_what_functions_make_of_a_text_is_made_once():
+    sizes = {"hidden_size": 24, "num_heads": 2, "input_size": 4, "depth": 4}
+    pixart = sd.create_model("PixArt-S/2", **sizes, text_width=8, text_tokens=5)
+    own, text = own_of(pixart, "digest"), condition_for(pixart)
+    inputs = random_params(pixart), sample_keys(jax.random.key(0), 0, 2), text
+    ours, theirs = (sd.Sampler(model, steps=2, method="ddim") for model in (own, pixart))
+    np.testing.assert_array_equal(ours(*inputs), theirs(*inputs))
+    assert ours.summary(2).digest_bytes == theirs.summary(2).digest_bytes > 0
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ class CacheSummary:
       full_flops: FLOPs of one full call for the whole network batch.
       cached_flops: FLOPs of one cached call, of the mean of them if they differ.
       cache_bytes: size of what is kept from step to step.
-      prepared_bytes: of what is made for all steps before the first.
+      prepared_bytes: of what is made for each of the steps before the first.
+      digest_bytes: of what is made of the condition before the first, the same for all steps.
     """
 
     full_steps: int
@@ -32,6 +33,7 @@ class CacheSummary:
     cached_flops: float
     cache_bytes: int
     prepared_bytes: int = 0
+    digest_bytes: int = 0
 
     @property
     def steps(self) -> int:
@@ -60,15 +62,17 @@ class CacheSummary:
 
     def __str__(self):
         """One line for people."""
+        text = f"text {self.digest_bytes / MIB:.3g} MiB" if self.digest_bytes else ""
         if not self.cached_steps:
-            return f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
+            count = f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
+            return f"{count}; {text}" if text else count
         saved = 100 * (1 - self.flops / self.flops_uncached)
         before = f", modulation {self.prepared_bytes / MIB:.3g} MiB" if self.prepared_bytes else ""
         return (
             f"{self.full_steps} steps computed, {self.cached_steps} reused; "
             f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
             f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster); "
-            f"cache {self.cache_bytes / MIB:.3g} MiB{before}"
+            f"cache {self.cache_bytes / MIB:.3g} MiB{before}{text and f', {text}'}"
         )
 
 
@@ -104,7 +108,13 @@ def _stages_run(trunk: Trunk | None, kind: int | None, costs: Costs) -> set[int]
 
 
 def summarise(
-    plan: Plan | None, steps: int, costs: Costs, rows: int, kept: Any = None, prepared: Any = None
+    plan: Plan | None,
+    steps: int,
+    costs: Costs,
+    rows: int,
+    kept: Any = None,
+    prepared: Any = None,
+    digest: Any = None,
 ) -> CacheSummary:
     """Counts what a run costs.
 
@@ -114,10 +124,15 @@ def summarise(
       costs: FLOPs of the model's parts for one network row.
       rows: network batch B, doubled by guidance.
       kept: shapes and types of what goes from step to step.
-      prepared: of what is made before the first.
+      prepared: of what is made for each before the first.
+      digest: of what is made of the condition alone.
     """
     full = rows * costs.total()
-    sizes = {"cache_bytes": _bytes(kept), "prepared_bytes": _bytes(prepared)}
+    sizes = {
+        "cache_bytes": _bytes(kept),
+        "prepared_bytes": _bytes(prepared),
+        "digest_bytes": _bytes(digest),
+    }
     if plan is None:
         return CacheSummary(
             full_steps=steps,

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     eta: float
     clip: bool
     driver: str
+    hoist: bool = True
 
     def sampler(self, model: Backbone, progress: Callable[[Any], None] | None = None) -> Sampler:
         """Makes the program; raises ValueError for settings that the model cannot follow."""
@@ -73,6 +74,7 @@ def make_settings(
         eta=eta if has_eta else 0.0,  # the checkpoint's is of its own method
         clip=recipe.clips(model) and (recipe.clip is not None or can_clip(read_method(method))),
         driver=options.driver,
+        hoist=options.hoist,
     )
 
 

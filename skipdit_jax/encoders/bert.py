@@ -75,7 +75,7 @@ class BertBlock(nn.Module):
         """Makes the parts, named as their parameters."""
         config, types = self.config, self.config.types
         norm = types["param_dtype"], config.norm_epsilon
-        self.attn = Attention(config.num_heads, config.attention, **types)
+        self.attn = Attention(config.hidden_size, config.num_heads, config.attention, **types)
         self.attn_norm, self.mlp_norm = LayerNorm(*norm), LayerNorm(*norm)
         self.mlp = Mlp(config.mlp_width, **types, activation=gelu_exact)
 

@@ -1,6 +1,6 @@
 """Attention with a choice of implementation that never changes behind the user's back."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -159,10 +159,23 @@ class SelfAttention(nn.Module):
         return Linear(width, **types, name="proj")(out.reshape(x.shape))
 
 
+class KeysValues(NamedTuple):
+    """What a context answers with, ready for all that ask.
+
+    Attributes:
+      k: [B,*rows,M,h,d].
+      v: as k.
+    """
+
+    k: Float[Array, "B *rows M h d"]
+    v: Float[Array, "B *rows M h d"]
+
+
 class Attention(nn.Module):
     """Linears of their own for queries, keys and values, attention, one output linear.
 
     Attributes:
+      width: D.
       num_heads: h.
       implementation: see `resolve`.
       axis: of the input [..., D], negative: positions along it see each other, or the context.
@@ -170,6 +183,7 @@ class Attention(nn.Module):
       qk_norm: a layer norm over each head of q and of k.
     """
 
+    width: int
     num_heads: int
     implementation: str = "auto"
     axis: int = -2
@@ -178,11 +192,18 @@ class Attention(nn.Module):
     out_init: Initializer = nn.initializers.xavier_uniform()
     qk_norm: bool = False
 
-    @nn.compact
+    def setup(self):
+        """Makes the parts, named as their parameters."""
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self.q, self.k, self.v = (Linear(self.width, **types) for _ in range(3))
+        if self.qk_norm:
+            self.q_norm, self.k_norm = (LayerNorm(self.param_dtype) for _ in range(2))
+        self.proj = Linear(self.width, **types, kernel_init=self.out_init)
+
     def __call__(
         self,
         x: Float[Array, "B *tokens D"],
-        context: Float[Array, "B *rows M E"] | None = None,
+        context: Float[Array, "B *rows M E"] | KeysValues | None = None,
         bias: Bias | None = None,
         places: Tables | None = None,
     ) -> Float[Array, "B *tokens D"]:
@@ -190,23 +211,31 @@ class Attention(nn.Module):
 
         Args:
           x: what asks, [..., D].
-          context: what answers, [..., M, E]; None: x itself.
+          context: what answers, [..., M, E], or its `keys_values`; None: x itself.
           bias: see `attend`.
           places: rotary tables of the tokens of x: they turn q, and k where it is of x too.
         """
-        width = x.shape[-1]
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        q = self._heads(self.q(x), self.q_norm if self.qk_norm else None, places)
+        if context is None:
+            context = self.keys_values(x, places)
+        elif not isinstance(context, KeysValues):
+            context = self.keys_values(context)
+        out = attend(q, *context, self.implementation, self.axis - 1, bias)  # heads add an axis
+        return self.proj(out.reshape(x.shape))
 
-        def heads(name: str, source: Array, turned: bool = False) -> Array:
-            found = Linear(width, **types, name=name)(source)
-            found = found.reshape(*source.shape[:-1], self.num_heads, width // self.num_heads)
-            if self.qk_norm and name != "v":
-                found = LayerNorm(self.param_dtype, name=f"{name}_norm")(found)
-            if turned and places is not None:
-                found = rotate(found, places)
-            return found.astype(self.dtype)
+    def keys_values(
+        self, context: Float[Array, "B *rows M E"], places: Tables | None = None
+    ) -> KeysValues:
+        """What a call makes of its context alone; it takes the result in the context's place."""
+        k = self._heads(self.k(context), self.k_norm if self.qk_norm else None, places)
+        return KeysValues(k, self._heads(self.v(context)))
 
-        source = x if context is None else context
-        q, k, v = heads("q", x, True), heads("k", source, context is None), heads("v", source)
-        out = attend(q, k, v, self.implementation, self.axis - 1, bias)  # heads add an axis
-        return Linear(width, **types, kernel_init=self.out_init, name="proj")(out.reshape(x.shape))
+    def _heads(
+        self, found: Array, norm: LayerNorm | None = None, places: Tables | None = None
+    ) -> Array:
+        found = found.reshape(*found.shape[:-1], self.num_heads, self.width // self.num_heads)
+        if norm is not None:
+            found = norm(found)
+        if places is not None:
+            found = rotate(found, places)
+        return found.astype(self.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from skipdit_jax.contracts import Costs, Seam
-from skipdit_jax.layers.attention import Attention
+from skipdit_jax.layers.attention import Attention, KeysValues
 from skipdit_jax.layers.embedders import (
     LabelEmbedder,
     TimestepEmbedder,
@@ -26,6 +26,7 @@ from skipdit_jax.layers.pooling import AttentionPool
 from skipdit_jax.layers.rotary import Tables, rotary_tables
 from skipdit_jax.models.backbone import PLAIN, BackboneConfig, StagedBackbone, sublayer_flops
 from skipdit_jax.models.class_backbone import FinalLayer
+from skipdit_jax.models.digest import Digest, of_block, with_keys
 from skipdit_jax.models.stack import remat_block
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
 from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning
@@ -95,12 +96,12 @@ class Vectors(NamedTuple):
 
     Attributes:
       c: time, pooled text, size and style, [B,D] float32.
-      text: of both encoders, [B,L,E].
+      text: of both encoders, see `Digest`; of a single block, its own.
       places: rotary tables of the grid.
     """
 
     c: Float[Array, "B D"]
-    text: Float[Array, "B L E"]
+    text: Any
     places: Tables
 
 
@@ -112,7 +113,7 @@ class HunYuanBlock(nn.Module):
     def setup(self):
         """Makes the parts, named as their parameters."""
         config, types = self.config, self.config.types
-        kind = config.num_heads, config.attention
+        kind = config.hidden_size, config.num_heads, config.attention
         self.modulation = modulation_linear(1, config.hidden_size, **types)
         self.norm, self.cross_norm, self.mlp_norm = (
             LayerNorm(types["param_dtype"]) for _ in range(3)
@@ -134,6 +135,10 @@ class HunYuanBlock(nn.Module):
         h = gated(h, *seam("attn", self.norm(h) + shift, None, attend))
         h = gated(h, *seam("xattn", self.cross_norm(h), None, read))
         return gated(h, *seam("mlp", self.mlp_norm(h), None, self.mlp))
+
+    def keys_values(self, text: Float[Array, "B L E"]) -> KeysValues:
+        """What a call makes of the text alone; it takes the result in the text's place."""
+        return self.cross_attn.keys_values(text)
 
 
 class HunYuanDiT(StagedBackbone):
@@ -184,7 +189,9 @@ class HunYuanDiT(StagedBackbone):
         self.t5_projection = Mlp(
             WIDER * config.t5_width, **types, width=config.text_width, activation=jax.nn.silu
         )
-        self.pooler = AttentionPool(config.pooled_width, POOL_HEADS, config.attention, **types)
+        # Its heads are too wide for cuDNN's kernel (256 as published), and its query is one.
+        pooling = "auto" if config.attention == "cudnn" else config.attention
+        self.pooler = AttentionPool(config.pooled_width, POOL_HEADS, pooling, **types)
         if config.style_condition:
             self.style_embedder = LabelEmbedder(1, width, types["param_dtype"])
         self.extra_embedder = Mlp(WIDER * width, **types, width=width, activation=jax.nn.silu)
@@ -196,14 +203,29 @@ class HunYuanDiT(StagedBackbone):
         shape = (config.text_tokens + config.t5_tokens, config.text_width)
         self.padding = self.param("text_padding", normal, shape, types["param_dtype"])
 
-    def embed(self, x: Images, t: Float[Array, "B"], condition: TwoTexts) -> tuple[Tokens, Vectors]:
+    def embed(
+        self, x: Images, t: Float[Array, "B"], condition: TwoTexts | Digest
+    ) -> tuple[Tokens, Vectors]:
         """Tokens without positions, and what the blocks are given."""
         config = self.config
         rows, columns = (side // config.patch_size for side in config.grid)
         cos, sin = rotary_tables(rows, columns, config.hidden_size // config.num_heads)
         h = self.x_embedder(patchify(x, config.patch_size))
-        c = self.t_embedder(t) + self.extra(condition)
-        return h, Vectors(c, self.text(condition), (jnp.asarray(cos), jnp.asarray(sin)))
+        made = condition if isinstance(condition, Digest) else self.read(condition)
+        c = self.t_embedder(t) + made.vector
+        return h, Vectors(c, made.text, (jnp.asarray(cos), jnp.asarray(sin)))
+
+    def read(self, condition: TwoTexts) -> Digest:
+        """The texts as all blocks share them, and what joins the vector of time."""
+        return Digest(self.text(condition), vector=self.extra(condition))
+
+    def digest(self, condition: TwoTexts) -> Digest:
+        """All that depends on the condition alone; see `contracts.StagedModel`."""
+        return with_keys(self.read(condition), self.blocks)
+
+    def stage(self, u: int, h: Tokens, c: Vectors, seam: Seam = PLAIN) -> Tokens:
+        """Block u."""
+        return self.blocks[u](h, of_block(c, u), seam)
 
     def text(self, condition: TwoTexts) -> Float[Array, "B L E"]:
         """Both texts in a row, trained padding in place of masked tokens; all are attended to."""

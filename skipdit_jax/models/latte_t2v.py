@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from skipdit_jax.contracts import Costs, Seam
 from skipdit_jax.layers.positions import sincos_1d
 from skipdit_jax.models.backbone import FRAMES, PLAIN, SUBLAYERS, TOKENS, sublayer_flops
+from skipdit_jax.models.digest import Digest
 from skipdit_jax.models.stack import remat_block
 from skipdit_jax.models.text import (
     CROSS,
@@ -90,7 +91,7 @@ class LatteT2V(TextBackbone):
         self.temporal_blocks = [block(self.config, FRAMES) for _ in range(self.num_stages)]
 
     def embed(
-        self, x: Video, t: Float[Array, "B"], condition: TextCondition
+        self, x: Video, t: Float[Array, "B"], condition: TextCondition | Digest
     ) -> tuple[VideoHidden, TextVectors]:
         """Tokens of every frame with their place in it, what modulates, and the texts.
 
@@ -115,7 +116,7 @@ class LatteT2V(TextBackbone):
 
         A single frame has no place in time (docs/notes.md, Parts of the models of text).
         """
-        h = self.blocks[u](h, c, seam)
+        h = super().stage(u, h, c, seam)
         if not (self.config.temporal or self.is_initializing()):
             return h
         frames = h.shape[1] - c.images

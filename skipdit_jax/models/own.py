@@ -29,6 +29,7 @@ class Parts(NamedTuple):
     head: Callable[..., Array]
     fuse: Callable[..., Array] | None = None
     prepare: Callable[..., Any] | None = None
+    digest: Callable[..., Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,11 @@ class OwnModel:
         """See `contracts.StagedModel`."""
         make = self.parts.prepare
         return None if make is None else make(self.params, t, condition)
+
+    def digest(self, condition: Condition) -> Any:
+        """See `contracts.StagedModel`."""
+        make = self.parts.digest
+        return None if make is None else make(self.params, condition)
 
     def run(
         self, h: Array, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
@@ -139,6 +145,7 @@ def own_model(
     sample_shape: tuple[int, ...],
     fuse: Callable[..., Array] | None = None,
     prepare: Callable[..., Any] | None = None,
+    digest: Callable[..., Any] | None = None,
     conditioning: Conditioning = UNCONDITIONAL,
     learns_variance: bool = False,
 ) -> OwnModel:
@@ -159,6 +166,8 @@ def own_model(
       fuse: (params, j, h, skip) -> h in front of stage U-K+j, where the model has long skips.
       prepare: (params, t, condition) -> c with all that depends on no more than these, which
         `embed` then takes as a last argument and returns; see `contracts.StagedModel`.
+      digest: (params, condition) -> all that is made of the condition alone, which `embed` and
+        `prepare` take in its place; made once for all steps.
       conditioning: such as `ClassConditioning(num_classes, dropout)`; default: nothing.
       learns_variance: whether the head gives C more channels, of the variance.
 
@@ -176,7 +185,7 @@ def own_model(
             f"own_model: found {skips} skips and {'no' if fuse is None else 'a'} fuse, wanted both "
             "or neither"
         )
-    parts = Parts(init, embed, stage, head, fuse, prepare)
+    parts = Parts(init, embed, stage, head, fuse, prepare, digest)
     return OwnModel(parts, sample_shape, costs, conditioning, learns_variance)
 
 

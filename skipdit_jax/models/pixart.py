@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from skipdit_jax.contracts import Costs
 from skipdit_jax.models.backbone import SUBLAYERS, TOKENS, sublayer_flops
+from skipdit_jax.models.digest import Digest
 from skipdit_jax.models.text import CROSS, TextBackbone, TextConfig, TextVectors, cross_flops
 from skipdit_jax.models.text_conditions import TextCondition
 
@@ -42,7 +43,7 @@ class PixArt(TextBackbone):
         )
 
     def embed(
-        self, x: Float[Array, "B H W C"], t: Float[Array, "B"], condition: TextCondition
+        self, x: Float[Array, "B H W C"], t: Float[Array, "B"], condition: TextCondition | Digest
     ) -> tuple[Float[Array, "B N D"], TextVectors]:
         """Tokens with positions; what modulates the blocks, and the text that they read."""
         return self.tokens(x), self.vectors(t, condition)

@@ -98,6 +98,7 @@ def bind(model: Backbone, params: Params) -> StagedModel:
         num_stages=model.num_stages,
         num_skips=model.num_skips,
         prepare=call("prepare") if hasattr(model, "prepare") else None,
+        digest=call("digest") if hasattr(model, "digest") else None,
     )
 
 

@@ -5,7 +5,7 @@ its spatial block, and without cross-attention as its temporal one.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from skipdit_jax.contracts import Seam
-from skipdit_jax.layers.attention import Attention
+from skipdit_jax.layers.attention import Attention, KeysValues
 from skipdit_jax.layers.embedders import TimestepEmbedder, patchify, unpatchify
 from skipdit_jax.layers.fuse import SkipFusion
 from skipdit_jax.layers.linear import Linear
@@ -21,6 +21,7 @@ from skipdit_jax.layers.mlp import Mlp
 from skipdit_jax.layers.modulation import ModulationTable, gated, modulate
 from skipdit_jax.layers.positions import sincos_2d
 from skipdit_jax.models.backbone import PLAIN, SUBLAYERS, TOKENS, BackboneConfig, StagedBackbone
+from skipdit_jax.models.digest import Digest, of_block, with_keys
 from skipdit_jax.models.stack import remat_block
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
 from skipdit_jax.published import VAE_FACTOR
@@ -96,19 +97,20 @@ class TextVectors(NamedTuple):
     Attributes:
       blocks: shift, scale and gate of attention and of the MLP before each block's table, [B,6,D].
       head: of the final layer before its table, [B,1,D].
-      text: projected, [B,L,D], or [B,1+n,L,D] of a clip and its n images.
-      bias: of the logits of its tokens, [B,L] or [B,1+n,L]; None: all are seen alike.
+      text: see `Digest`; of a single block, its own.
+      bias: see `Digest`.
     """
 
     blocks: Float[Array, "B 6 D"]
     head: Float[Array, "B 1 D"]
-    text: Float[Array, "B *rows L D"]
+    text: Any
     bias: Float[Array, "B *rows L"] | None
 
     @property
     def images(self) -> int:
         """How many images with texts of their own stand behind the frames of a clip."""
-        return 0 if self.text.ndim == 3 else self.text.shape[1] - 1
+        text = self.text
+        return text.shape[1] - 1 if isinstance(text, jax.Array) and text.ndim == 4 else 0
 
 
 class TextBlock(nn.Module):
@@ -125,7 +127,7 @@ class TextBlock(nn.Module):
     def setup(self):
         """Makes the parts, named as their parameters."""
         config, types = self.config, self.config.types
-        kind = config.num_heads, config.attention
+        kind = config.hidden_size, config.num_heads, config.attention
         self.modulation = ModulationTable(6, types["param_dtype"])
         self.attn = Attention(*kind, self.axis, **types)
         if self.axis == TOKENS:
@@ -141,6 +143,10 @@ class TextBlock(nn.Module):
         if self.axis == TOKENS:
             h = gated(h, *seam(CROSS, h, None, lambda x: self.read(x, c)))
         return gated(h, *seam(mlp, modulate(h, shift_m, scale_m), gate_m, self.mlp))
+
+    def keys_values(self, text: Float[Array, "B L D"]) -> KeysValues:
+        """What a call makes of the text alone; it takes the result in the text's place."""
+        return self.cross_attn.keys_values(text)
 
     def read(self, x: Hidden, c: TextVectors) -> Hidden:
         """What tokens take from the text: those of all frames from one, of each image its own."""
@@ -217,15 +223,29 @@ class TextBackbone(StagedBackbone):
         h = self.x_embedder(patchify(pictures, patch))
         return h + table.astype(h.dtype)[None]
 
-    def vectors(self, t: Float[Array, "B"], condition: TextCondition) -> TextVectors:
+    def vectors(self, t: Float[Array, "B"], condition: TextCondition | Digest) -> TextVectors:
         """What modulates all layers (float32), and the text as they read it."""
         e = self.t_embedder(t)  # [B,D]
-        if self.config.size_condition:
-            e = e + self.sizes(condition.size)
+        made = condition if isinstance(condition, Digest) else self.read(condition)
+        if made.vector is not None:
+            e = e + made.vector
         blocks = self.modulation(jax.nn.silu(e)).reshape(len(e), -1, e.shape[-1])
+        return TextVectors(blocks, e[:, None], made.text, made.bias)
+
+    def read(self, condition: TextCondition) -> Digest:
+        """The text as all blocks share it, and what sizes add to the vector of time."""
         seen = condition.mask
         bias = None if seen is None else (1.0 - seen.astype(jnp.float32)) * UNSEEN
-        return TextVectors(blocks, e[:, None], self.text_projection(condition.text), bias)
+        vector = self.sizes(condition.size) if self.config.size_condition else None
+        return Digest(self.text_projection(condition.text), bias, vector)
+
+    def digest(self, condition: TextCondition) -> Digest:
+        """All that depends on the condition alone; see `contracts.StagedModel`."""
+        return with_keys(self.read(condition), self.blocks)
+
+    def stage(self, u: int, h: Hidden, c: TextVectors, seam: Seam = PLAIN) -> Hidden:
+        """Block u."""
+        return self.blocks[u](h, of_block(c, u), seam)
 
     def sizes(self, size: Float[Array, "B 3"]) -> Float[Array, "B D"]:
         """Height, width and ratio, a third of D each."""

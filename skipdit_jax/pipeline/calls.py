@@ -39,6 +39,7 @@ def sample(
     taps: bool = False,
     details: bool = False,
     progress: Listener | None = None,
+    hoist: bool = True,
 ) -> Samples:
     """Draws samples in one compiled program, a pure function: it may stand inside jit, grad, vmap
     and export, with parameters, key, labels, x and guidance scale traced.
@@ -68,6 +69,8 @@ def sample(
       taps: also return what every step made, `sampling.loop.Taps`.
       details: return a `Sampled`: samples, the kind of every step, and with taps what each made.
       progress: called with the index of each finished step.
+      hoist: make what depends on the condition alone (keys and values of texts) once, before the
+        first step; `Sampler.summary` tells what it takes to keep it.
 
     Returns:
       float32 [B,H,W,C]: latents, or pixels in [-1, 1] of a pixel model. With taps a pair, the
@@ -99,6 +102,7 @@ def sample(
         taps=taps,
         details=details,
         progress=progress,
+        hoist=hoist,
     )
     keys = sample_keys(key, 0, arguments.as_count(labels, num_samples))
     return sampler(params, keys, labels, x)
@@ -154,6 +158,7 @@ def invert(
         sockets=EMPTY,
         driver="scan",
         static_kinds=None,
+        hoist=hasattr(model, "digest"),
     )
     x = arguments.as_latents(model, images)
     # The step behind the last level would end at pure noise, which no run starts from.

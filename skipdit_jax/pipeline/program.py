@@ -58,6 +58,7 @@ class Program:
     static_kinds: Kinds | None  # where they are fixed in the program, tuples
     taps: bool = False
     details: bool = False
+    hoist: bool = False  # what depends on the condition alone is made before the first step
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -77,6 +78,7 @@ def denoiser_of(program: Program, params: Params, x: Images, condition: Conditio
         model.conditioning.null(condition) if guided else None,
         program.guided_channels,
         program.sockets,
+        program.hoist,
     )
 
 

@@ -56,6 +56,7 @@ class Sampler:
         taps: bool = False,
         details: bool = False,
         progress: Listener | None = None,
+        hoist: bool = True,
     ):
         """See `sample` for the arguments.
 
@@ -97,6 +98,7 @@ class Sampler:
             static_kinds=fixed,
             taps=taps,
             details=details,
+            hoist=hoist and hasattr(model, "digest"),
         )
 
     def arguments(
@@ -152,9 +154,9 @@ class Sampler:
         model = self._program.model
         rows = batch * (2 if self.guidance.doubles else 1)
 
-        def start(params: Params, x: Array, t: Array, condition: Any) -> tuple[Any, Any]:
+        def start(params: Params, x: Array, t: Array, condition: Any) -> tuple[Any, ...]:
             denoiser = denoiser_of(self._program, params, x, condition)
-            return denoiser.state, denoiser.prepare(jnp.asarray(self.inputs.t))
+            return denoiser.state, denoiser.prepare(jnp.asarray(self.inputs.t)), denoiser.digest
 
         shapes = jax.eval_shape(start, abstract_params(model), *model.example_inputs(batch))
         return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes)

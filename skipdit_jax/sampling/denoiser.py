@@ -29,11 +29,13 @@ class Denoiser(NamedTuple):
         [B,..,C_out], state).
       state: what to start from, of zeros; its rows are both halves of a guided batch.
       prepare: t [S] -> what a call can be given as `prepared`, leaves [S,...]; or None.
+      digest: what was made of the condition before the first step; None: nothing.
     """
 
     call: Callable[[Latents, Scalar, Scalar | Strength, Any, Kinds, Rows, Any], tuple[Array, Any]]
     state: Any
     prepare: Callable[[Float[Array, "S"]], Any] = _nothing
+    digest: Any = None
 
 
 class Guided(NamedTuple):
@@ -50,6 +52,7 @@ def make_denoiser(
     null_condition: Condition | None = None,
     guided_channels: int | None = None,
     sockets: Sockets = EMPTY,
+    hoist: bool = False,
 ) -> Denoiser:
     """Makes the call of a sampling loop.
 
@@ -60,10 +63,15 @@ def make_denoiser(
       null_condition: "no condition", same structure; given, calls run [cond; uncond].
       guided_channels: how many channels guidance mixes; None all C of x.
       sockets: what is cached.
+      hoist: make all that depends on the condition alone now, for all calls
+        (`StagedModel.digest`); where the model has no such thing it means nothing.
     """
     guided = null_condition is not None
     channels = x.shape[-1] if guided_channels is None else min(guided_channels, x.shape[-1])
     both = _join(condition, null_condition) if guided else condition
+    digest = model.digest(both) if hoist and model.digest is not None else None
+    if digest is not None:
+        both, condition = digest, jax.tree.map(lambda a: a[: len(x)], digest)
     rows_of = doubled if guided else lambda x: x
 
     def network(x: Latents, t: Scalar, condition: Condition, *rest: Any) -> tuple[Array, State]:
@@ -86,11 +94,11 @@ def make_denoiser(
     start = empty_state(model, sockets, rows, jnp.zeros(rows.shape[:1], jnp.float32), both)
     prepare = partial(_prepared, model, both, len(rows)) if sockets.sub else _nothing
     if sockets.guide is None:
-        return Denoiser(plain, start, prepare)
+        return Denoiser(plain, start, prepare, digest)
     one = jax.eval_shape(model.embed, x, jnp.zeros(len(x), jnp.float32), condition)
     call = _under_guide(sockets, network, condition, both, channels)
     own = sockets.guide.initialise(jax.eval_shape(model.head, *one))
-    return Denoiser(call, Guided(start, own), prepare)
+    return Denoiser(call, Guided(start, own), prepare, digest)
 
 
 def _prepared(model: StagedModel, condition: Condition, rows: int, t: Float[Array, "S"]) -> Any:

@@ -1,25 +1,14 @@
 """The compiled sampler on an H200, without one: run with `pytest -m h200` (CONTRIBUTING.md)."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from benchmarks import h200
 from tests.caching import hlo
-from tests.flags import as_users_have_it
+from tests.caching.on_h200 import MARKS, Compiler
 
-pytestmark = [
-    pytest.mark.h200,
-    pytest.mark.skipif(
-        not h200.available(),
-        reason=f"needs the compiler for an H200: {h200.INSTALL}",
-    ),
-]
-ROOT = Path(__file__).parents[2]
+pytestmark = MARKS
 CLIPS = ("--overrides", '{"num_classes": 101}')
 
 
@@ -52,28 +41,7 @@ ROWS = 2  # one sample, doubled by guidance
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Compiles in processes of their own, each program once: (figures, program)."""
-    done = {}
-
-    def compile_once(model, *flags):
-        if (model, flags) not in done:
-            text = tmp_path_factory.mktemp("hlo") / "program.txt"
-            command = [sys.executable, "-m", "benchmarks.h200", "--model", model]
-            command += ["--batch", "1", "--hlo", str(text), *flags]
-            run = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=as_users_have_it(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert run.returncode == 0, run.stderr
-            figures = json.loads(run.stdout.splitlines()[-1])
-            done[model, flags] = figures, hlo.parse(text.read_text())
-        return done[model, flags]
-
-    return compile_once
+    return Compiler(tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=SIZES)

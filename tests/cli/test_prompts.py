@@ -123,6 +123,15 @@ def test_the_negative_prompt_guides(folders, own_folder):
     assert np.array_equal(plain, drawn(folders / "pixart", *flags, "--negative-prompt", " "))
 
 
+def test_texts_may_be_read_at_each_step(folders, own_folder, capsys):
+    flags = ("--prompt", PROMPT)
+    once = drawn(folders / "pixart", *flags)
+    assert " MiB" in capsys.readouterr().out.split("; text ")[1]
+    always = drawn(folders / "pixart", *flags, "--no-hoist")
+    assert "; text " not in capsys.readouterr().out
+    np.testing.assert_allclose(always, once, atol=1e-4 * np.abs(once).max())
+
+
 def test_lines_of_a_file_and_other_sides(folders, own_folder):
     (own_folder / "lines").write_text("a boat\n\n  a wave \n", encoding="utf-8")
     flags = ("--prompts", "lines", "--width", "48", "--height", "32")

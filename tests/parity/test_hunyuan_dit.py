@@ -274,7 +274,7 @@ class Recorded:
         return x, (index + 1, inner)
 
 
-def check_sampler(golden, folder, run):
+def check_sampler(golden, folder, run, hoist=True):
     """The published sampler, free running: v, betas, leading steps, what was learned dropped."""
     weights = golden.beside(golden.config["weights_file"])
     case = Case(weights, folder, "sd/", "in/x_sq")
@@ -293,6 +293,7 @@ def check_sampler(golden, folder, run):
         guidance=golden.config["guidance_scale"],
         cache=cache,
         taps=True,
+        hoist=hoist,
     )
     assert np.array_equal(sampler.inputs.t, golden["timesteps"]), "timesteps"
     z = channel_last(golden["noise"])
@@ -323,8 +324,9 @@ def condition_of(golden):
 
 @loops
 @pytest.mark.parametrize("run", ["ddpm/full", "ddim/full", "ddpm/N2", "ddim/N2b2"])
-def test_published_samplers(golden, tmp_path, run):
-    check_sampler(golden, tmp_path, run)
+@pytest.mark.parametrize("hoist", [True, False], ids=["text read once", "at each step"])
+def test_published_samplers(golden, tmp_path, run, hoist):
+    check_sampler(golden, tmp_path, run, hoist)
     assert f"{run}/latents" in golden
 
 

@@ -258,7 +258,7 @@ def test_every_tensor_matters(golden):
         assert deviation(apply(case.model, forgotten, *case.inputs), want) > FORGOTTEN, path
 
 
-def replay(golden, variant):
+def replay(golden, variant, hoist):
     """(plan, taps) of the recorded loop under our Skip-Cache; "full" has none."""
     settings, steps = golden.config, f"leading{golden.config['steps']}"
     z = frames_last(golden["noise"])
@@ -274,6 +274,7 @@ def replay(golden, variant):
         guidance=settings["guidance_scale"],
         cache=cache,
         taps=True,
+        hoist=hoist,
     )
     negative, prompt = golden["enc"]
     condition = TextCondition(prompt[None], null_text=negative[None])
@@ -283,8 +284,8 @@ def replay(golden, variant):
     return sampler.plan, taps
 
 
-def check_loop(golden, variant):
-    plan, taps = replay(golden, variant)
+def check_loop(golden, variant, hoist=True):
+    plan, taps = replay(golden, variant, hoist)
     reuse = np.zeros(len(golden["timesteps"]), bool) if plan is None else plan.reuse
     assert np.array_equal(reuse, golden[f"{variant}/cached"]), f"{variant}/cached"
     uncond, cond = (frames_last(a) for a in np.moveaxis(golden[f"{variant}/model_out"], 1, 0))
@@ -305,8 +306,9 @@ VARIANTS = ("full", "N2", "N3", "N4")
 
 @loops
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_cached_loops(golden, variant):
-    check_loop(golden, variant)
+@pytest.mark.parametrize("hoist", [True, False], ids=["text read once", "at each step"])
+def test_cached_loops(golden, variant, hoist):
+    check_loop(golden, variant, hoist)
     assert f"{variant}/cached" in golden
 
 

@@ -107,7 +107,7 @@ def loops(golden):
     return sorted({(model, sampler) for model, sampler, *_ in keys if sampler in METHODS})
 
 
-def check_loops(golden):
+def check_loops(golden, hoist=True):
     """[prompt; negative], each with its own mask; the first 4 of the guided channels go on."""
     assert {sampler for _, sampler in loops(golden)} == METHODS.keys()
     for name, sampler in loops(golden):
@@ -126,6 +126,7 @@ def check_loops(golden):
             method=method,
             guidance=golden.config["guidance_scale"],
             taps=True,
+            hoist=hoist,
         )
         assert np.array_equal(program.inputs.t, recorded["t"])
         params = params_of(golden, model)
@@ -152,6 +153,12 @@ CHECKS = {
 def test_original(golden, check):
     check(golden)
     assert golden.arrays  # the checks assert; this says that there was something to check
+
+
+@golden_file
+def test_loops_that_read_the_text_at_each_step(golden):
+    check_loops(golden, hoist=False)
+    assert loops(golden)
 
 
 @golden_file
