@@ -137,6 +137,7 @@ def make_step(
         sample_timesteps=config.sample_timesteps,
         accumulate=config.accumulate,
         ema_warmup=config.ema_warmup,
+        skip_above=config.optimizer.skip_above,
         out_shardings=(
             sharding.shardings(mesh, state, registry.sharding_rules(model)),
             sharding.replicated(mesh),
