@@ -3,6 +3,7 @@
 import functools
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import grain
@@ -15,13 +16,24 @@ from skipdit_jax.data.latent_files import (
     KINDS,
     LABEL_DTYPE,
     MANIFEST,
+    NULL,
     Manifest,
     is_unfinished,
     read_manifest,
     record_dtype,
 )
-from skipdit_jax.data.sources import BrokenExampleError, Example, Source, check_labels
+from skipdit_jax.data.sources import (
+    MASK_ENDING,
+    TEXT,
+    BrokenExampleError,
+    Example,
+    Source,
+    check_labels,
+)
 from skipdit_jax.files import sha256_of
+
+TextShapes = Mapping[str, tuple[int | None, int]]
+"""Name of embeddings -> tokens (None: any number) and width, as a model takes them."""
 
 OPEN_SHARDS = 256
 """Mapped .npz shards held open at a time: a quarter of the usual limit of 1,024 open files."""
@@ -51,18 +63,72 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     # All that a shard should hold may have been broken.
     shards = [name for name, count in manifest.shards.items() if count]
     if manifest.format == "npz":
-        checksums = tuple(manifest.checksums.values())
-        source: Source = NpzSource(
+        checksums = _checksums(manifest)
+        source: NpzSource | RecordSource = NpzSource(
             folder, shards, manifest.classes, checksums, num_classes=num_classes
         )
     else:
         source = RecordSource(folder, shards, manifest)
+    if manifest.null_text:
+        source.null_text = _read_null(folder, manifest)
     if len(source) != sum(manifest.shards.values()):
         raise ValueError(
             f"{folder}: shards hold {len(source)} examples, "
             f"wanted {sum(manifest.shards.values())} ({MANIFEST})"
         )
     return source
+
+
+def check_texts(source: object, wanted: TextShapes, where: str) -> None:
+    """Makes sure that examples have the texts that a model takes.
+
+    Args:
+      source: see `texts_of`.
+      wanted: of the model; {} of one that takes none.
+      where: the folder, for the error.
+
+    Raises:
+      ValueError: texts are missing, or of another length or width.
+    """
+    found = texts_of(source)
+    for name, (tokens, width) in wanted.items():
+        number = "any number of" if tokens is None else tokens
+        told = f"wanted {name} of {number} tokens of width {width}"
+        if name not in found:
+            held = ", ".join(found) or "no embeddings of captions"
+            raise ValueError(f"data.path: {where} holds {held}, {told}: cli.encode --text-encoder")
+        if found[name][1] != width or tokens not in (None, found[name][0]):
+            raise ValueError(f"data.path: {where} holds {name} of {found[name]}, {told}")
+
+
+def texts_of(source: object) -> dict[str, tuple[int, int]]:
+    """Name of the embeddings of each text encoder -> [L,E]; none where there are no captions."""
+    return dict(getattr(source, "texts", {}))
+
+
+def null_text_of(source: object) -> dict[str, np.ndarray]:
+    """What stands in for a dropped caption: texts and masks by name; none where nobody knows."""
+    return dict(getattr(source, "null_text", {}))
+
+
+def _checksums(manifest: Manifest) -> tuple[str, ...]:
+    """Of all files that examples are made of."""
+    return (*manifest.checksums.values(), *filter(None, [manifest.null_text]))
+
+
+def _read_null(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
+    path = folder / NULL
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {error}") from error
+    shapes = {key: array.shape for key, array in arrays.items()}
+    layout = record_dtype(manifest)
+    wanted = {key: layout[key].shape for key in layout.names or () if key.startswith(TEXT)}
+    if shapes != wanted:
+        raise ValueError(f"{path}: found {shapes}, wanted {wanted}")
+    return {key: array.astype(np.float32) for key, array in arrays.items()}
 
 
 def find_damage(folder: Path) -> list[str]:
@@ -75,7 +141,8 @@ def find_damage(folder: Path) -> list[str]:
     if manifest.shards.keys() != manifest.checksums.keys():
         raise ValueError(f"{folder / MANIFEST}: has no checksum for each shard to compare with")
     damage = []
-    for name, wanted in manifest.checksums.items():
+    null = {NULL: manifest.null_text} if manifest.null_text else {}
+    for name, wanted in {**manifest.checksums, **null}.items():
         if not (folder / name).is_file():
             damage.append(f"{name} is missing")
         elif (found := sha256_of(folder / name)) != wanted:
@@ -114,7 +181,14 @@ class NpzSource:
         num_classes: int,
     ):
         self.classes = classes
+        self.null_text: dict[str, np.ndarray] = {}
         self._paths = [str(folder / name) for name in names]
+        first = _map_shard(self._paths[0]) if names else {}
+        self.texts = {
+            key: array.shape[1:]
+            for key, array in first.items()
+            if key.startswith(TEXT) and not key.endswith(MASK_ENDING)
+        }
         labels = [np.array(_map_shard(path)["label"]) for path in self._paths]
         for path, values in zip(self._paths, labels, strict=True):
             check_labels(values, num_classes, path)
@@ -139,10 +213,11 @@ class RecordSource:
 
     def __init__(self, folder: Path, shards: list[str], manifest: Manifest):
         self._folder, self._layout = str(folder), record_dtype(manifest)
-        self.classes = manifest.classes
+        self.classes, self.texts = manifest.classes, manifest.texts
+        self.null_text: dict[str, np.ndarray] = {}
         self._records = grain.sources.ArrayRecordDataSource([str(folder / name) for name in shards])
         names = [os.fsencode(name) for name in manifest.shards]
-        self.fingerprint = fingerprint(folder, names, manifest.checksums.values())
+        self.fingerprint = fingerprint(folder, names, _checksums(manifest))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -163,11 +238,13 @@ def _read_shard(path: str) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            kind = next((k for k in KINDS if set(members) == {"label", *k}), None)
+            texts = sorted(name for name in members if name.startswith(TEXT))
+            others = members.keys() - texts
+            kind = next((k for k in KINDS if others == {"label", *k}), None)
             if kind is None:
                 raise ValueError(f"arrays {sorted(members)}, wanted label and one of {KINDS}")
             mapped = np.memmap(path, np.uint8, "r")
-            arrays = {key: _view(archive, members[key], mapped) for key in (*kind, "label")}
+            arrays = {key: _view(archive, members[key], mapped) for key in (*kind, *texts, "label")}
         count = len(arrays["label"])
         if any(len(array) != count for array in arrays.values()):
             raise ValueError(

@@ -137,7 +137,7 @@ def finite_means(window: list[Metrics], first_step: int) -> Record:
     rows = [one._replace(skipped=one.skipped or 0.0) for one in jax.device_get(window)]
     columns: Any = map(np.asarray, zip(*rows, strict=True))
     values = Metrics(*columns)
-    skipped = values.skipped.astype(bool)
+    skipped = np.asarray(values.skipped, bool)
     finite = skipped | (np.isfinite(values.loss) & np.isfinite(values.grad_norm))
     if not finite.all():
         step = first_step + int(np.argmin(finite))

@@ -160,6 +160,7 @@ def make_train_step(
     accumulate: int = 1,
     ema_warmup: bool = False,
     skip_above: float = 0.0,
+    constants: Mapping[str, Any] | None = None,
     out_shardings: Any = None,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """Returns the jitted step(state, batch) -> (state, metrics); the given state is donated.
@@ -174,6 +175,7 @@ def make_train_step(
       accumulate: see `make_update`.
       ema_warmup: see `make_update`.
       skip_above: see `make_update`.
+      constants: what the conditioning finds in every batch: the texts of a dropped caption.
       out_shardings: of (state, metrics) on a mesh: the state must stay where it lies.
 
     The batch holds "image" float32 [B,H,W,C] or [B,F,H,W,C] in [-1, 1] and what the conditioning
@@ -191,7 +193,7 @@ def make_train_step(
         draws = draw(
             jax.random.fold_in(state.key, state.step),
             batch["image"],
-            conditioning.of_batch(batch),
+            conditioning.of_batch({**batch, **(constants or {})}),
             conditioning,
             num_timesteps=len(diffusion.timesteps),
             sample_timesteps=sample_timesteps,
