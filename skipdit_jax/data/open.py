@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from skipdit_jax.config import check_seed
+from skipdit_jax.data.captioned import CaptionedClips, CaptionedImages, open_captioned
 from skipdit_jax.data.clips import (
     ClipSource,
     DrawClip,
@@ -12,7 +13,7 @@ from skipdit_jax.data.clips import (
     StoredClips,
     Window,
 )
-from skipdit_jax.data.config import LATENTS, WITHOUT_FILES, DataConfig
+from skipdit_jax.data.config import CAPTIONED, LATENTS, WITHOUT_FILES, DataConfig
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
@@ -79,12 +80,12 @@ def open_data(
     Raises:
       ValueError: the set is missing, empty, or does not fit the model; the text names the place.
     """
-    _check_size(config, sample_shape)
-    if texts and config.name != LATENTS:
+    if config.name == CAPTIONED or (texts and config.name != LATENTS):
         raise ValueError(
             f"data.name: {config.name!r} has no embeddings of captions, wanted {LATENTS!r} made by "
             "cli.encode --text-encoder for a model of text"
         )
+    _check_size(config, sample_shape)
     first: list[Transform] = []
     held: Source | ClipSource
     if len(sample_shape) == 4:
@@ -202,6 +203,8 @@ def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -
         check_labels(digits.labels, num_classes, "data.name 'digits'")
         return ArraySource(digits.images, digits.labels)
     pixels = _pixels(config, shape)
+    if config.name == CAPTIONED:
+        return CaptionedImages(open_captioned(config.path, clips=False), **pixels)
     if config.name == "folder":
         return FolderSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)
@@ -223,6 +226,8 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
         check_labels(moving.labels, num_classes, "data.name 'moving_digits'")
         return moving
     pixels = _pixels(config, shape)
+    if config.name == CAPTIONED:
+        return CaptionedClips(open_captioned(config.path, clips=True), **pixels)
     if config.name == "videos":
         return VideoSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)

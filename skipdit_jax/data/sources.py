@@ -25,6 +25,9 @@ PIXELS = ("image", "mean", "logvar", "sample")
 TEXT, MASK_ENDING = "text", "_mask"
 """How the keys of embeddings begin, and how those of their masks end."""
 
+CAPTION = "caption"
+"""Key of what an example shows, in words."""
+
 MACHINE_ERRORS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
 )
