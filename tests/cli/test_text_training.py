@@ -9,12 +9,15 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.cli import encode, train
 from skipdit_jax.cli.sample import main as sample
+from skipdit_jax.data.latent_files import write_latents
 from skipdit_jax.training.logs import read_log
+from skipdit_jax.trees import flatten
 from tests.cli.encode_kit import contents, examples, flags, made, refused
 from tests.data.captioned import WORDS, write_captioned, write_list, write_shards
 from tests.encoders import tiny_texts
+from tests.networks import random_params
 
-pytestmark = pytest.mark.usefixtures("without_compilation_cache")
+pytestmark = pytest.mark.usefixtures("without_compilation_cache", "compiled_once")
 
 WIDTH, LENGTH = tiny_texts.T5["hidden_size"], 12
 CONFIG = """
@@ -176,3 +179,40 @@ def test_what_a_model_of_text_cannot_learn_from_is_told_in_one_line(
     )
     assert "in place of labels" in told(config, encoded)
     assert not (tmp_path / "run").exists()
+
+
+def test_only_the_skips_of_a_video_model_learn_with_images_beside_clips(tmp_path):
+    """Stage one of Latte-skip: from a plain model, joint clips and images, each with its text."""
+    fields = {**SMALL, "num_frames": 2, "sample_size": 8}
+    plain = sd.create_model("LatteT2V-S/2", **fields)
+    before = random_params(plain)
+    sd.export_checkpoint(tmp_path / "plain.safetensors", before, plain)
+    rng = np.random.default_rng(0)
+    clips = [
+        {
+            "sample": rng.normal(size=(5, 8, 8, 4)).astype(np.float16),
+            "text": rng.normal(size=(LENGTH, WIDTH)).astype(np.float16),
+            "text_mask": np.arange(LENGTH) < number,
+        }
+        for number in range(3, 8)
+    ]
+    write_latents(tmp_path / "set", clips)
+    config = config_file(tmp_path, "LatteT2V-S/2-skip", num_frames=2, sample_size=8)
+    changes = {
+        "trainable": "('^skip_fusions_',)",
+        "init__ckpt": tmp_path / "plain.safetensors",
+        "init__allow_missing": "('skip_*',)",
+        "data__use_image_num": 2,
+        "data__frame_stride": 2,
+        "steps": 2,
+    }
+    assert trained(config, tmp_path / "set", tmp_path / "run", **changes) == 0
+    model, params = sd.load_checkpoint(tmp_path / "run", weights="model")
+    assert model.num_skips == 1
+    after, moved = flatten(params), set()
+    for path, start in flatten(before).items():
+        np.testing.assert_array_equal(after.pop(path), start)
+    for path, value in after.items():
+        assert path.startswith("skip_fusions_0/")
+        moved |= {path} if np.abs(value).max() not in (0, 1) else set()
+    assert "skip_fusions_0/linear/kernel" in moved
