@@ -10,8 +10,8 @@
 VIDEOS have a caption each (docs/training.md, Training on text). Published (arXiv 2411.17616): clips
 of 16 frames with independent images behind them, 512x512, AdamW at 1e-4, steps skipped where the
 norm of the gradient is NaN or above 0.02, EMA 0.9999, no captions dropped. The published run shows
-the network T5's padding, too; here it is masked, as in sampling. Batch, stride, number of images and
-lengths are ours. Not run by us: no GPU was at hand.
+the network T5's padding, too; here it is masked, as in sampling. Batch, stride, number of images
+and lengths are ours. Not run by us: no GPU was at hand.
 """
 
 import ml_collections

@@ -109,6 +109,15 @@ def open_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> P
         return Pipeline(text, _classes(read_json(path)), tell)
 
 
+def has_index(source: str | os.PathLike[str], tell: Tell | None = None) -> bool:
+    """Whether a folder or a repository is a pipeline, not the folder of one network.
+
+    Raises:
+      CheckpointError: nobody can tell, because the server cannot be reached or refuses.
+    """
+    return first_there(source, [INDEX], tell) is not None
+
+
 def is_repository(source: str) -> bool:
     """Whether a source names a whole repository of the hub, no file in it."""
     return source.startswith(HUB) and bool(_REPOSITORY.fullmatch(source.removeprefix(HUB)))

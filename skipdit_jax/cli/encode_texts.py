@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.checkpoints.hub import first_there, member
-from skipdit_jax.checkpoints.pipelines import INDEX, open_pipeline
+from skipdit_jax.checkpoints.hub import member
+from skipdit_jax.checkpoints.pipelines import has_index, open_pipeline
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import EncodeOptions
 from skipdit_jax.data.latent_files import MASK_DTYPE, mask_of
@@ -97,7 +97,7 @@ def load_captioner(options: EncodeOptions) -> Captioner | None:
 
 def _folders(typed: Sequence[str]) -> list[str]:
     """Of each encoder; those of a pipeline of diffusers if one was typed."""
-    if len(typed) > 1 or first_there(typed[0], [INDEX], say) is None:
+    if len(typed) > 1 or not has_index(typed[0], say):
         return list(typed)
     pipeline = open_pipeline(typed[0], say)
     classes = () if pipeline is None else pipeline.classes

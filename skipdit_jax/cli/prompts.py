@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint
-from skipdit_jax.checkpoints.pipelines import open_pipeline
+from skipdit_jax.checkpoints.pipelines import has_index, open_pipeline
 from skipdit_jax.checkpoints.released import recognised
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import OF_TEXT, SampleOptions
@@ -141,7 +141,7 @@ def _encoders(
     names = [encoder.name for encoder in encoders_of(model)]
     typed = options.text_encoder
     if typed is not None:
-        if len(typed) == 1 and (len(names) > 1 or open_pipeline(typed[0], say)):
+        if len(typed) == 1 and (len(names) > 1 or has_index(typed[0], say)):
             return typed[0]
         if len(typed) != len(names):
             wanted = " and ".join(names)

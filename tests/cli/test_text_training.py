@@ -12,6 +12,7 @@ from skipdit_jax.cli.sample import main as sample
 from skipdit_jax.data.latent_files import write_latents
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
+from tests import pipelines
 from tests.cli.encode_kit import contents, examples, flags, made, refused
 from tests.data.captioned import WORDS, write_captioned, write_list, write_shards
 from tests.encoders import tiny_texts
@@ -216,3 +217,17 @@ def test_only_the_skips_of_a_video_model_learn_with_images_beside_clips(tmp_path
         assert path.startswith("skip_fusions_0/")
         moved |= {path} if np.abs(value).max() not in (0, 1) else set()
     assert "skip_fusions_0/linear/kernel" in moved
+
+
+def test_a_pipeline_brings_both_encoders_of_a_model(tmp_path, captioned, weights):
+    (tmp_path / "pipeline").mkdir()
+    pipelines.put(tmp_path / "pipeline", "hunyuan")
+    parts = [tmp_path / "pipeline" / name for name in ("text_encoder", "text_encoder_2")]
+    more = ("--text-length", 20, 24)
+    one = made(tmp_path / "one", captioned, weights, "--text-encoder", tmp_path / "pipeline", *more)
+    wanted = sd.load_text_encoder(parts[0], length=20)(WORDS)
+    np.testing.assert_allclose(one["text"], wanted.text, rtol=0.01, atol=0.01)
+    assert (one["text"].shape[1:], one["text_t5"].shape[1:]) == ((20, WIDTH), (24, WIDTH))
+    made(tmp_path / "two", captioned, weights, "--text-encoder", *parts, *more)
+    shard = "latents-00000.array_record"
+    assert contents(tmp_path / "two")[shard] == contents(tmp_path / "one")[shard]
