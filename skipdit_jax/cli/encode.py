@@ -38,17 +38,17 @@ from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import KEPT, FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (
     MANIFEST,
-    mask_of,
+    fields_of,
     read_manifest,
     shard_name,
     write_manifest,
-    write_null,
     write_shard,
 )
 from skipdit_jax.data.latents import find_damage
 from skipdit_jax.data.loader import read_ahead
 from skipdit_jax.data.skipped import Note, remove_notes, write_notes
 from skipdit_jax.data.sources import BROKEN, CAPTION
+from skipdit_jax.data.texts import mask_of, write_null
 from skipdit_jax.encoders.pixels import encode_pixels
 from skipdit_jax.encoders.vae import AutoencoderKL, Pixels, sample_moments
 from skipdit_jax.files import remove_leftovers
@@ -108,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with told_in_one_line(PROGRAM):
                 held.enter_context(FolderLock(job.folder, f"--out {job.folder}"))
         say(encode(job, options.progress and sharding.leads()))
+        if job.captioner is not None and job.captioner.longer:
+            say(f"cut      {job.captioner.longer} captions were longer than their encoder sees")
         wait_for_all("all shards are written")
         if sharding.leads():
             with told_in_one_line(PROGRAM):
@@ -219,7 +221,7 @@ def finish(job: EncodingJob) -> None:
     more: dict[str, Any] = {"encoding": job.settings}
     if job.captioner is not None:
         empty = {key: column[0] for key, column in job.captioner([EMPTY]).items()}
-        more["null_text"] = write_null(job.folder, empty, job.manifest)
+        more["null_text"] = write_null(job.folder, empty, fields_of(job.manifest))
         job.captioner.free()
     manifest = describe_shards(job.folder, job.plan, job.manifest, **more)
     remove_leftovers(job.folder)

@@ -1,7 +1,8 @@
 """The text encoders of the encode tool: captions in, columns of a shard out."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from skipdit_jax.checkpoints.hub import member
 from skipdit_jax.checkpoints.pipelines import has_index, open_pipeline
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import EncodeOptions
-from skipdit_jax.data.latent_files import MASK_DTYPE, mask_of
+from skipdit_jax.data.texts import MASK_DTYPE, mask_of
 from skipdit_jax.encoders.text import TextEncoder
 from skipdit_jax.weights import load_text_encoder
 from skipdit_jax.weights.texts import keys_of
@@ -22,16 +23,19 @@ PARTS = ("text_encoder", "text_encoder_2")
 BERT_AND_T5 = (77, 256)  # tokens of HunYuan-DiT
 
 
-class Captioner(NamedTuple):
+@dataclasses.dataclass
+class Captioner:
     """Text encoders by the names of what they make.
 
     Attributes:
       encoders: "text", and of a second one "text_t5".
       settings: what fixes their embeddings, as plain JSON.
+      longer: captions encoded so far that an encoder had to cut.
     """
 
     encoders: dict[str, TextEncoder]
     settings: dict[str, Any]
+    longer: int = 0
 
     def __call__(self, captions: Iterable[str]) -> dict[str, np.ndarray]:
         """Texts [n,L,E] and masks [n,L]; a caption that is there twice is encoded once."""
@@ -39,9 +43,12 @@ class Captioner(NamedTuple):
         unique = list(dict.fromkeys(captions))
         rows = [unique.index(caption) for caption in captions]
         columns: dict[str, np.ndarray] = {}
+        cut = np.zeros(len(unique), bool)
         for name, encoder in self.encoders.items():
-            made = encoder(unique)[rows]
-            columns |= {name: made.text, mask_of(name): made.mask.astype(MASK_DTYPE)}
+            made = encoder(unique)
+            cut |= np.asarray(made.cut) > 0
+            columns |= {name: made.text[rows], mask_of(name): made.mask[rows].astype(MASK_DTYPE)}
+        self.longer += int(cut.sum())
         return columns
 
     @property

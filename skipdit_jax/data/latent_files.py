@@ -32,6 +32,7 @@ from array_record.python import array_record_module
 
 from skipdit_jax.data.listing import read_text
 from skipdit_jax.data.sources import MASK_ENDING, TEXT, Example
+from skipdit_jax.data.texts import TextField, text_fields, write_null
 from skipdit_jax.files import replacing_path, sha256_of
 
 MANIFEST = "latents.json"
@@ -40,8 +41,6 @@ FORMATS = ("npz", "array_record")
 KINDS = (("mean", "logvar"), ("sample",))
 DTYPES = ("float16", "float32")
 LABEL_DTYPE = np.dtype("<i4")
-MASK_DTYPE = np.dtype("u1")
-NULL = "null_text.npz"
 SHARD_SIZE = 4096
 """Examples of a shard, held in memory by the writer: 64 MiB of float16 moments at 32x32x4."""
 # One record for each chunk, so that a random read decodes nothing but what was asked for.
@@ -171,7 +170,9 @@ def write_latents(
     try:
         manifest = _write_shards(temporary, examples, format, shard_size)
         if null_text is not None:
-            manifest = replace(manifest, null_text=write_null(temporary, null_text, manifest))
+            manifest = replace(
+                manifest, null_text=write_null(temporary, null_text, fields_of(manifest))
+            )
         write_manifest(temporary, manifest)
         temporary.replace(folder)
     except BaseException:
@@ -184,40 +185,12 @@ def record_dtype(manifest: Manifest) -> np.dtype:
     """The layout of one array_record record, as a structured dtype."""
     number = np.dtype(manifest.dtype).newbyteorder("<")
     arrays = [(key, number, manifest.shape) for key in manifest.arrays]
-    return np.dtype([("label", LABEL_DTYPE), *arrays, *_text_fields(manifest)])
+    return np.dtype([("label", LABEL_DTYPE), *arrays, *fields_of(manifest)])
 
 
-def mask_of(text: str) -> str:
-    """What the mask of some embeddings is called."""
-    return f"{text}{MASK_ENDING}"
-
-
-def write_null(folder: Path, null_text: Mapping[str, Any], manifest: Manifest) -> str:
-    """Writes what stands in for a dropped caption, and returns its SHA-256.
-
-    Raises:
-      ValueError: texts of other names or shapes than those of the examples.
-      OSError: it cannot be written.
-    """
-    fields = {key: (kind, shape) for key, kind, shape in _text_fields(manifest)}
-    found = {key: np.shape(value) for key, value in null_text.items()}
-    if found != (wanted := {key: shape for key, (_, shape) in fields.items()}):
-        raise ValueError(f"null_text: found {found}, wanted {wanted}")
-    arrays: dict[str, Any] = {
-        key: np.ascontiguousarray(null_text[key], kind) for key, (kind, _) in fields.items()
-    }
-    with replacing_path(folder / NULL, durable=True) as path, path.open("wb") as file:
-        np.savez(file, **arrays)
-    return sha256_of(folder / NULL)
-
-
-def _text_fields(manifest: Manifest) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
-    """Name, type and shape of all texts and masks of an example."""
-    number = np.dtype(manifest.dtype).newbyteorder("<")
-    fields: list[tuple[str, np.dtype, tuple[int, ...]]] = []
-    for name, (tokens, width) in manifest.texts.items():
-        fields += [(name, number, (tokens, width)), (mask_of(name), MASK_DTYPE, (tokens,))]
-    return fields
+def fields_of(manifest: Manifest) -> list[TextField]:
+    """All texts and masks of an example."""
+    return text_fields(manifest.texts, np.dtype(manifest.dtype).newbyteorder("<"))
 
 
 def shard_name(number: int, format: str) -> str:
@@ -292,7 +265,7 @@ def _describe(example: Example, format: str) -> Manifest:
 
 
 def _check_alike(shard: list[Example], wanted: Manifest, first: int) -> None:
-    texts = {key: shape for key, _, shape in _text_fields(wanted)}
+    texts = {key: shape for key, _, shape in fields_of(wanted)}
     for place, example in enumerate(shard, first):
         own = {k: np.shape(v) for k, v in example.items() if k.startswith(TEXT)}
         if own != texts:

@@ -3,7 +3,6 @@
 import functools
 import os
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import grain
@@ -16,8 +15,8 @@ from skipdit_jax.data.latent_files import (
     KINDS,
     LABEL_DTYPE,
     MANIFEST,
-    NULL,
     Manifest,
+    fields_of,
     is_unfinished,
     read_manifest,
     record_dtype,
@@ -30,10 +29,8 @@ from skipdit_jax.data.sources import (
     Source,
     check_labels,
 )
+from skipdit_jax.data.texts import NULL, read_null
 from skipdit_jax.files import sha256_of
-
-TextShapes = Mapping[str, tuple[int | None, int]]
-"""Name of embeddings -> tokens (None: any number) and width, as a model takes them."""
 
 OPEN_SHARDS = 256
 """Mapped .npz shards held open at a time: a quarter of the usual limit of 1,024 open files."""
@@ -70,7 +67,7 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     else:
         source = RecordSource(folder, shards, manifest)
     if manifest.null_text:
-        source.null_text = _read_null(folder, manifest)
+        source.null_text = read_null(folder, fields_of(manifest))
     if len(source) != sum(manifest.shards.values()):
         raise ValueError(
             f"{folder}: shards hold {len(source)} examples, "
@@ -79,56 +76,9 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     return source
 
 
-def check_texts(source: object, wanted: TextShapes, where: str) -> None:
-    """Makes sure that examples have the texts that a model takes.
-
-    Args:
-      source: see `texts_of`.
-      wanted: of the model; {} of one that takes none.
-      where: the folder, for the error.
-
-    Raises:
-      ValueError: texts are missing, or of another length or width.
-    """
-    found = texts_of(source)
-    for name, (tokens, width) in wanted.items():
-        number = "any number of" if tokens is None else tokens
-        told = f"wanted {name} of {number} tokens of width {width}"
-        if name not in found:
-            held = ", ".join(found) or "no embeddings of captions"
-            raise ValueError(f"data.path: {where} holds {held}, {told}: cli.encode --text-encoder")
-        if found[name][1] != width or tokens not in (None, found[name][0]):
-            raise ValueError(f"data.path: {where} holds {name} of {found[name]}, {told}")
-
-
-def texts_of(source: object) -> dict[str, tuple[int, int]]:
-    """Name of the embeddings of each text encoder -> [L,E]; none where there are no captions."""
-    return dict(getattr(source, "texts", {}))
-
-
-def null_text_of(source: object) -> dict[str, np.ndarray]:
-    """What stands in for a dropped caption: texts and masks by name; none where nobody knows."""
-    return dict(getattr(source, "null_text", {}))
-
-
 def _checksums(manifest: Manifest) -> tuple[str, ...]:
     """Of all files that examples are made of."""
     return (*manifest.checksums.values(), *filter(None, [manifest.null_text]))
-
-
-def _read_null(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
-    path = folder / NULL
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: {error}") from error
-    shapes = {key: array.shape for key, array in arrays.items()}
-    layout = record_dtype(manifest)
-    wanted = {key: layout[key].shape for key in layout.names or () if key.startswith(TEXT)}
-    if shapes != wanted:
-        raise ValueError(f"{path}: found {shapes}, wanted {wanted}")
-    return {key: array.astype(np.float32) for key, array in arrays.items()}
 
 
 def find_damage(folder: Path) -> list[str]:

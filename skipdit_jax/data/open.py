@@ -17,13 +17,7 @@ from skipdit_jax.data.config import CAPTIONED, LATENTS, WITHOUT_FILES, DataConfi
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
-from skipdit_jax.data.latents import (
-    TextShapes,
-    check_texts,
-    null_text_of,
-    open_latents,
-    texts_of,
-)
+from skipdit_jax.data.latents import open_latents
 from skipdit_jax.data.loader import BatchIterator, Reading, Transform, make_batches
 from skipdit_jax.data.moving_digits import CANVAS, MovingDigitsSource
 from skipdit_jax.data.sources import (
@@ -34,6 +28,7 @@ from skipdit_jax.data.sources import (
     check_labels,
     classes_of,
 )
+from skipdit_jax.data.texts import TextShapes, check_texts, null_text_of, texts_of
 from skipdit_jax.data.tfds_source import open_tfds
 from skipdit_jax.data.transforms import DrawLatent, RandomFlip, ScalePixels, ShowTexts
 from skipdit_jax.data.videos import VideoSource

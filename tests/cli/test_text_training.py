@@ -110,6 +110,14 @@ def test_a_stopped_encoding_ends_in_the_same_bytes(tmp_path, captioned, weights,
     assert contents(out) == whole
 
 
+def test_captions_that_were_cut_are_counted(tmp_path, captioned, weights, encoder, capsys):
+    made(tmp_path / "set", captioned, weights, "--text-encoder", encoder, "--text-length", 3)
+    whole = sd.load_text_encoder(encoder, length=3, clean="caption")(WORDS)
+    count = sum(cut > 0 for cut in whole.cut)
+    assert count
+    assert f"cut      {count} captions were longer than their encoder" in capsys.readouterr().out
+
+
 def test_pictures_without_a_caption_are_broken(tmp_path, weights, encoder, capsys):
     data = write_captioned(tmp_path / "set", 4)
     (data / "2.txt").unlink()
