@@ -38,6 +38,7 @@ from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.data.encoding import KEPT, FullBatches, Piece, as_stored, describe_shards
 from skipdit_jax.data.latent_files import (
     MANIFEST,
+    fields_of,
     read_manifest,
     shard_name,
     write_manifest,
@@ -46,7 +47,8 @@ from skipdit_jax.data.latent_files import (
 from skipdit_jax.data.latents import find_damage
 from skipdit_jax.data.loader import read_ahead
 from skipdit_jax.data.skipped import Note, remove_notes, write_notes
-from skipdit_jax.data.sources import BROKEN
+from skipdit_jax.data.sources import BROKEN, CAPTION
+from skipdit_jax.data.texts import mask_of, write_null
 from skipdit_jax.encoders.pixels import encode_pixels
 from skipdit_jax.encoders.vae import AutoencoderKL, Pixels, sample_moments
 from skipdit_jax.files import remove_leftovers
@@ -56,6 +58,7 @@ from skipdit_jax.runs.locks import FolderLock
 from skipdit_jax.typing import Params
 
 SMALLER = "wanted a smaller --batch-size or --compute-dtype bfloat16, and another --out"
+EMPTY = ""  # the caption that stands in for those that training drops
 MEGABYTE = 1e6
 IMAGE_AXES = 3
 
@@ -105,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with told_in_one_line(PROGRAM):
                 held.enter_context(FolderLock(job.folder, f"--out {job.folder}"))
         say(encode(job, options.progress and sharding.leads()))
+        if job.captioner is not None and job.captioner.longer:
+            say(f"cut      {job.captioner.longer} captions were longer than their encoder sees")
         wait_for_all("all shards are written")
         if sharding.leads():
             with told_in_one_line(PROGRAM):
@@ -182,7 +187,8 @@ def encoded(job: EncodingJob, pieces: Sequence[Piece]) -> Generator[Made]:
             arrays = encode_batch(job.vae, params, pixels, keys, job.rows)
             if last is not None:
                 yield _on_host(*last)
-            last = piece, arrays, batch
+            texts = job.captioner(batch.pop(CAPTION)) if job.captioner else {}
+            last = piece, arrays, batch | texts
     except SystemExit:
         # A picture is broken; the batch before it may be the last that a shard is waiting for.
         if last is not None:
@@ -212,7 +218,12 @@ def finish(job: EncodingJob) -> None:
       ValueError: shards are missing, or not what they should be.
       OSError: a file cannot be read or written.
     """
-    manifest = describe_shards(job.folder, job.plan, job.manifest, encoding=job.settings)
+    more: dict[str, Any] = {"encoding": job.settings}
+    if job.captioner is not None:
+        empty = {key: column[0] for key, column in job.captioner([EMPTY]).items()}
+        more["null_text"] = write_null(job.folder, empty, fields_of(job.manifest))
+        job.captioner.free()
+    manifest = describe_shards(job.folder, job.plan, job.manifest, **more)
     remove_leftovers(job.folder)
     write_manifest(job.folder, manifest)
     remove_notes(job.folder)
@@ -246,6 +257,7 @@ def describe_encoding(options: EncodeOptions, job: EncodingJob) -> str:
             f"{', each also mirrored' if plan.mirrored else ''}",
             f"vae      {options.vae}: {config.FAMILY}, {config.dtype}, {plan.batch_size} examples "
             f"at a time{f' in each of {processes} processes' if processes > 1 else ''}",
+            *([f"text     {job.captioner.described}"] if job.captioner else []),
             f"latents  {plan.examples} examples: {stored} of {_times(manifest.shape)}, "
             f"{manifest.dtype}, unscaled",
             f"folder   {job.folder}: {plan.shards} {manifest.format} shards of up to "
@@ -260,6 +272,9 @@ def describe_folder(job: EncodingJob) -> str:
     what = "pictures" if len(job.shape) == IMAGE_AXES else "clips"
     size = sum((job.folder / name).stat().st_size for name in manifest.shards)
     flags = f"--config.data.name=latents --config.data.path={job.folder}"
+    of_what = f"labels 0..{manifest.max_label}"
+    if manifest.texts:
+        of_what = "captions"
     if len(manifest.class_counts) > 1:
         classes = len(manifest.classes or manifest.class_counts)
         flags = f"--config.model.num_classes={classes} {flags}"
@@ -267,7 +282,7 @@ def describe_folder(job: EncodingJob) -> str:
         flags += f" --config.data.latent_scale={scale}"
     return (
         f"{describe_source(manifest, job.plan.views, what)}\n"
-        f"written  {sum(manifest.shards.values())} examples, labels 0..{manifest.max_label}, "
+        f"written  {sum(manifest.shards.values())} examples, {of_what}, "
         f"{len(manifest.shards)} shards, {size / MEGABYTE:.3g} MB\n"
         f"train    python train.py --config FILE --workdir RUN {flags}"
     )
@@ -275,21 +290,24 @@ def describe_folder(job: EncodingJob) -> str:
 
 def _open_batches(job: EncodingJob, pieces: Sequence[Piece]) -> grain.DatasetIterator:
     skipped_shape = job.shape if job.skip_broken else None
-    batches = FullBatches(job.source, job.plan, pieces, skipped_shape)
+    captioned = job.captioner is not None
+    batches = FullBatches(job.source, job.plan, pieces, skipped_shape, captioned)
     return read_ahead(grain.MapDataset.source(batches), job.reading)
 
 
 def _on_host(piece: Piece, arrays: dict[str, Array], batch: dict[str, Any]) -> Made:
     """Waits for a batch; what filled it up falls away."""
-    columns = jax.device_get(arrays) | {key: batch[key] for key in ("label", KEPT)}
+    others = {key: batch[key] for key in batch if key not in ("image", BROKEN)}
+    columns = jax.device_get(arrays) | others
     cut = {key: column[: len(piece.numbers)] for key, column in columns.items()}
     return Made(piece, cut, batch[BROKEN])
 
 
 def _stored(job: EncodingJob, piece: Piece, columns: Columns) -> Columns:
-    numbers = {key: columns[key] for key in job.manifest.arrays}
+    numbers = {key: columns[key] for key in (*job.manifest.arrays, *job.manifest.texts)}
     stored = as_stored(numbers, job.manifest.dtype, job.plan, piece.numbers.start)
-    stored["label"] = columns["label"]
+    as_they_are = ("label", *map(mask_of, job.manifest.texts))
+    stored |= {key: columns[key] for key in as_they_are}
     return {key: column[columns[KEPT]] for key, column in stored.items()}
 
 

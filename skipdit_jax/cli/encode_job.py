@@ -9,7 +9,8 @@ from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.cli.decoder import CPU_SLICE
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import SAMPLE, TFDS, EncodeOptions
-from skipdit_jax.data.config import NAMES, DataConfig
+from skipdit_jax.cli.encode_texts import Captioner, load_captioner
+from skipdit_jax.data.config import CAPTIONED, NAMES, DataConfig
 from skipdit_jax.data.encoding import ShardPlan
 from skipdit_jax.data.latent_files import ENCODING, KINDS, MANIFEST, Manifest
 from skipdit_jax.data.loader import Reading
@@ -48,6 +49,7 @@ class EncodingJob(NamedTuple):
       folder: of the latents.
       vae: the autoencoder.
       params: the part of its parameters that encodes.
+      captioner: encodes captions; None without.
       source: pictures or clips.
       shape: of one of them, [H,W,C] or [F,H,W,C].
       plan: which examples each shard and batch hold.
@@ -62,6 +64,7 @@ class EncodingJob(NamedTuple):
     folder: Path
     vae: AutoencoderKL
     params: Params
+    captioner: Captioner | None
     source: Source
     shape: tuple[int, ...]
     plan: ShardPlan
@@ -85,6 +88,7 @@ def prepare_encoding(options: EncodeOptions) -> EncodingJob:
     vae, params = load_vae(fetch_vae(options.vae, say), dtype=options.compute_dtype)
     shape = _sample_shape(options, vae)
     source = _open_source(options, shape)
+    captioner = load_captioner(options)
     plan = ShardPlan(
         pictures=len(source),
         mirrored=options.flip,
@@ -98,14 +102,17 @@ def prepare_encoding(options: EncodeOptions) -> EncodingJob:
         shape=(*shape[:-3], height, width, vae.config.latent_channels),
         dtype=options.dtype,
         classes=classes_of(source),
+        texts=captioner.shapes if captioner else {},
     )
     params = {name: params[name] for name in ENCODER_PARTS}
     settings = _settings(options, digest(params), plan, rows)
+    settings["text"] = captioner.settings if captioner else None
     claim(options.out / ENCODING, settings, f"--out {options.out}", "latents")
     return EncodingJob(
         folder=options.out,
         vae=vae,
         params=params,
+        captioner=captioner,
         source=source,
         shape=shape,
         plan=plan,
@@ -174,6 +181,8 @@ def _check_batch(options: EncodeOptions) -> int:
 def _open_source(options: EncodeOptions, shape: tuple[int, ...]) -> Source:
     data = str(options.data)
     name, path = "folder" if options.num_frames is None else "videos", data
+    if options.text_encoder:
+        name = CAPTIONED
     if data.startswith(TFDS):
         name, path = data.removeprefix(TFDS), options.data_dir
         if not name or name in NAMES:

@@ -9,18 +9,25 @@ from typing import Any
 from skipdit_jax.cli.distributed import Cluster, add_flags, from_flags
 from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.cli.numbers import natural, positive, seed
+from skipdit_jax.data.captions import LIST_ENDING
 from skipdit_jax.data.latent_files import DTYPES, FORMATS, SHARD_SIZE
 from skipdit_jax.data.shown import ORIENTATIONS
+from skipdit_jax.data.tar_shards import TAR
+from skipdit_jax.encoders.prompts import CLEANERS
 from skipdit_jax.encoders.vae import DTYPES as COMPUTE_DTYPES
 
 PROGRAM = "python -m skipdit_jax.cli.encode"
 TFDS, TRAIN = "tfds:", "train"
 MOMENTS, SAMPLE = KINDS = ("moments", "sample")
 IMAGE_SIZE = 256
+OF_CAPTIONS = (LIST_ENDING, TAR)
 SIDES = ("height", "width")
 BATCH = 32
 MAX_BATCH = 10**6  # examples, of whatever size: more are a slip of the finger
 THREADS = 4
+CAPTIONED_SHARD = 256
+"""Examples of a shard with captions: 120 tokens of T5-XXL take 1 MB each in float16."""
+MOST_ENCODERS = 2  # of one model: HunYuan-DiT's
 
 DESCRIPTION = """\
 Encodes pictures or clips with an autoencoder, once, into a folder of latents that train.py reads.
@@ -33,6 +40,8 @@ examples:
   {PROGRAM} --data tfds:imagenet2012 --out latents/imagenet256 --flip \\
       --orientation stored --vae ema --compute-dtype bfloat16 --workers 8
   {PROGRAM} --data videos --num-frames 48 --out latents/videos --vae mse
+  {PROGRAM} --data shards --out latents/shards --vae ema \
+      --text-encoder hf://PixArt-alpha/PixArt-XL-2-512x512
   {PROGRAM} --verify --out latents/photos
   python train.py --config configs/dit_xl2_skip.py --workdir RUN --config.data.path=latents/photos
 
@@ -57,6 +66,9 @@ class EncodeOptions:
     frame_stride: int
     flip: bool
     vae: str | None
+    text_encoder: list[str] | None
+    text_length: list[int] | None
+    text_clean: str | None
     compute_dtype: str
     kind: str
     seed: int
@@ -85,6 +97,8 @@ def parse(argv: Sequence[str] | None) -> EncodeOptions:
     sides = values.pop("image_size")
     if len(sides) > len(SIDES):
         raise ValueError(f"--image-size {sides}: wanted a side, or height and width")
+    if values["shard_size"] is None:
+        values["shard_size"] = CAPTIONED_SHARD if values["text_encoder"] else SHARD_SIZE
     options = EncodeOptions(**values, image_size=(sides[0], sides[-1]), cluster=cluster)
     if not options.verify and (options.data is None or options.vae is None):
         raise ValueError("wanted --data SOURCE and --vae FILE (or --verify)")
@@ -92,11 +106,30 @@ def parse(argv: Sequence[str] | None) -> EncodeOptions:
         typed = {"--split": options.split != TRAIN, "--data-dir": bool(options.data_dir)}
         if unused := [flag for flag, given in typed.items() if given]:
             raise ValueError(f"{' and '.join(unused)}: of {TFDS}NAME, but --data is {options.data}")
+    _check_texts(options)
     if options.batch_size > MAX_BATCH:
         raise ValueError(f"--batch-size {options.batch_size}: wanted at most {MAX_BATCH}")
     if options.num_frames is None and options.frame_stride != 1:
         raise ValueError("--frame-stride: wanted --num-frames, of the clips")
     return options
+
+
+def _check_texts(options: EncodeOptions) -> None:
+    typed = {"--text-length": options.text_length, "--text-clean": options.text_clean}
+    if not options.text_encoder:
+        if unused := [flag for flag, given in typed.items() if given]:
+            raise ValueError(f"{' and '.join(unused)}: wanted --text-encoder beside it")
+        if options.data and options.data.lower().endswith(OF_CAPTIONS):
+            raise ValueError(f"--data {options.data}: holds captions, wanted --text-encoder")
+        return
+    if len(options.text_encoder) > MOST_ENCODERS:
+        found = len(options.text_encoder)
+        raise ValueError(f"--text-encoder: found {found}, wanted one, or BERT and T5")
+    if options.data and options.data.startswith(TFDS):
+        raise ValueError(
+            f"--text-encoder: --data {options.data} has no captions, wanted a folder, a list "
+            "(.jsonl) or .tar shards"
+        )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -108,6 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_source(parser.add_argument_group("what to encode"))
     _add_encoder(parser.add_argument_group("how to encode it"))
+    _add_texts(parser.add_argument_group("captions"))
     _add_output(parser.add_argument_group("what to write"))
     _add_computing(parser.add_argument_group("computing"))
     add_flags(parser)
@@ -120,7 +154,9 @@ def _add_source(group: Any) -> None:
         "--data",
         metavar="SOURCE",
         help="a folder of class folders of pictures; with --num-frames a folder or list of videos "
-        f"(docs/training.md); or {TFDS}NAME, a prepared set of TFDS",
+        f"(docs/training.md); or {TFDS}NAME, a prepared set of TFDS; with --text-encoder pictures "
+        "or videos with a caption each: a folder with NAME.txt or NAME.json beside every file, a "
+        "list LIST.jsonl, or webdataset's .tar shards",
     )
     add("--split", default=TRAIN, help="of a set of TFDS; default: %(default)s")
     add("--data-dir", default="", metavar="DIR", help="of TFDS; default: its own")
@@ -191,6 +227,29 @@ def _add_encoder(group: Any) -> None:
     )
 
 
+def _add_texts(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--text-encoder",
+        nargs="+",
+        metavar="FOLDER|hf://OWNER/REPO[/FOLDER]",
+        help="encodes captions too, for models of text: T5, or for HunYuan-DiT BERT and mT5, or a "
+        "pipeline that has them",
+    )
+    add(
+        "--text-length",
+        type=positive,
+        nargs="+",
+        metavar="L",
+        help="pieces of a caption, of each encoder; default: 120 of T5, 77 and 256 of two",
+    )
+    add(
+        "--text-clean",
+        choices=CLEANERS,
+        help="what captions go through first; default: caption of one encoder, strip of two",
+    )
+
+
 def _add_output(group: Any) -> None:
     add = group.add_argument
     add(
@@ -205,10 +264,9 @@ def _add_output(group: Any) -> None:
     add(
         "--shard-size",
         type=positive,
-        default=SHARD_SIZE,
         metavar="N",
         help="examples of a file, held in memory; best a multiple of the batch size; default: "
-        "%(default)s",
+        f"{SHARD_SIZE}, with captions {CAPTIONED_SHARD}",
     )
     add(
         "--verify",

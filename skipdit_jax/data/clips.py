@@ -15,6 +15,7 @@ from jaxtyping import Int
 from skipdit_jax.data.sources import (
     BROKEN,
     IMAGE_LABELS,
+    PIXELS,
     BrokenExampleError,
     DataError,
     Example,
@@ -85,6 +86,8 @@ class StoredClips:
         self._source, self._name = source, name
         self.classes = classes_of(source)
         self.fingerprint = getattr(source, "fingerprint", "")
+        self.texts = getattr(source, "texts", {})
+        self.null_text = getattr(source, "null_text", {})
 
     def __len__(self) -> int:
         return len(self._source)
@@ -95,7 +98,7 @@ class StoredClips:
         at = rng.random()
         chosen = {}
         for key, stored in self._source[index].items():
-            if key == "label":
+            if key not in PIXELS:
                 chosen[key] = stored
             elif stored.ndim != 4:
                 raise DataError(f"{name}: {key} is {stored.shape}, wanted a clip [F,H,W,C]")
@@ -172,11 +175,16 @@ class SeededClips:
 
 
 def _joined(clip: Example, images: Sequence[Example]) -> Example:
-    """Puts single frames behind those of a clip, and the notes on broken videos together."""
+    """Puts single frames behind those of a clip, and the notes on broken videos together.
+
+    Texts become [1+n,L,E]: of the clip, then of each image.
+    """
     if not images:
         return clip
     together = {
-        key: np.concatenate([clip[key], *(image[key] for image in images)])
+        key: (np.concatenate if key in PIXELS else np.stack)(
+            [clip[key], *(image[key] for image in images)]
+        )
         for key in clip.keys() - {"label", BROKEN}
     }
     return together | {

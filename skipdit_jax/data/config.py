@@ -6,7 +6,9 @@ from skipdit_jax.data.shown import ORIENTATIONS
 from skipdit_jax.published import LATENT_SCALE
 
 LATENTS = "latents"
-NAMES = ("digits", "moving_digits", "folder", "videos", LATENTS)
+CAPTIONED = "captioned"
+"""Pictures or videos with captions, see `captions`: for encoding, training takes embeddings."""
+NAMES = ("digits", "moving_digits", "folder", "videos", LATENTS, CAPTIONED)
 WITHOUT_FILES = (LATENTS, "digits", "moving_digits")
 """Those that hold no encoded pictures or videos."""
 EARLIER = {"orientation": "stored"}
@@ -72,7 +74,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError(f"data.name: found '', wanted one of {NAMES} or a TFDS set")
-        if self.name in ("folder", "videos", "latents") and not self.path:
+        if self.name in ("folder", "videos", LATENTS, CAPTIONED) and not self.path:
             raise ValueError(f"data.path: found '', wanted the folder of data.name {self.name!r}")
         for field, least in LEAST.items():
             value = getattr(self, field)

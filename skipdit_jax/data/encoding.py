@@ -19,7 +19,14 @@ from skipdit_jax.data.latent_files import Manifest, shard_name
 from skipdit_jax.data.latents import shard_labels
 from skipdit_jax.data.loader import stack
 from skipdit_jax.data.skipped import Note, read_notes
-from skipdit_jax.data.sources import BROKEN, BrokenExampleError, DataError, Example, Source
+from skipdit_jax.data.sources import (
+    BROKEN,
+    CAPTION,
+    BrokenExampleError,
+    DataError,
+    Example,
+    Source,
+)
 from skipdit_jax.data.transforms import ScalePixels
 from skipdit_jax.files import sha256_of
 
@@ -108,6 +115,7 @@ class FullBatches:
         plan: ShardPlan,
         pieces: Sequence[Piece],
         skipped_shape: tuple[int, ...] | None = None,
+        captioned: bool = False,
     ):
         """Reads nothing yet.
 
@@ -116,7 +124,9 @@ class FullBatches:
           plan: of the shards.
           pieces: those of them that are wanted.
           skipped_shape: of a picture; broken ones are passed over. None: they stop the reading.
+          captioned: whether pictures have captions, under CAPTION.
         """
+        self._of_broken = {CAPTION: ""} if captioned else {}
         self._source, self._plan, self._pieces = source, plan, pieces
         self._skipped_shape = skipped_shape
 
@@ -140,7 +150,8 @@ class FullBatches:
                 raise
             image = np.zeros(self._skipped_shape, np.float32)
             notes = ((error.name, error.reason),)
-            return {"image": image, "label": np.int32(0), KEPT: np.False_, BROKEN: notes}
+            broken = {"image": image, "label": np.int32(0), KEPT: np.False_, BROKEN: notes}
+            return broken | self._of_broken
 
 
 def _mirrored(example: Example) -> Example:

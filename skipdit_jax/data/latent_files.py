@@ -5,10 +5,14 @@ arrays [H,W,C], or [F,H,W,C] of a clip, of one dtype (float16 or float32), eithe
 "logvar" of an autoencoder's posterior or one "sample", and a label. Clips may have more frames than
 a model takes: it is shown some of them, see `clips`.
 
+For models of text an example also has embeddings of its caption, "text" [L,E] and "text_mask" [L],
+or those of several encoders ("text_t5", ...), and its label means nothing. What stands in for a
+caption that training drops, the embeddings of the empty one, is kept once, in `null_text.npz`.
+
 * npz: arrays mean, logvar or sample [n,...] and label [n], not compressed, as `numpy.savez`
   writes them: examples are then read straight from their place in the file.
 * array_record: a record is the label as int32 followed by the arrays in the order above, all
-  little-endian and in C order. Shape and dtype stand in `latents.json`.
+  little-endian and in C order, masks as bytes. Shapes and dtype stand in `latents.json`.
 
 The same examples give the same bytes. `cli.encode` also keeps its settings in `encoding.json`, from
 its beginning: a folder that has one and no `latents.json` is not finished.
@@ -27,7 +31,8 @@ import numpy as np
 from array_record.python import array_record_module
 
 from skipdit_jax.data.listing import read_text
-from skipdit_jax.data.sources import Example
+from skipdit_jax.data.sources import MASK_ENDING, TEXT, Example
+from skipdit_jax.data.texts import TextField, text_fields, write_null
 from skipdit_jax.files import replacing_path, sha256_of
 
 MANIFEST = "latents.json"
@@ -58,6 +63,8 @@ class Manifest:
       class_counts: how many examples each label has; empty where nobody counted.
       classes: names of the classes by label; empty where the source told none.
       skipped: (name, reason) of the broken pictures or videos of the source that are not there.
+      texts: name of the embeddings of each text encoder -> [L,E]; none without captions.
+      null_text: SHA-256 of `null_text.npz`; "" where there is none.
     """
 
     format: str
@@ -71,6 +78,8 @@ class Manifest:
     class_counts: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    texts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    null_text: str = ""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -94,8 +103,10 @@ def read_manifest(folder: Path) -> Manifest:
         stored |= {key: tuple(stored[key]) for key in ("arrays", "shape")}
         stored |= {key: tuple(stored.get(key, ())) for key in ("class_counts", "classes")}
         stored["skipped"] = tuple((name, why) for name, why in stored.get("skipped", ()))
+        texts = stored.get("texts", {}).items()
+        stored["texts"] = {name: (int(tokens), int(width)) for name, (tokens, width) in texts}
         manifest = Manifest(**stored)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a manifest of latents: {error}") from error
     if (
         manifest.format not in FORMATS
@@ -130,6 +141,7 @@ def write_latents(
     *,
     format: str = "array_record",
     shard_size: int = SHARD_SIZE,
+    null_text: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Writes a folder of latents that `open_data` reads, one shard in memory at a time.
 
@@ -137,9 +149,11 @@ def write_latents(
 
     Args:
       folder: new, or empty.
-      examples: mappings of "mean" and "logvar", or "sample", of one shape, and an integer "label".
+      examples: mappings of "mean" and "logvar", or "sample", of one shape, and an integer "label",
+        or "text" [L,E] with "text_mask" [L] (and "text_t5" with its mask).
       format: "array_record" or "npz".
       shard_size: examples of a shard.
+      null_text: the texts and masks of a dropped caption, by the same names.
 
     Raises:
       ValueError: unknown format, no examples, examples that differ, or a folder in use.
@@ -155,6 +169,10 @@ def write_latents(
     temporary.mkdir(parents=True)
     try:
         manifest = _write_shards(temporary, examples, format, shard_size)
+        if null_text is not None:
+            manifest = replace(
+                manifest, null_text=write_null(temporary, null_text, fields_of(manifest))
+            )
         write_manifest(temporary, manifest)
         temporary.replace(folder)
     except BaseException:
@@ -166,9 +184,13 @@ def write_latents(
 def record_dtype(manifest: Manifest) -> np.dtype:
     """The layout of one array_record record, as a structured dtype."""
     number = np.dtype(manifest.dtype).newbyteorder("<")
-    return np.dtype(
-        [("label", LABEL_DTYPE), *((key, number, manifest.shape) for key in manifest.arrays)]
-    )
+    arrays = [(key, number, manifest.shape) for key in manifest.arrays]
+    return np.dtype([("label", LABEL_DTYPE), *arrays, *fields_of(manifest)])
+
+
+def fields_of(manifest: Manifest) -> list[TextField]:
+    """All texts and masks of an example."""
+    return text_fields(manifest.texts, np.dtype(manifest.dtype).newbyteorder("<"))
 
 
 def shard_name(number: int, format: str) -> str:
@@ -181,7 +203,7 @@ def write_shard(path: Path, columns: Mapping[str, np.ndarray], manifest: Manifes
 
     Args:
       path: see `shard_name`.
-      columns: the arrays of the manifest, [n,...], and "label", [n].
+      columns: the arrays and texts of the manifest, [n,...], and "label", [n].
       manifest: format, arrays, shape and dtype.
 
     Raises:
@@ -203,7 +225,9 @@ def _write_shards(
         wanted = wanted or _describe(shard[0], format)
         _check_alike(shard, wanted, first=number * shard_size)
         name = shard_name(number, format)
-        columns = {key: np.stack([one[key] for one in shard]) for key in (*wanted.arrays, "label")}
+        columns = {
+            key: np.stack([one[key] for one in shard]) for key in record_dtype(wanted).names or ()
+        }
         write_shard(folder / name, columns, wanted)
         shards[name] = len(shard)
         max_label = max(max_label, *(int(one["label"]) for one in shard))
@@ -216,23 +240,38 @@ def _write_shards(
 def _shards(examples: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Example]]:
     rest = iter(examples)
     while shard := [dict(one) for one in itertools.islice(rest, size)]:
-        yield shard
+        yield [{"label": 0} | one if TEXT in one else one for one in shard]
 
 
 def _describe(example: Example, format: str) -> Manifest:
-    arrays = tuple(key for key in example if key != "label")
+    arrays = tuple(key for key in example if key != "label" and not key.startswith(TEXT))
     kind = next((kind for kind in KINDS if set(kind) == set(arrays)), None)
     if kind is None:
         raise ValueError(f"latents: found arrays {sorted(arrays)}, wanted one of {KINDS}")
     first = np.asarray(example[kind[0]])
     if first.dtype.name not in DTYPES:
         raise ValueError(f"latents: {kind[0]} is {first.dtype}, wanted one of {DTYPES}")
-    return Manifest(format=format, arrays=kind, shape=first.shape, dtype=first.dtype.name)
+    texts = [key for key in example if key.startswith(TEXT) and not key.endswith(MASK_ENDING)]
+    if misshaped := [key for key in texts if np.ndim(example[key]) != 2]:
+        shape = np.shape(example[misshaped[0]])
+        raise ValueError(f"latents: {misshaped[0]} is {shape}, wanted (tokens, width)")
+    return Manifest(
+        format=format,
+        arrays=kind,
+        shape=first.shape,
+        dtype=first.dtype.name,
+        texts={key: np.shape(example[key]) for key in texts},
+    )
 
 
 def _check_alike(shard: list[Example], wanted: Manifest, first: int) -> None:
+    texts = {key: shape for key, _, shape in fields_of(wanted)}
     for place, example in enumerate(shard, first):
-        found = {k: (v.shape, v.dtype.name) for k, v in example.items() if k != "label"}
+        own = {k: np.shape(v) for k, v in example.items() if k.startswith(TEXT)}
+        if own != texts:
+            raise ValueError(f"latents: example {place} has {own}, wanted {texts}, as the first")
+        arrays = {k: v for k, v in example.items() if k != "label" and k not in texts}
+        found = {k: (v.shape, v.dtype.name) for k, v in arrays.items()}
         if found != dict.fromkeys(wanted.arrays, (wanted.shape, wanted.dtype)):
             raise ValueError(
                 f"latents: example {place} has {found}, "

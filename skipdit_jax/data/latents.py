@@ -16,11 +16,20 @@ from skipdit_jax.data.latent_files import (
     LABEL_DTYPE,
     MANIFEST,
     Manifest,
+    fields_of,
     is_unfinished,
     read_manifest,
     record_dtype,
 )
-from skipdit_jax.data.sources import BrokenExampleError, Example, Source, check_labels
+from skipdit_jax.data.sources import (
+    MASK_ENDING,
+    TEXT,
+    BrokenExampleError,
+    Example,
+    Source,
+    check_labels,
+)
+from skipdit_jax.data.texts import NULL, read_null
 from skipdit_jax.files import sha256_of
 
 OPEN_SHARDS = 256
@@ -51,18 +60,25 @@ def open_latents(folder: str | Path, *, num_classes: int) -> Source:
     # All that a shard should hold may have been broken.
     shards = [name for name, count in manifest.shards.items() if count]
     if manifest.format == "npz":
-        checksums = tuple(manifest.checksums.values())
-        source: Source = NpzSource(
+        checksums = _checksums(manifest)
+        source: NpzSource | RecordSource = NpzSource(
             folder, shards, manifest.classes, checksums, num_classes=num_classes
         )
     else:
         source = RecordSource(folder, shards, manifest)
+    if manifest.null_text:
+        source.null_text = read_null(folder, fields_of(manifest))
     if len(source) != sum(manifest.shards.values()):
         raise ValueError(
             f"{folder}: shards hold {len(source)} examples, "
             f"wanted {sum(manifest.shards.values())} ({MANIFEST})"
         )
     return source
+
+
+def _checksums(manifest: Manifest) -> tuple[str, ...]:
+    """Of all files that examples are made of."""
+    return (*manifest.checksums.values(), *filter(None, [manifest.null_text]))
 
 
 def find_damage(folder: Path) -> list[str]:
@@ -75,7 +91,8 @@ def find_damage(folder: Path) -> list[str]:
     if manifest.shards.keys() != manifest.checksums.keys():
         raise ValueError(f"{folder / MANIFEST}: has no checksum for each shard to compare with")
     damage = []
-    for name, wanted in manifest.checksums.items():
+    null = {NULL: manifest.null_text} if manifest.null_text else {}
+    for name, wanted in {**manifest.checksums, **null}.items():
         if not (folder / name).is_file():
             damage.append(f"{name} is missing")
         elif (found := sha256_of(folder / name)) != wanted:
@@ -114,7 +131,14 @@ class NpzSource:
         num_classes: int,
     ):
         self.classes = classes
+        self.null_text: dict[str, np.ndarray] = {}
         self._paths = [str(folder / name) for name in names]
+        first = _map_shard(self._paths[0]) if names else {}
+        self.texts = {
+            key: array.shape[1:]
+            for key, array in first.items()
+            if key.startswith(TEXT) and not key.endswith(MASK_ENDING)
+        }
         labels = [np.array(_map_shard(path)["label"]) for path in self._paths]
         for path, values in zip(self._paths, labels, strict=True):
             check_labels(values, num_classes, path)
@@ -139,10 +163,11 @@ class RecordSource:
 
     def __init__(self, folder: Path, shards: list[str], manifest: Manifest):
         self._folder, self._layout = str(folder), record_dtype(manifest)
-        self.classes = manifest.classes
+        self.classes, self.texts = manifest.classes, manifest.texts
+        self.null_text: dict[str, np.ndarray] = {}
         self._records = grain.sources.ArrayRecordDataSource([str(folder / name) for name in shards])
         names = [os.fsencode(name) for name in manifest.shards]
-        self.fingerprint = fingerprint(folder, names, manifest.checksums.values())
+        self.fingerprint = fingerprint(folder, names, _checksums(manifest))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -163,11 +188,13 @@ def _read_shard(path: str) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            kind = next((k for k in KINDS if set(members) == {"label", *k}), None)
+            texts = sorted(name for name in members if name.startswith(TEXT))
+            others = members.keys() - texts
+            kind = next((k for k in KINDS if others == {"label", *k}), None)
             if kind is None:
                 raise ValueError(f"arrays {sorted(members)}, wanted label and one of {KINDS}")
             mapped = np.memmap(path, np.uint8, "r")
-            arrays = {key: _view(archive, members[key], mapped) for key in (*kind, "label")}
+            arrays = {key: _view(archive, members[key], mapped) for key in (*kind, *texts, "label")}
         count = len(arrays["label"])
         if any(len(array) != count for array in arrays.values()):
             raise ValueError(

@@ -8,7 +8,7 @@ that the next epoch fills, so nothing is dropped, and nothing depends on threads
 
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any
@@ -56,6 +56,7 @@ class BatchIterator(grain.DatasetIterator):
     Attributes:
       num_examples: of the whole set, over all processes.
       classes: names of the classes by label; none where the set knows none.
+      constants: arrays that all batches have in common: the texts of a dropped caption.
       broken: name -> reason of the broken files passed over by this object so far.
     """
 
@@ -67,9 +68,11 @@ class BatchIterator(grain.DatasetIterator):
         identity: dict[str, Any],
         reading: Reading,
         classes: tuple[str, ...] = (),
+        constants: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__()
         self.num_examples, self.classes = num_examples, classes
+        self.constants = dict(constants or {})
         self.broken: dict[str, str] = {}
         self._batches, self._identity, self._reading = batches, identity, reading
         self._done = 0
@@ -149,6 +152,7 @@ def make_batches(
     identity: dict[str, Any] | None = None,
     reading: Reading | None = None,
     classes: tuple[str, ...] = (),
+    constants: Mapping[str, np.ndarray] | None = None,
 ) -> BatchIterator:
     """Returns an endless iterator of batches, each epoch in a new order given by the seed.
 
@@ -166,6 +170,7 @@ def make_batches(
       identity: more JSON-able facts that a state must agree with to be continued.
       reading: threads, workers and batches ahead.
       classes: names of the classes by label, if known.
+      constants: see `BatchIterator`.
 
     Raises:
       ValueError: an empty source, a seed beyond 32 bits, a batch size below 1, or a process outside
@@ -196,6 +201,7 @@ def make_batches(
         },
         reading=reading or Reading(),
         classes=classes,
+        constants=constants,
     )
 
 

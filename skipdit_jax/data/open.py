@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from skipdit_jax.config import check_seed
+from skipdit_jax.data.captioned import CaptionedClips, CaptionedImages, open_captioned
 from skipdit_jax.data.clips import (
     ClipSource,
     DrawClip,
@@ -12,7 +13,7 @@ from skipdit_jax.data.clips import (
     StoredClips,
     Window,
 )
-from skipdit_jax.data.config import WITHOUT_FILES, DataConfig
+from skipdit_jax.data.config import CAPTIONED, LATENTS, WITHOUT_FILES, DataConfig
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
@@ -27,8 +28,9 @@ from skipdit_jax.data.sources import (
     check_labels,
     classes_of,
 )
+from skipdit_jax.data.texts import TextShapes, check_texts, null_text_of, texts_of
 from skipdit_jax.data.tfds_source import open_tfds
-from skipdit_jax.data.transforms import DrawLatent, RandomFlip, ScalePixels
+from skipdit_jax.data.transforms import DrawLatent, RandomFlip, ScalePixels, ShowTexts
 from skipdit_jax.data.videos import VideoSource
 
 # Split "test" of the moving digits is the same everywhere, whatever the seed of a run.
@@ -47,11 +49,15 @@ def open_data(
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
+    texts: TextShapes | None = None,
 ) -> BatchIterator:
     """Opens a data set as endless batches {"image" float32 [B,H,W,C], "label" int32 [B]}.
 
     A model of videos gets clips [B,F,H,W,C]. With `config.use_image_num` n, n independent images
     stand behind the frames, [B,F+n,H,W,C], and "image_labels" int32 [B,n] are theirs.
+
+    A model of text gets "text" float32 [B,L,E] and "text_mask" [B,L] in place of labels, [B,1+n,..]
+    with images; `constants` of the batches has the same of a dropped caption, named "null_...".
 
     Images are in [-1, 1], latents are multiplied by `config.latent_scale`. All processes together
     see the batches that one process with process_count * batch_size would see.
@@ -64,22 +70,27 @@ def open_data(
       seed: of the order, the clips, the mirroring and the draws of latents.
       process_index: of this process.
       process_count: of all processes.
+      texts: embeddings that a model of text takes.
 
     Raises:
       ValueError: the set is missing, empty, or does not fit the model; the text names the place.
     """
+    if config.name == CAPTIONED or (texts and config.name != LATENTS):
+        raise ValueError(
+            f"data.name: {config.name!r} has no embeddings of captions, wanted {LATENTS!r} made by "
+            "cli.encode --text-encoder for a model of text"
+        )
     _check_size(config, sample_shape)
     first: list[Transform] = []
+    held: Source | ClipSource
     if len(sample_shape) == 4:
-        clips = _open_clips(config, sample_shape, num_classes)
-        classes = classes_of(clips)
+        held = clips = _open_clips(config, sample_shape, num_classes)
         source: Source = Indices(len(clips))
-        known = getattr(clips, "fingerprint", "")
         first = [_draw_clip(config, clips, sample_shape, num_classes)]
     else:
-        source = _checked_images(config, sample_shape, num_classes)
-        classes = classes_of(source)
-        known = getattr(source, "fingerprint", "")
+        held = source = _checked_images(config, sample_shape, num_classes)
+    classes, known = classes_of(held), getattr(held, "fingerprint", "")
+    _check_captions(config, held, num_classes, texts or {})
     _tell_idle_labels(config, classes, num_classes)
     return make_batches(
         source,
@@ -88,10 +99,11 @@ def open_data(
         process_index=process_index,
         process_count=process_count,
         shuffle=config.shuffle,
-        transforms=[*first, *_transforms(config)],
+        transforms=[*first, *_transforms(config), *([ShowTexts()] if texts else [])],
         identity=_identity(config, sample_shape) | ({FINGERPRINT: known} if known else {}),
         reading=Reading(workers=config.workers, threads=config.threads, ahead=config.ahead),
         classes=classes,
+        constants={f"null_{key}": value for key, value in null_text_of(held).items()},
     )
 
 
@@ -115,6 +127,17 @@ def open_once(
         return _checked_images(config, sample_shape, num_classes)
     clips = _open_clips(config, sample_shape, num_classes)
     return SeededClips(len(clips), _draw_clip(config, clips, sample_shape, num_classes), seed)
+
+
+def _check_captions(config: DataConfig, held: object, num_classes: int, wanted: TextShapes) -> None:
+    """Makes sure that captions, or labels, are what the model takes."""
+    if wanted:
+        check_texts(held, wanted, config.path)
+    elif num_classes < ANY_CLASS and (found := texts_of(held)):
+        raise ValueError(
+            f"data.path: {config.path} holds {', '.join(found)} in place of labels, wanted classes "
+            "for the model, or a model of text"
+        )
 
 
 def _tell_idle_labels(config: DataConfig, classes: tuple[str, ...], num_classes: int) -> None:
@@ -175,6 +198,8 @@ def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -
         check_labels(digits.labels, num_classes, "data.name 'digits'")
         return ArraySource(digits.images, digits.labels)
     pixels = _pixels(config, shape)
+    if config.name == CAPTIONED:
+        return CaptionedImages(open_captioned(config.path, clips=False), **pixels)
     if config.name == "folder":
         return FolderSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)
@@ -196,6 +221,8 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
         check_labels(moving.labels, num_classes, "data.name 'moving_digits'")
         return moving
     pixels = _pixels(config, shape)
+    if config.name == CAPTIONED:
+        return CaptionedClips(open_captioned(config.path, clips=True), **pixels)
     if config.name == "videos":
         return VideoSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)

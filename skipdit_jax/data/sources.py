@@ -1,6 +1,7 @@
 """Examples by index, and what every source is checked for before a model sees them.
 
-An example is {"image" [H,W,C], "label"}; sources of moments give {"mean", "logvar", "label"}.
+An example is {"image" [H,W,C], "label"}; sources of moments give {"mean", "logvar", "label"}. Those
+of texts have "text" [L,E] and "text_mask" [L] too, or those of several encoders.
 """
 
 import errno
@@ -17,6 +18,15 @@ BROKEN = "broken"
 
 IMAGE_LABELS = "image_labels"
 """Key of the labels of independent images that stand behind the frames of a clip."""
+
+PIXELS = ("image", "mean", "logvar", "sample")
+"""Keys of what has the shape that a model takes."""
+
+TEXT, MASK_ENDING = "text", "_mask"
+"""How the keys of embeddings begin, and how those of their masks end."""
+
+CAPTION = "caption"
+"""Key of what an example shows, in words."""
 
 MACHINE_ERRORS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
@@ -107,6 +117,8 @@ class CheckedSource:
         self._num_classes, self._skip = num_classes, skip_broken
         self.classes = classes_of(source)
         self.fingerprint = getattr(source, "fingerprint", "")
+        self.texts = getattr(source, "texts", {})
+        self.null_text = getattr(source, "null_text", {})
 
     def __len__(self) -> int:
         return len(self._source)
@@ -154,7 +166,7 @@ def check_example(
     """Returns an example with its label as int32; DataError where it does not fit the model."""
     check_labels(np.asarray(example["label"]), num_classes, f"data: example {index}")
     for key, value in example.items():
-        if key != "label" and value.shape != shape:
+        if key in PIXELS and value.shape != shape:
             raise DataError(f"data: {key} of example {index} is {value.shape}, wanted {shape}")
     return example | {"label": np.int32(example["label"])}
 

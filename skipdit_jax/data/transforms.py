@@ -7,7 +7,7 @@ the endless row of epochs: neither threads, workers nor a restart change a draw.
 import grain
 import numpy as np
 
-from skipdit_jax.data.sources import IMAGE_LABELS, DataError, Example
+from skipdit_jax.data.sources import IMAGE_LABELS, TEXT, DataError, Example
 
 # uint8 0..255 to [-1, 1].
 HALF_RANGE = 127.5
@@ -48,6 +48,16 @@ class RandomFlip(grain.transforms.RandomMap):
         draws = rng.integers(2, size=1 + images).astype(bool)
         of_frames = np.repeat(draws, [len(image) - images, *[1] * images])
         return element | {"image": np.where(of_frames[:, None, None, None], mirrored, image)}
+
+
+class ShowTexts(grain.transforms.Map):
+    """Stored texts and masks become float32; labels, which then mean nothing, are left out."""
+
+    def map(self, element: Example) -> Example:
+        """Returns the example with its texts as a model of text takes them."""
+        texts = {k: np.asarray(v, np.float32) for k, v in element.items() if k.startswith(TEXT)}
+        kept = {k: v for k, v in element.items() if k not in ("label", IMAGE_LABELS)}
+        return kept | texts
 
 
 class DrawLatent(grain.transforms.RandomMap):

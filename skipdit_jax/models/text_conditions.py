@@ -13,6 +13,8 @@ from skipdit_jax.typing import PRNGKey
 
 TEXT, MASK, SIZE = "text", "text_mask", "size"
 """Keys of a training batch."""
+NULL = "null_"
+"""What the keys of a dropped caption begin with: its text [L,E] and mask [L]."""
 
 SIZE_NUMBERS = 3  # height and width in pixels, height / width
 
@@ -113,20 +115,25 @@ class TextConditioning:
     def of_batch(self, batch: Mapping[str, Any]) -> TextCondition:
         """The texts of a batch {"text" [B,L,E]}, with "text_mask" and "size" where it has them.
 
+        What stands in for a dropped one is "null_text" [L,E] with "null_text_mask" [L]: without the
+        first zeros, without the second the mask of the dropped text.
+
         Raises:
           ValueError: it has no texts.
         """
         wanted(batch, TEXT)
-        condition = TextCondition(batch[TEXT], batch.get(MASK))
+        condition = text_of(batch, TEXT)
         sizes = self._sizes(batch.get(SIZE), len(condition))
         return dataclasses.replace(condition, size=sizes)
 
     def drop(self, key: PRNGKey, condition: TextCondition) -> TextCondition:
         """Some rows without their texts: a clip loses its own and those of its images together."""
-        if not self.dropout:
+        if self.dropout:
+            chosen = jax.random.uniform(key, (len(condition),), jnp.float32) < self.dropout
+            condition = self._replaced(chosen, condition)
+        elif condition.null_text is None:
             return condition
-        chosen = jax.random.uniform(key, (len(condition),), jnp.float32) < self.dropout
-        return self._replaced(chosen, condition)
+        return dataclasses.replace(condition, null_text=None, null_mask=None)
 
     def _replaced(self, chosen: Bool[Array, "B"], condition: TextCondition) -> TextCondition:
         """The null where it is chosen; the structure and the shapes stay."""
@@ -148,6 +155,18 @@ class TextConditioning:
         text = jax.ShapeDtypeStruct((rows, self.tokens, self.width), jnp.float32)
         sizes = jax.ShapeDtypeStruct((rows, SIZE_NUMBERS), jnp.float32)
         return TextCondition(text, size=None if self.pixels is None else sizes)
+
+
+def text_of(batch: Mapping[str, Any], name: str) -> TextCondition:
+    """The embeddings of one encoder in a batch, with what stands in for those that are dropped."""
+    text, mask = batch[name], batch.get(f"{name}_mask")
+    null, null_mask = batch.get(f"{NULL}{name}"), batch.get(f"{NULL}{name}_mask")
+    if null is None:
+        return TextCondition(text, mask)
+    null = jnp.broadcast_to(null, text.shape)
+    if mask is not None:
+        null_mask = mask if null_mask is None else jnp.broadcast_to(null_mask, mask.shape)
+    return TextCondition(text, mask, None, null, null_mask)
 
 
 def wanted(batch: Mapping[str, Any], *names: str) -> None:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from skipdit_jax.models.text_conditions import (
-    MASK,
     SIZE,
     TEXT,
     TextCondition,
     TextConditioning,
+    text_of,
     wanted,
 )
 from skipdit_jax.typing import PRNGKey
@@ -125,8 +125,7 @@ class TwoTextsConditioning:
           ValueError: it lacks one of them.
         """
         wanted(batch, TEXT, TEXT_T5)
-        bert = TextCondition(batch[TEXT], batch.get(MASK))
-        t5 = TextCondition(batch[TEXT_T5], batch.get(f"{TEXT_T5}_mask"))
+        bert, t5 = text_of(batch, TEXT), text_of(batch, TEXT_T5)
         sizes = self._sizes(batch.get(SIZE), len(bert))
         return TwoTexts(bert, t5, sizes, self._styles(batch.get("style"), len(bert)))
 

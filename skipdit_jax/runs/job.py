@@ -5,7 +5,7 @@ Nothing is trained or written here: whatever is wrong is told at once.
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from skipdit_jax.training.state import TrainState, create_state, from_items, to_
 from skipdit_jax.training.step import make_train_step
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.recipe import make_recipe
+from skipdit_jax.weights.texts import dropped_caption, encoders_of, texts_in_data
 
 CHECKPOINTS = "checkpoints"
 
@@ -82,6 +83,7 @@ def prepare_training(
         raise ValueError(f"{workdir}: no run folder: {error.strerror}") from error
     model = registry.create_model(**asked.model)
     check_recipe(asked, model)
+    check_previews(asked, model)
     mesh = sharding.make_mesh(asked.mesh)
     sharding.check_batch(mesh, asked.batch_size, asked.accumulate)
     optimizer = make_optimizer(asked.optimizer, registry.abstract_params(model))
@@ -93,7 +95,7 @@ def prepare_training(
         model=model,
         mesh=mesh,
         state=state,
-        step=make_step(asked, model, mesh, optimizer, state),
+        step=make_step(asked, model, mesh, optimizer, state, batches.constants),
         batches=batches,
         learning_rate=make_schedule(asked.optimizer),
         notes=tuple(notes),
@@ -118,10 +120,33 @@ def check_recipe(config: TrainConfig, model: Backbone) -> None:
         raise ValueError(f"sampling: {error}") from error
 
 
+def check_previews(config: TrainConfig, model: Backbone) -> None:
+    """Raises ValueError if grids are wanted of a model of text: nobody says what of."""
+    if config.loop.sample_every and encoders_of(model):
+        raise ValueError(
+            f"sample_every: found {config.loop.sample_every}, wanted 0: a model of text draws what "
+            "a prompt says (sample.py --ckpt RUN --prompt TEXT)"
+        )
+
+
 def make_step(
-    config: TrainConfig, model: Backbone, mesh: Mesh, optimizer: Any, state: TrainState
+    config: TrainConfig,
+    model: Backbone,
+    mesh: Mesh,
+    optimizer: Any,
+    state: TrainState,
+    constants: Mapping[str, Any] | None = None,
 ) -> TrainStep:
-    """Returns the jitted training step of a model, for states that lie like the given one."""
+    """Returns the jitted training step of a model, for states that lie like the given one.
+
+    Args:
+      config: of the run.
+      model: the backbone.
+      mesh: the devices.
+      optimizer: see `training.optimizer`.
+      state: of the run.
+      constants: of its data, see `training.step.make_train_step`.
+    """
 
     def apply(params: Any, x: Any, t: Any, condition: Any) -> Any:
         return model.apply({"params": params}, x, t, condition)
@@ -137,6 +162,8 @@ def make_step(
         sample_timesteps=config.sample_timesteps,
         accumulate=config.accumulate,
         ema_warmup=config.ema_warmup,
+        skip_above=config.optimizer.skip_above,
+        constants=constants,
         out_shardings=(
             sharding.shardings(mesh, state, registry.sharding_rules(model)),
             sharding.replicated(mesh),
@@ -147,6 +174,7 @@ def make_step(
 def make_feed(config: TrainConfig, model: Backbone, mesh: Mesh) -> Feed:
     """Returns the global batches of a run, on the mesh, at their start."""
     rows = sharding.local_rows(mesh, config.batch_size)
+    texts = texts_in_data(model)
     batches = open_data(
         config.data,
         sample_shape=model.sample_shape,
@@ -155,9 +183,12 @@ def make_feed(config: TrainConfig, model: Backbone, mesh: Mesh) -> Feed:
         seed=config.seed,
         process_index=int(rows[0]) // len(rows),
         process_count=config.batch_size // len(rows),
+        texts=texts,
     )
+    constants = dropped_caption(model, batches.constants) if texts else {}
     put = partial(sharding.global_batch, mesh)
-    return Feed(batches, put, classes=batches.classes if num_classes(model) else ())
+    classes = batches.classes if num_classes(model) else ()
+    return Feed(batches, put, classes=classes, constants=constants)
 
 
 def first_state(

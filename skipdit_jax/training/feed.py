@@ -1,7 +1,7 @@
 """Batches on their way to the devices, a few ahead of the step that uses them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 AHEAD = 2  # one in use while the next is copied
@@ -45,6 +45,7 @@ class Feed:
         put: Callable[[Any], Any],
         ahead: int = AHEAD,
         classes: tuple[str, ...] = (),
+        constants: Mapping[str, Any] | None = None,
     ):
         """Starts reading with the first request.
 
@@ -53,8 +54,9 @@ class Feed:
           put: host batch -> device batch; should return before the copy is done.
           ahead: batches to hold ready.
           classes: names of the classes of the data by label, for whoever asks.
+          constants: what all batches have in common, see `step.make_train_step`.
         """
-        self.classes = classes
+        self.classes, self.constants = classes, dict(constants or {})
         self._batches, self._put, self._ahead = batches, put, ahead
         self._ready: deque[tuple[Any, Any]] = deque()
         self._state = batches.get_state()

@@ -95,7 +95,7 @@ def train(
 
     Raises:
       DivergedError: a loss is NaN or infinite; the message names the step and its batch. Nothing is
-        saved.
+        saved. Steps that the optimiser skipped are no such steps.
     """
     window: list[Metrics] = []
     for step in range(int(state.step), config.steps):
@@ -106,7 +106,7 @@ def train(
         state, metrics = step_fn(state, batch)
         window.append(metrics)
         jax.block_until_ready(window[-IN_FLIGHT:][0])
-        meter.count(metrics, len(batch["label"]), waited)
+        meter.count(metrics, len(batch["image"]), waited)
         done = step + 1
         stopping = hooks.stop(done)
         saving = stopping or config.due(done, config.checkpoint_every)
@@ -129,10 +129,16 @@ def train(
 
 
 def finite_means(window: list[Metrics], first_step: int) -> Record:
-    """Averages a window of metrics on the host, or names its first step that is not finite."""
-    columns: Any = map(np.asarray, zip(*jax.device_get(window), strict=True))
+    """Averages a window of metrics on the host, or names its first step that is not finite.
+
+    Where the optimiser may skip steps, `steps_skipped` counts them, and the averages are those of
+    the others; None if there are none.
+    """
+    rows = [one._replace(skipped=one.skipped or 0.0) for one in jax.device_get(window)]
+    columns: Any = map(np.asarray, zip(*rows, strict=True))
     values = Metrics(*columns)
-    finite = np.isfinite(values.loss) & np.isfinite(values.grad_norm)
+    skipped = np.asarray(values.skipped, bool)
+    finite = skipped | (np.isfinite(values.loss) & np.isfinite(values.grad_norm))
     if not finite.all():
         step = first_step + int(np.argmin(finite))
         found = values.loss[step - first_step], values.grad_norm[step - first_step]
@@ -140,4 +146,9 @@ def finite_means(window: list[Metrics], first_step: int) -> Record:
             f"step {step}: loss {found[0]}, grad_norm {found[1]}, wanted finite numbers "
             f"(batch {step} of the run, counted from 1)"
         )
-    return {name: float(column.mean()) for name, column in values._asdict().items()}
+    means = {
+        name: None if skipped.all() else float(column[~skipped].mean())
+        for name, column in values._asdict().items()
+        if name != "skipped"
+    }
+    return means if window[0].skipped is None else means | {"steps_skipped": int(skipped.sum())}

@@ -16,6 +16,7 @@ from skipdit_jax import trees
 from skipdit_jax.typing import Params
 
 SCHEDULES = ("constant", "cosine", "linear")
+GRADIENT_RULES = ("clip_norm", "clip_from", "skip_above")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class OptimizerConfig:
       beta1, beta2, eps: of Adam.
       weight_decay: decoupled, on all trainable parameters.
       clip_norm: gradients are scaled down to this global norm; 0 leaves them alone.
+      skip_above: a step whose gradient has a larger global norm, or one that is NaN, moves nothing
+        (Skip-DiT trains LatteT2V so, with 0.02); 0 makes every step.
       clip_from: first step that clips; Latte lets a run settle before (arXiv 2401.03048).
       trainable: regular expressions searched in parameter paths such as "blocks_0/attn/qkv/kernel".
         A parameter that matches one is trained; none given trains all. Frozen parameters take no
@@ -49,6 +52,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     clip_from: int = 0
+    skip_above: float = 0.0
     trainable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -56,8 +60,8 @@ class OptimizerConfig:
             raise ValueError(f"lr_schedule: found {self.schedule!r}, wanted one of {SCHEDULES}")
         if not self.lr > 0:
             raise ValueError(f"lr: found {self.lr}, wanted a positive number")
-        for name in ("warmup_steps", "final_fraction", "weight_decay", "clip_norm", "clip_from"):
-            if getattr(self, name) < 0:
+        for name in ("warmup_steps", "final_fraction", "weight_decay", *GRADIENT_RULES):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: found {getattr(self, name)}, wanted 0 or more")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:

@@ -26,12 +26,16 @@ LossFn = Callable[..., tuple[Float[Array, ""], Losses]]
 
 
 class Metrics(NamedTuple):
-    """Float32 scalars of one step: mean loss and its two terms, norm of the whole gradient."""
+    """Float32 scalars of one step: mean loss and its two terms, norm of the whole gradient.
+
+    `skipped` is 1 where the gradient was too large to be followed; None without such a rule.
+    """
 
     loss: Float[Array, ""]
     mse: Float[Array, ""]
     vb: Float[Array, ""]
     grad_norm: Float[Array, ""]
+    skipped: Float[Array, ""] | None = None
 
 
 def make_loss(apply: Apply, diffusion: Diffusion, mask: Params | None = None) -> LossFn:
@@ -64,6 +68,7 @@ def make_update(
     *,
     accumulate: int = 1,
     ema_warmup: bool = False,
+    skip_above: float = 0.0,
 ) -> Callable[[TrainState, Latents, Draws], tuple[TrainState, Metrics]]:
     """Returns update(state, images, draws) -> next state and metrics, a pure function.
 
@@ -72,12 +77,27 @@ def make_update(
       optimizer: see `optimizer.make_optimizer`.
       accumulate: the batch is worked off in this many equal parts, whose gradients are averaged.
       ema_warmup: averages forget their start faster, see `ema.ema_decay_at`.
+      skip_above: a step whose gradient has a larger norm, or one that is NaN, moves nothing, not
+        even an average: it only counts; 0 makes every step.
     """
 
     def update(state: TrainState, images: Latents, draws: Draws) -> tuple[TrainState, Metrics]:
         (mean, terms), grads = mean_gradient(loss, state.params, images, draws, accumulate)
         metrics = Metrics(mean, jnp.mean(terms.mse), jnp.mean(terms.vb), optax.tree.norm(grads))
-        return apply_gradients(state, grads, optimizer, ema_warmup), metrics
+        moved = apply_gradients(state, grads, optimizer, ema_warmup)
+        if not skip_above:
+            return moved, metrics
+        wanted = metrics.grad_norm <= skip_above  # not of NaN
+        chosen = {
+            part: jax.tree.map(
+                lambda new, old: jnp.where(wanted, new, old),
+                getattr(moved, part),
+                getattr(state, part),
+            )
+            for part in ("params", "ema", "opt_state")
+        }
+        skipped = 1 - wanted.astype(jnp.float32)
+        return moved._replace(**chosen), metrics._replace(skipped=skipped)
 
     return update
 
@@ -139,6 +159,8 @@ def make_train_step(
     sample_timesteps: TimestepSampler = uniform,
     accumulate: int = 1,
     ema_warmup: bool = False,
+    skip_above: float = 0.0,
+    constants: Mapping[str, Any] | None = None,
     out_shardings: Any = None,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """Returns the jitted step(state, batch) -> (state, metrics); the given state is donated.
@@ -152,20 +174,26 @@ def make_train_step(
       sample_timesteps: see `draws.TIMESTEP_SAMPLERS`.
       accumulate: see `make_update`.
       ema_warmup: see `make_update`.
+      skip_above: see `make_update`.
+      constants: what the conditioning finds in every batch: the texts of a dropped caption.
       out_shardings: of (state, metrics) on a mesh: the state must stay where it lies.
 
     The batch holds "image" float32 [B,H,W,C] or [B,F,H,W,C] in [-1, 1] and what the conditioning
     looks for, such as "label" int32 [B].
     """
     update = make_update(
-        make_loss(apply, diffusion, mask), optimizer, accumulate=accumulate, ema_warmup=ema_warmup
+        make_loss(apply, diffusion, mask),
+        optimizer,
+        accumulate=accumulate,
+        ema_warmup=ema_warmup,
+        skip_above=skip_above,
     )
 
     def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         draws = draw(
             jax.random.fold_in(state.key, state.step),
             batch["image"],
-            conditioning.of_batch(batch),
+            conditioning.of_batch({**batch, **(constants or {})}),
             conditioning,
             num_timesteps=len(diffusion.timesteps),
             sample_timesteps=sample_timesteps,

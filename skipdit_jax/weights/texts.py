@@ -1,7 +1,7 @@
 """What a diffusion model wants of text: which encoders, and conditions made of their embeddings."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from skipdit_jax.checkpoints.members import member
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.text import TextEmbeddings, TextEncoder
 from skipdit_jax.models.latte_t2v import LatteT2VConfig
-from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
+from skipdit_jax.models.text_conditions import TEXT, TextCondition, TextConditioning
 from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning
 from skipdit_jax.published import HUNYUAN_NEGATIVE_PROMPT
 from skipdit_jax.weights.text_encoders import load_text_encoder
@@ -54,6 +54,49 @@ def encoders_of(model: Backbone) -> tuple[Wanted, ...]:
     if isinstance(kind, TextConditioning):
         return (Wanted("t5", "text_encoder", kind.tokens, kind.width, "caption"),)
     return ()
+
+
+def texts_in_data(model: Backbone) -> dict[str, tuple[int | None, int]]:
+    """What training data of a model holds of each caption: name -> tokens (None: any), width."""
+    found = encoders_of(model)
+    fixed = len(found) > 1
+    names = keys_of(wanted.name for wanted in found)
+    shapes = ((wanted.length if fixed else None, wanted.width) for wanted in found)
+    return dict(zip(names, shapes, strict=True))
+
+
+def keys_of(encoders: Iterable[str]) -> list[str]:
+    """The names in training data of the embeddings of encoders in their order.
+
+    Examples:
+      >>> keys_of(["bert", "t5"])
+      ['text', 'text_t5']
+    """
+    return [f"{TEXT}_{name}" if place else TEXT for place, name in enumerate(encoders)]
+
+
+def dropped_caption(model: Backbone, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in for the captions that a model is trained without, so that guidance fits it.
+
+    It is what `condition_of` gives for the negative prompt "": LatteT2V sees as many of its tokens
+    as of the caption, other models those that it has.
+
+    Args:
+      model: a diffusion model of text.
+      constants: of the data, see `data.open_data`.
+
+    Raises:
+      ValueError: the model drops captions and the data does not say what for.
+    """
+    dropout = getattr(model.config, "text_dropout_prob", 0.0)
+    if dropout and not constants:
+        raise ValueError(
+            f"data.path: holds no embeddings of the empty caption, which stands in for "
+            f"{dropout:.0%} of the captions, wanted a folder of cli.encode, or "
+            "model.text_dropout_prob 0"
+        )
+    own_mask = isinstance(model.config, LatteT2VConfig)
+    return {k: v for k, v in constants.items() if not (own_mask and k.endswith("_mask"))}
 
 
 def negative_prompt_of(model: Backbone) -> str:

@@ -71,6 +71,15 @@ def test_embeddings_are_written_once_and_read_without_encoders(folders, tmp_path
         assert np.array_equal(drawn(alone, *more), first)
 
 
+def test_a_repository_of_one_encoder_is_taken_as_one(server, folders, own_folder):
+    for part in ("text_encoder", "tokenizer"):
+        for path in (folders / "pixart" / part).iterdir():
+            server.put("owner/t5", path.name, path.read_bytes())
+    ckpt = folders / "pixart" / "transformer"
+    flags = ("--prompt", PROMPT, "--text-encoder", "hf://owner/t5")
+    assert np.array_equal(drawn(ckpt, *flags), drawn(folders / "pixart", *flags[:2]))
+
+
 def test_a_prompt_with_a_seed_is_the_same_whatever_stands_beside_it(folders, own_folder):
     both = ("--prompt", "a boat", "--prompt", PROMPT, "--seeds", "3", "7", "--num-samples", "2")
     one = ("--prompt", PROMPT, "--seed", "7", "--num-samples", "2")

@@ -5,7 +5,9 @@ import pytest
 
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.data.latent_files import FORMATS, write_latents
+from skipdit_jax.data.latents import find_damage
 from skipdit_jax.data.open import open_data
+from skipdit_jax.data.sources import ANY_CLASS
 
 SHAPE, COUNT, CLASSES = (4, 4, 2), 10, 3
 
@@ -186,3 +188,92 @@ def test_marks_of_other_systems_do_no_harm(tmp_path):
     (tmp_path / "bare" / "latents.json").unlink()
     (tmp_path / "bare" / "._latents-00000.npz").write_bytes(b"\0\5\x16\7")
     assert batches(tmp_path / "bare").num_examples == COUNT
+
+
+TEXTS = {"text": (5, 6), "text_t5": (3, 4)}
+WANTED = {"text": (None, 6), "text_t5": (3, 4)}
+
+
+def texts_of(index):
+    rng = np.random.default_rng(index)
+    made = {}
+    for name, shape in TEXTS.items():
+        made[name] = rng.normal(size=shape).astype(np.float16)
+        made[f"{name}_mask"] = rng.integers(0, 2, shape[0])
+    return made
+
+
+def captioned(count=COUNT, shape=SHAPE):
+    for index in range(count):
+        yield {"sample": np.full(shape, index, np.float16), **texts_of(index)}
+
+
+def opened(path, shape=SHAPE, wanted=WANTED, **changes):
+    config = DataConfig(name="latents", path=str(path), **{"latent_scale": 1, **changes})
+    options = {"num_classes": ANY_CLASS, "batch_size": COUNT, "seed": 0, "texts": wanted}
+    return open_data(config, sample_shape=shape, **options)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_texts_come_back_in_place_of_labels(tmp_path, format):
+    options = {"format": format, "shard_size": 4, "null_text": texts_of(99)}
+    write_latents(tmp_path / "set", captioned(), **options)
+    assert find_damage(tmp_path / "set") == []
+    data = opened(tmp_path / "set")
+    batch = next(data)
+    assert batch.keys() == {"image", *texts_of(0)}
+    for row, image in enumerate(batch["image"]):
+        for key, value in texts_of(int(image[0, 0, 0])).items():
+            assert batch[key].dtype == np.float32
+            np.testing.assert_array_equal(batch[key][row], value)
+    assert data.constants.keys() == {f"null_{key}" for key in texts_of(0)}
+    np.testing.assert_array_equal(data.constants["null_text"], texts_of(99)["text"])
+    (tmp_path / "set" / "null_text.npz").write_bytes(b"short")
+    assert find_damage(tmp_path / "set")[0].startswith("null_text.npz has SHA-256")
+    with pytest.raises(ValueError, match=r"null_text\.npz"):
+        opened(tmp_path / "set")
+
+
+def test_images_behind_a_clip_bring_their_texts(tmp_path):
+    write_latents(tmp_path / "set", captioned(shape=(4, *SHAPE)))
+    batch = next(opened(tmp_path / "set", (2, *SHAPE), use_image_num=3))
+    assert batch["text"].shape == (COUNT, 4, *TEXTS["text"])
+    assert batch["text_t5_mask"].shape == (COUNT, 4, 3)
+    for clip, texts in zip(batch["image"], batch["text"], strict=True):
+        numbers = [int(clip[frame, 0, 0, 0]) for frame in (0, 2, 3, 4)]
+        for number, text in zip(numbers, texts, strict=True):
+            np.testing.assert_array_equal(text, texts_of(number)["text"])
+
+
+def test_texts_must_be_those_of_the_model(tmp_path):
+    write_latents(tmp_path / "set", captioned())
+    write_latents(tmp_path / "none", samples())
+    for wanted, told in (
+        ({"text": (None, 7)}, r"holds text of \(5, 6\), wanted text of any number of tokens"),
+        ({"text": (77, 6)}, "wanted text of 77 tokens of width 6"),
+        ({"text_clip": (None, 6)}, "holds text, text_t5, wanted text_clip"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            opened(tmp_path / "set", wanted=wanted)
+    with pytest.raises(ValueError, match="holds no embeddings of captions, wanted text"):
+        opened(tmp_path / "none")
+    with pytest.raises(ValueError, match="holds text, text_t5 in place of labels"):
+        batches(tmp_path / "set")
+    config = DataConfig(name="folder", path=str(tmp_path))
+    with pytest.raises(ValueError, match="'folder' has no embeddings of captions"):
+        open_data(config, sample_shape=(4, 4, 3), num_classes=1, batch_size=1, seed=0, texts=WANTED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"text": np.zeros(3)}, r"text is \(3,\), wanted \(tokens, width\)"),
+        ({"text_mask": np.zeros(4)}, "example 0 has"),
+    ],
+)
+def test_bad_texts_write_nothing(tmp_path, changes, told):
+    with pytest.raises(ValueError, match=told):
+        write_latents(tmp_path / "set", [next(captioned()) | changes])
+    with pytest.raises(ValueError, match="null_text: found"):
+        write_latents(tmp_path / "set", captioned(), null_text={"text": np.zeros((5, 6))})
+    assert not list(tmp_path.iterdir())

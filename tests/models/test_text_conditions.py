@@ -80,6 +80,28 @@ def test_training_drops_whole_texts_with_those_of_their_images():
     assert never.drop(jax.random.key(0), condition) is condition
 
 
+def test_a_dropped_text_is_the_empty_caption_that_guidance_starts_from():
+    rng = np.random.default_rng(0)
+    text, null = rng.normal(size=(64, 3, 4)), rng.normal(size=(3, 4))
+    mask, null_mask = np.tile([1.0, 1, 0], (64, 1)), np.array([1.0, 0, 0])
+    batch = {"text": text, "text_mask": mask, "null_text": null, "null_text_mask": null_mask}
+    batch = {key: jnp.asarray(value, jnp.float32) for key, value in batch.items()}
+    condition = PLAIN.of_batch(batch)
+    guided = PLAIN.null(condition)
+    dropped = PLAIN.drop(jax.random.key(0), condition)
+    chosen = np.asarray(dropped.text == guided.text).all((1, 2))
+    assert 0.2 < chosen.mean() < 0.8
+    for found, own, other in (
+        (dropped.text, text, null),
+        (dropped.mask, mask, null_mask),
+    ):
+        rows = chosen.reshape(-1, *(1,) * (own.ndim - 1))
+        np.testing.assert_array_equal(found, np.float32(np.where(rows, other, own)))
+    assert dropped.null_text is dropped.null_mask is None  # nothing more for the network to carry
+    own_mask = PLAIN.of_batch({k: v for k, v in batch.items() if k != "null_text_mask"})
+    np.testing.assert_array_equal(PLAIN.null(own_mask).mask, mask)
+
+
 def test_a_batch_without_texts_is_told():
     with pytest.raises(ValueError, match="batch: found label, wanted text"):
         PLAIN.of_batch({"label": jnp.zeros(2)})

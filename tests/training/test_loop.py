@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 
+import jax
 import numpy as np
 import pytest
 
@@ -87,6 +88,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_next_save_and_names_its_step
             meter(),
         )
     assert saves == [3]
+
+
+def test_steps_that_were_skipped_are_counted_and_left_out_of_the_averages():
+    batches = list(itertools.islice(toy.batches(), 6))
+    for bad in (1, 4, 5):
+        batches[bad]["image"] = np.full_like(batches[bad]["image"], np.nan)
+    made = []
+    config = LoopConfig(steps=6, log_every=2)
+    calls = hooks(log=made.append)
+    state = train(*toy.training(skip_above=100.0), iter(batches), config, calls, meter())
+    assert [record["steps_skipped"] for record in made] == [1, 0, 2]
+    assert np.isfinite([record["loss"] for record in made[:2]]).all()
+    assert made[2]["loss"] is None
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
 @pytest.mark.parametrize("name", ["steps", "log_every", "checkpoint_every"])

@@ -138,6 +138,8 @@ def test_patterns_that_choose_nothing_are_refused(pattern):
         ("clip_from", -1),
         ("warmup_steps", -1),
         ("clip_norm", -1.0),
+        ("skip_above", -0.02),
+        ("skip_above", float("nan")),
         ("weight_decay", -0.1),
         ("beta1", 1.0),
         ("beta2", -0.1),

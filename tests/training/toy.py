@@ -56,6 +56,7 @@ def make(accumulate=1, **options):
         ClassConditioning(CLASSES, DROPOUT),
         mask=mask,
         accumulate=accumulate,
+        skip_above=config.skip_above,
     )
     return optimizer, step
 
