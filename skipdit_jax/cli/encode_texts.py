@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.checkpoints.hub import member
+from skipdit_jax.checkpoints.members import member
 from skipdit_jax.checkpoints.pipelines import is_pipeline, open_pipeline
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import EncodeOptions
