@@ -13,6 +13,7 @@ from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import EncodeOptions
 from skipdit_jax.data.texts import MASK_DTYPE, mask_of
 from skipdit_jax.encoders.text import TextEncoder
+from skipdit_jax.published import BERT_TOKENS
 from skipdit_jax.weights import load_text_encoder
 from skipdit_jax.weights.texts import keys_of
 
@@ -20,7 +21,7 @@ CLEAN = {1: "caption", 2: "strip"}
 """Number of encoders -> how their published models clean prompts, see `weights.encoders_of`."""
 PARTS = ("text_encoder", "text_encoder_2")
 """Folders of a pipeline of diffusers."""
-BERT_AND_T5 = (77, 256)  # tokens of HunYuan-DiT
+BERT_AND_T5 = (BERT_TOKENS, 256)  # of HunYuan-DiT
 
 
 @dataclasses.dataclass
@@ -103,9 +104,19 @@ def load_captioner(options: EncodeOptions) -> Captioner | None:
 
 
 def _folders(typed: Sequence[str]) -> list[str]:
-    """Of each encoder; those of a pipeline of diffusers if one was typed."""
+    """Of each encoder; those of a pipeline of diffusers if one was typed.
+
+    Raises:
+      ValueError: a pipeline that has none.
+    """
     if len(typed) > 1 or not is_pipeline(typed[0], say):
         return list(typed)
     pipeline = open_pipeline(typed[0], say)
     classes = () if pipeline is None else pipeline.classes
-    return [member(typed[0], part) for part in PARTS if part in classes]
+    found = [member(typed[0], part) for part in PARTS if part in classes]
+    if not found:
+        raise ValueError(
+            f"--text-encoder {typed[0]}: a pipeline of {', '.join(classes) or 'nothing'}, wanted "
+            f"one with a {PARTS[0]}"
+        )
+    return found

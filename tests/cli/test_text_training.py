@@ -132,10 +132,12 @@ def test_bad_flags_of_captions_write_nothing(
     tmp_path, own_folder, captioned, photos, weights, encoder, encoded, capsys
 ):
     listed = write_list(captioned, captioned.parent / "list.jsonl")
+    (tmp_path / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"]}')
     for data, more, told in (
         (listed, (), "holds captions, wanted --text-encoder"),
         (captioned, ("--text-length", 3), "--text-length: wanted --text-encoder beside it"),
         (captioned, ("--text-encoder", "no"), "no: is not there"),
+        (captioned, ("--text-encoder", tmp_path), "a pipeline of vae, wanted one with a text_enc"),
         (captioned, ("--text-encoder", "a", "b", "c"), "--text-encoder: found 3"),
         (captioned, ("--text-encoder", encoder, encoder), "found t5 and t5, wanted bert and t5"),
         (captioned, of_text(encoder, "--text-length", 3, 4), "--text-length: found 2, wanted 1"),
