@@ -154,9 +154,9 @@ def test_latents_of_clips_are_compared_in_colour():
     samples = np.random.default_rng(0).standard_normal((2, FRAMES, SIDE, SIDE, 4))
     variant = compare.Variant("full", None, steps=8, ceiling=1.0)
     score = compare.score([variant], [samples.astype(np.float32)], [1.0], pixels=False)
-    movie = compare.movie(score, np.array([5, 6]), pixels=False)
+    movie = compare.movie(score, ["5", "6"], pixels=False)
     assert movie.shape[::3] == (FRAMES, 3)
-    picture = compare.picture(score, np.array([5, 6]), pixels=False)
+    picture = compare.picture(score, ["5", "6"], pixels=False)
     np.testing.assert_array_equal(picture, movie[FRAMES // 2])
 
 

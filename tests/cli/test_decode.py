@@ -131,6 +131,7 @@ def test_only_a_run_folder_chooses_what_is_opened_or_fetched(plain_latents, tmp_
         chosen(plain_latents, "--ckpt", plain_latents, vae=vae)
     assert chosen(plain_latents, "--ckpt", plain_latents, "--vae", vae, vae=vae) == vae
     assert chosen(plain_latents, "--ckpt", plain_latents, "--vae", "none", vae=vae) is None
+    (tmp_path / "ema.safetensors").touch()
     assert chosen(plain_latents, "--ckpt", tmp_path, vae=vae) == vae  # somebody's own run
     released_one = released.VAE_SOURCES["ema"]
     assert chosen(plain_latents, "--ckpt", plain_latents, vae=released_one) == released_one
