@@ -6,7 +6,7 @@ import functools
 import math
 import numbers
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Made = TypeVar("Made")
@@ -138,6 +138,18 @@ def typed(value: Any, annotation: Any, place: str) -> Any:
 def shown(text: str, most: int = MAX_SHOWN) -> str:
     """Returns text cut to a length that fits a message."""
     return text if len(text) <= most else text[:most] + "..."
+
+
+def hold(place: str, checks: Iterable[tuple[bool, str]]) -> None:
+    """Raises ValueError with the first of these messages whose condition does not hold.
+
+    Args:
+      place: what the error begins with.
+      checks: (what must hold, what to say otherwise).
+    """
+    for holds, message in checks:
+        if not holds:
+            raise ValueError(f"{place}: {message}")
 
 
 def check_seed(seed: Any, place: str) -> int:

@@ -42,8 +42,8 @@ HUNYUAN_BETAS, HUNYUAN_OLDER_BETAS = (0.00085, 0.02), (0.00085, 0.03)
 HUNYUAN_MIDDLE_BLOCKS = 2
 """Blocks of HunYuan-DiT between those that push and those that fuse: they take part in no skip."""
 
-T5_TOKENS, BERT_TOKENS = 120, 77
-"""Pieces of a prompt that LatteT2V and PixArt-alpha see of T5, and HunYuan-DiT of BERT."""
+T5_TOKENS, BERT_TOKENS, MT5_TOKENS = 120, 77, 256
+"""Pieces of a prompt that LatteT2V and PixArt-alpha see of T5, HunYuan-DiT of BERT and of mT5."""
 
 HUNYUAN_NEGATIVE_PROMPT = (
     "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，多余的肢体，"

@@ -62,18 +62,21 @@ class CacheSummary:
 
     def __str__(self):
         """One line for people."""
-        text = f"text {self.digest_bytes / MIB:.3g} MiB" if self.digest_bytes else ""
-        if not self.cached_steps:
-            count = f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
-            return f"{count}; {text}" if text else count
-        saved = 100 * (1 - self.flops / self.flops_uncached)
-        before = f", modulation {self.prepared_bytes / MIB:.3g} MiB" if self.prepared_bytes else ""
-        return (
-            f"{self.full_steps} steps computed, {self.cached_steps} reused; "
-            f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
-            f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster); "
-            f"cache {self.cache_bytes / MIB:.3g} MiB{before}{text and f', {text}'}"
-        )
+        kept = {"text": self.digest_bytes}
+        if self.cached_steps:
+            kept = {"cache": self.cache_bytes, "modulation": self.prepared_bytes, **kept}
+            saved = 100 * (1 - self.flops / self.flops_uncached)
+            told = (
+                f"{self.full_steps} steps computed, {self.cached_steps} reused; "
+                f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
+                f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster)"
+            )
+        else:
+            told = f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
+        sizes = [
+            f"{name} {size / MIB:.3g} MiB" for name, size in kept.items() if size or name == "cache"
+        ]
+        return "; ".join([told, ", ".join(sizes)] if sizes else [told])
 
 
 def flops_of_steps(plan: Plan, costs: Costs) -> Float[np.ndarray, "S"]:

@@ -151,7 +151,8 @@ def find(source: str | os.PathLike[str]) -> Path | None:
     """
     remote = parse(source)
     if remote is None:
-        return Path(source) if Path(source).exists() else None
+        with naming(source):  # a name that no file can have
+            return Path(source) if Path(source).exists() else None
     return _cached(remote)
 
 

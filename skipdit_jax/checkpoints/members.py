@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
-from skipdit_jax.checkpoints.errors import MissingFile
+from skipdit_jax.checkpoints.atomic import replacing_file
+from skipdit_jax.checkpoints.errors import MissingFile, naming
 from skipdit_jax.checkpoints.hub import HUB, WEB, Tell, fetch, find, parse
+from skipdit_jax.checkpoints.sources import CONFIG, fetch_whole
 
 
 def member(folder: str | os.PathLike[str], name: str) -> str:
@@ -48,3 +51,29 @@ def first_there(
             continue
         return source
     return None
+
+
+def fetch_weights(
+    folder: str | os.PathLike[str], names: Iterable[str], tell: Tell | None = None
+) -> Path | None:
+    """The first of these files of weights in a folder, or the index of several, on this machine.
+
+    The config.json that describes them comes along: it may lie in the hub's own cache, and they in
+    ours.
+
+    Returns:
+      None if there is none of them.
+
+    Raises:
+      CheckpointError: one cannot be had.
+    """
+    described = first_there(folder, [CONFIG], tell)
+    found = first_there(folder, names, tell)
+    if found is None:
+        return None
+    path = fetch_whole(found, tell)
+    target = path.parent / CONFIG
+    if described is not None and not target.exists():
+        with naming(target), replacing_file(target) as file:
+            file.write(fetch(described).read_bytes())
+    return path

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipdit_jax.checkpoints.atomic import replacing_file
-from skipdit_jax.checkpoints.errors import CheckpointError, MissingFile, naming, parsing, shown
-from skipdit_jax.checkpoints.hub import HUB, Tell, fetch
-from skipdit_jax.checkpoints.members import first_there, member
+from skipdit_jax.checkpoints.errors import CheckpointError, parsing, shown
+from skipdit_jax.checkpoints.hub import HUB, WEB, Tell, fetch
+from skipdit_jax.checkpoints.members import fetch_weights, first_there, member
 from skipdit_jax.checkpoints.sources import COMMON, CONFIG, fetch_whole, read_json
 
 INDEX = "model_index.json"
@@ -49,9 +48,12 @@ class Pipeline:
           CheckpointError: none of them is there, or it cannot be had.
         """
         found = first_there(member(self.source, part), names, self.tell)
-        if found is None:
+        return self._there(None if found is None else fetch_whole(found, self.tell), part, names)
+
+    def _there(self, path: Path | None, part: str, names: Sequence[str]) -> Path:
+        if path is None:
             raise CheckpointError(f"{self.source}: found no {part}/{' or '.join(names)} in it")
-        return fetch_whole(found, self.tell)
+        return path
 
     def weights(self, part: str) -> Path:
         """The weights of a network: one file, or the index of several; its config.json beside it.
@@ -60,11 +62,8 @@ class Pipeline:
           CheckpointError: there are none, or they cannot be had.
         """
         self._check_part(part)
-        described = first_there(member(self.source, part), [CONFIG], self.tell)
-        path = self.file(part, COMMON)
-        if described is not None:
-            _bring(fetch(described), path.parent)
-        return path
+        path = fetch_weights(member(self.source, part), COMMON, self.tell)
+        return self._there(path, part, COMMON)
 
     def settings(self, part: str, name: str = CONFIG) -> dict[str, Any]:
         """What a JSON file of a part says.
@@ -86,30 +85,34 @@ class Pipeline:
 
 
 def open_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> Pipeline | None:
-    """Opens a folder with a model_index.json; None for a source of another kind.
-
-    Args:
-      source: a folder, or hf://OWNER/REPO[@REVISION].
-      tell: see `hub.fetch`.
+    """Like `find_pipeline`, of a repository that has to be one.
 
     Raises:
       CheckpointError: a repository without that file, or one that is damaged.
     """
+    found, text = find_pipeline(source, tell), os.fspath(source)
+    if found is None and is_repository(text):
+        raise CheckpointError(f"{text}: has no {INDEX}, wanted one, or hf://OWNER/REPO/FILE")
+    return found
+
+
+def find_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> Pipeline | None:
+    """Opens a folder with a model_index.json; None for a source of another kind.
+
+    Args:
+      source: a folder, or hf://OWNER/REPO[@REVISION]; others are not looked into.
+      tell: see `hub.fetch`.
+
+    Raises:
+      CheckpointError: the file is damaged, or nobody can tell whether it is there.
+    """
     text = os.fspath(source)
-    if is_repository(text):
-        try:
-            path = fetch(member(text, INDEX), tell)
-        except MissingFile as error:
-            raise CheckpointError(
-                f"{text}: has no {INDEX}, wanted one, or hf://OWNER/REPO/FILE"
-            ) from error
-    elif text.startswith(HUB):
+    if text.startswith((HUB, *WEB)) and not is_repository(text):
         return None
-    else:
-        path = Path(text) / INDEX
-        with naming(text):
-            if not path.is_file():
-                return None
+    index = first_there(text, [INDEX], tell)
+    if index is None:
+        return None
+    path = fetch(index)
     with parsing(path):
         return Pipeline(text, _classes(read_json(path)), tell)
 
@@ -119,32 +122,12 @@ def is_repository(source: str) -> bool:
     return source.startswith(HUB) and bool(_REPOSITORY.fullmatch(source.removeprefix(HUB)))
 
 
-def is_pipeline(source: str | os.PathLike[str], tell: Tell | None = None) -> bool:
-    """Whether a folder or repository has a model_index.json; asks a server if it has to.
-
-    Raises:
-      CheckpointError: nobody can tell.
-    """
-    text = os.fspath(source)
-    if is_repository(text):
-        return first_there(text, [INDEX], tell) is not None
-    return open_pipeline(text, tell) is not None
-
-
 def fetch_part(source: str | os.PathLike[str], *parts: str, tell: Tell | None = None) -> Path:
     """Like `sources.fetch_whole`; of a pipeline the weights of the first of these parts it has."""
     pipeline = open_pipeline(source, tell)
     if pipeline is None:
         return fetch_whole(source, tell)
     return pipeline.weights(next((part for part in parts if part in pipeline.classes), parts[-1]))
-
-
-def _bring(config: Path, folder: Path) -> None:
-    """Copies a config.json to the weights that it describes: one may lie in the hub's own cache."""
-    target = folder / CONFIG
-    if not target.exists():
-        with naming(target), replacing_file(target) as file:
-            file.write(config.read_bytes())
 
 
 def _classes(index: dict[str, Any]) -> dict[str, str]:

@@ -14,8 +14,6 @@ from skipdit_jax import registry, weights
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.pipelines import TRANSFORMER, open_pipeline
-from skipdit_jax.checkpoints.sources import fetch_whole
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
@@ -27,6 +25,7 @@ from skipdit_jax.cli.sample_flags import FID_BATCH, MAX_BATCH
 from skipdit_jax.cli.settings import (
     MAX_COLUMNS,
     MAX_SAMPLES,
+    Settings,
     choose_labels,
     make_settings,
 )
@@ -37,7 +36,6 @@ from skipdit_jax.registry import NamedModel
 from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
 from skipdit_jax.weights.recipe import read_diffusion, read_recipe
-from skipdit_jax.weights.schedulers import with_scheduler
 
 
 def prepare_sampling(options: SampleOptions) -> SamplingJob:
@@ -67,18 +65,9 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     settings.sampler(model)
     if texts is None:
         model.conditioning.prepare(labels, count)
-    if options.compare is not None and (options.cache or "").strip() == NO_CACHE:
-        raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
-    if options.compare == () and settings.cache is None and not model.num_skips:
-        raise ValueError("--compare needs a model with long skips: choose a -skip model")
-    if options.sample_dir is None:
-        pixels = vae is not None or draws_pixels(model)
-        targets = choose_targets(options, pixels, makes_clips(model), texts is not None)
-        batch = options.batch_size or MAX_BATCH
-    else:
-        check_writable("--sample-dir", options.sample_dir / PACKED)
-        targets = Targets(None, options.sample_dir / PACKED)
-        batch = _fid_batch(options.per_proc_batch_size or FID_BATCH)
+    _check_comparison(options, settings, model)
+    pixels = vae is not None or draws_pixels(model)
+    targets, batch = _choose_files(options, pixels, makes_clips(model), texts is not None)
     if checkpoint is None:
         raise ValueError(
             f"--model {options.model} comes without weights: give them with --ckpt PATH, "
@@ -110,6 +99,29 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         prompts=prompts,
         seeds=_seeds(options, count),
     )
+
+
+def _check_comparison(options: SampleOptions, settings: Settings, model: Backbone) -> None:
+    """Raises ValueError for --compare without anything to compare."""
+    if options.compare is not None and (options.cache or "").strip() == NO_CACHE:
+        raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
+    if options.compare == () and settings.cache is None and not model.num_skips:
+        raise ValueError("--compare needs a model with long skips: choose a -skip model")
+
+
+def _choose_files(
+    options: SampleOptions, pixels: bool, clips: bool, texts: bool
+) -> tuple[Targets, int]:
+    """What is written, and how many samples are drawn at a time.
+
+    Raises:
+      ValueError: see `outputs.choose_targets`; or a batch that cannot be split over the devices.
+    """
+    if options.sample_dir is None:
+        return choose_targets(options, pixels, clips, texts), options.batch_size or MAX_BATCH
+    check_writable("--sample-dir", options.sample_dir / PACKED)
+    batch = _fid_batch(options.per_proc_batch_size or FID_BATCH)
+    return Targets(None, options.sample_dir / PACKED), batch
 
 
 def _count_texts(options: SampleOptions, texts: Sequence[str]) -> tuple[int, int]:
@@ -162,27 +174,20 @@ def _entry(options: SampleOptions) -> NamedModel | None:
 
 
 def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None:
-    ask = Ask(options.weights, options.key, options.prefix)
     own = entry.weights if entry else None
-    if not options.ckpt:
-        return None if own is None else open_source(own, ask)
-    return fetch_and_open(options.ckpt, ask)
-
-
-def fetch_and_open(source: str, ask: Ask) -> Checkpoint:
-    """Like `open_source`, fetched if it is elsewhere; a pipeline with what its scheduler says."""
-    pipeline = open_pipeline(source, say)
-    path = fetch_whole(source, say) if pipeline is None else pipeline.weights(TRANSFORMER)
-    return with_scheduler(open_source(path, ask), pipeline)
+    source = options.ckpt or own
+    if source is None:
+        return None
+    return open_source(source, Ask(options.weights, options.key, options.prefix))
 
 
 def open_source(source: str | Path, ask: Ask) -> Checkpoint:
-    """Opens the weights that --weights, --key and --prefix say.
+    """Opens the weights that --weights, --key and --prefix say, fetching what is elsewhere.
 
     Raises:
-      CheckpointError: nothing that can be read, or not the weights asked for.
+      CheckpointError: nothing that can be had or read, or not the weights asked for.
     """
-    checkpoint = weights.open_weights(source, *ask)
+    checkpoint = weights.open_weights(source, *ask, tell=say)
     of_run = Path(source).is_dir()
     if checkpoint.which == NATIVE and ask.weights == "model" and not of_run:
         raise CheckpointError(

@@ -22,10 +22,10 @@ from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
 from skipdit_jax.cli.settings import Settings
-from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.registry import published_sampling
+from skipdit_jax.sampling.arguments import laid_out
 from skipdit_jax.sampling.methods import read_method
 from skipdit_jax.visualise.grids import enlarge, make_table, to_uint8
 
@@ -111,8 +111,8 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
         fewer.append(cached.equal_flops_steps)
     for calls in dict.fromkeys(fewer):
         steps = max(1, round(calls * full.diffusion.num_steps / summary.steps))
-        laid_out = counted_like(steps, job.settings.steps)
-        sampler, own = _summarised(job, uncached._replace(steps=laid_out))
+        spacing = laid_out(uncached.diffusion, steps, uncached.steps)
+        sampler, own = _summarised(job, uncached._replace(steps=spacing))
         variants.append(Variant("fewer steps", sampler, own.steps, summary.flops / own.flops))
     return variants
 

@@ -24,7 +24,7 @@ from skipdit_jax.checkpoints.conversion import (
     plan_conversion,
 )
 from skipdit_jax.checkpoints.state_dicts import Ask
-from skipdit_jax.cli.build import fetch_and_open, latent_size
+from skipdit_jax.cli.build import latent_size, open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.interrupts import interruptible
@@ -157,7 +157,7 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
       CheckpointError: a source that cannot be read or does not fit its own model.
     """
     ask = Ask(options.weights, options.key, options.prefix)
-    checkpoint = fetch_and_open(options.source, ask)
+    checkpoint = open_source(options.source, ask)
     layout = choose_layout(checkpoint, options.target, options.to)
     check_writable("TARGET", options.target)
     overrides: dict[str, Any] = {}

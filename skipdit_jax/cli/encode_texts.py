@@ -8,20 +8,16 @@ import numpy as np
 
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.members import member
-from skipdit_jax.checkpoints.pipelines import is_pipeline, open_pipeline
+from skipdit_jax.checkpoints.pipelines import find_pipeline
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.encode_options import EncodeOptions
 from skipdit_jax.data.texts import MASK_DTYPE, mask_of
 from skipdit_jax.encoders.text import TextEncoder
-from skipdit_jax.published import BERT_TOKENS
+from skipdit_jax.published import BERT_TOKENS, MT5_TOKENS
 from skipdit_jax.weights import load_text_encoder
-from skipdit_jax.weights.texts import keys_of
+from skipdit_jax.weights.texts import CLEAN, ENCODER_PARTS, keys_of
 
-CLEAN = {1: "caption", 2: "strip"}
-"""Number of encoders -> how their published models clean prompts, see `weights.encoders_of`."""
-PARTS = ("text_encoder", "text_encoder_2")
-"""Folders of a pipeline of diffusers."""
-BERT_AND_T5 = (BERT_TOKENS, 256)  # of HunYuan-DiT
+BERT_AND_T5 = (BERT_TOKENS, MT5_TOKENS)  # of HunYuan-DiT
 
 
 @dataclasses.dataclass
@@ -109,14 +105,13 @@ def _folders(typed: Sequence[str]) -> list[str]:
     Raises:
       ValueError: a pipeline that has none.
     """
-    if len(typed) > 1 or not is_pipeline(typed[0], say):
+    pipeline = find_pipeline(typed[0], say) if len(typed) == 1 else None
+    if pipeline is None:
         return list(typed)
-    pipeline = open_pipeline(typed[0], say)
-    classes = () if pipeline is None else pipeline.classes
-    found = [member(typed[0], part) for part in PARTS if part in classes]
+    found = [member(typed[0], part) for part in ENCODER_PARTS if part in pipeline.classes]
     if not found:
+        held = ", ".join(pipeline.classes) or "nothing"
         raise ValueError(
-            f"--text-encoder {typed[0]}: a pipeline of {', '.join(classes) or 'nothing'}, wanted "
-            f"one with a {PARTS[0]}"
+            f"--text-encoder {typed[0]}: a pipeline of {held}, wanted one with a {ENCODER_PARTS[0]}"
         )
     return found

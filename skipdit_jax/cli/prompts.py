@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.checkpoints import Checkpoint
-from skipdit_jax.checkpoints.pipelines import is_pipeline
+from skipdit_jax.checkpoints.pipelines import find_pipeline
 from skipdit_jax.checkpoints.released import recognised
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.options import OF_TEXT, SampleOptions
 from skipdit_jax.cli.outputs import check_writable, make_folders
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.encoders.embeds import SUFFIX, read_embeds, write_embeds
-from skipdit_jax.encoders.text import TextEmbeddings
 from skipdit_jax.weights.texts import (
     condition_of,
     embed_prompts,
@@ -114,23 +113,14 @@ def embedded(
                 "negative prompt"
             )
     else:
-        embeds = _embeds(options, dict.fromkeys([*texts, negative]), model, checkpoint)
+        source = _encoders(options, model, checkpoint)
+        embeds = embed_prompts(model, list(dict.fromkeys([*texts, negative])), source, tell=say)
         if path is not None:
             make_folders([path])
             write_embeds(path, embeds)
     rows = options.num_samples or 1
     drawn = [text for text in texts for _ in range(rows)]
     return Prompts(tuple(drawn), negative, condition_of(model, embeds, drawn, negative))
-
-
-def _embeds(
-    options: SampleOptions,
-    texts: dict[str, None],
-    model: Backbone,
-    checkpoint: Checkpoint | None,
-) -> dict[str, TextEmbeddings]:
-    source = _encoders(options, model, checkpoint)
-    return embed_prompts(model, list(texts), source, tell=say)
 
 
 def _encoders(
@@ -144,13 +134,13 @@ def _encoders(
     names = [encoder.name for encoder in encoders_of(model)]
     typed = options.text_encoder
     if typed is not None:
-        if len(typed) == 1 and (len(names) > 1 or is_pipeline(typed[0], say)):
+        if len(typed) == 1 and (len(names) > 1 or find_pipeline(typed[0], say)):
             return typed[0]
         if len(typed) != len(names):
             wanted = " and ".join(names)
             raise ValueError(f"--text-encoder: found {len(typed)}, wanted that of {wanted}")
         return dict(zip(names, typed, strict=True))
-    if options.ckpt and is_pipeline(options.ckpt, say):
+    if options.ckpt and find_pipeline(options.ckpt, say):
         return options.ckpt
     row = None if checkpoint is None else recognised(checkpoint)
     if row is not None and row.pipeline:

@@ -91,16 +91,12 @@ def write_samples(job: SamplingJob, samples: np.ndarray) -> None:
       OSError: (or CheckpointError) a file cannot be written.
     """
     targets = job.targets
-    make_folders(targets.files)
+    still = movie = None
     if targets.picture is not None:
         shown = enlarge(to_uint8(samples))
-        if targets.movies:
-            movie = make_video_grid(shown, job.columns)
-            save_movies(targets.movies, movie, job.fps, job.description)
+        movie = make_video_grid(shown, job.columns) if targets.movies else None
         still = make_strip(shown) if targets.movies else make_grid(shown, job.columns)
-        save_picture(targets.picture, still, job.description)
-    if targets.texts is not None and job.prompts is not None:
-        save_texts(targets.texts, job.prompts.texts)
+    _write_shown(job, still, movie)
     if targets.arrays is not None:
         save_arrays(targets.arrays, samples, job.labels, job.pixels, **_texts(job))
 
@@ -110,22 +106,28 @@ def write_comparison(job: SamplingJob, scores: Sequence[compare.Score]) -> None:
 
     Of clips the picture shows the frames in the middle, and MP4 and GIF all of them.
     """
-    assert job.targets.picture is not None, "a comparison is a picture"
-    make_folders(job.targets.files)
-    if job.targets.movies:
-        movie = compare.movie(scores, job.titles, job.pixels)
-        save_movies(job.targets.movies, movie, job.fps, job.description)
-    still = compare.picture(scores, job.titles, job.pixels)
-    save_picture(job.targets.picture, still, job.description)
-    if job.targets.texts is not None and job.prompts is not None:
-        save_texts(job.targets.texts, job.prompts.texts)
-    if job.targets.arrays is not None:
+    targets = job.targets
+    movie = compare.movie(scores, job.titles, job.pixels) if targets.movies else None
+    _write_shown(job, compare.picture(scores, job.titles, job.pixels), movie)
+    if targets.arrays is not None:
         samples = np.concatenate([row.samples for row in scores])
         labels = None if job.labels is None else np.tile(job.labels, len(scores))
         names = [f"{row.variant.name}, {row.variant.steps} steps" for row in scores]
         variants = np.repeat(names, job.count)
         texts = {name: np.tile(texts, len(scores)) for name, texts in _texts(job).items()}
-        save_arrays(job.targets.arrays, samples, labels, job.pixels, variant=variants, **texts)
+        save_arrays(targets.arrays, samples, labels, job.pixels, variant=variants, **texts)
+
+
+def _write_shown(job: SamplingJob, still: np.ndarray | None, movie: np.ndarray | None) -> None:
+    """Makes the folders, and writes what a person looks at and the prompts beside it."""
+    targets = job.targets
+    make_folders(targets.files)
+    if movie is not None:
+        save_movies(targets.movies, movie, job.fps, job.description)
+    if still is not None and targets.picture is not None:
+        save_picture(targets.picture, still, job.description)
+    if targets.texts is not None and job.prompts is not None:
+        save_texts(targets.texts, job.prompts.texts)
 
 
 def _texts(job: SamplingJob) -> dict[str, np.ndarray]:

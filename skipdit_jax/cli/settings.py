@@ -12,13 +12,12 @@ from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
 from skipdit_jax.registry.samples import default_labels
 from skipdit_jax.runs.class_names import to_labels
-from skipdit_jax.sampling.arguments import as_process
+from skipdit_jax.sampling.arguments import as_process, laid_out
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.methods import can_clip, read_method
 from skipdit_jax.sampling.steppers import Ddim
@@ -101,8 +100,7 @@ def _steps(typed: str | None, recommended: str, diffusion: Diffusion) -> str:
         )
     if diffusion.spacing:
         as_process(diffusion, plain)
-        return plain
-    return counted_like(plain, recommended)
+    return laid_out(diffusion, plain, recommended)
 
 
 def make_cache(

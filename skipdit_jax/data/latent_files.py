@@ -31,8 +31,8 @@ import numpy as np
 from array_record.python import array_record_module
 
 from skipdit_jax.data.listing import read_text
-from skipdit_jax.data.sources import MASK_ENDING, TEXT, Example
-from skipdit_jax.data.texts import TextField, text_fields, write_null
+from skipdit_jax.data.sources import TEXT, Example
+from skipdit_jax.data.texts import TextField, text_fields, text_names, write_null
 from skipdit_jax.files import replacing_path, sha256_of
 
 MANIFEST = "latents.json"
@@ -251,7 +251,7 @@ def _describe(example: Example, format: str) -> Manifest:
     first = np.asarray(example[kind[0]])
     if first.dtype.name not in DTYPES:
         raise ValueError(f"latents: {kind[0]} is {first.dtype}, wanted one of {DTYPES}")
-    texts = [key for key in example if key.startswith(TEXT) and not key.endswith(MASK_ENDING)]
+    texts = text_names(example)
     if misshaped := [key for key in texts if np.ndim(example[key]) != 2]:
         shape = np.shape(example[misshaped[0]])
         raise ValueError(f"latents: {misshaped[0]} is {shape}, wanted (tokens, width)")

@@ -22,14 +22,13 @@ from skipdit_jax.data.latent_files import (
     record_dtype,
 )
 from skipdit_jax.data.sources import (
-    MASK_ENDING,
     TEXT,
     BrokenExampleError,
     Example,
     Source,
     check_labels,
 )
-from skipdit_jax.data.texts import NULL, read_null
+from skipdit_jax.data.texts import NULL, read_null, text_names
 from skipdit_jax.files import sha256_of
 
 OPEN_SHARDS = 256
@@ -134,11 +133,7 @@ class NpzSource:
         self.null_text: dict[str, np.ndarray] = {}
         self._paths = [str(folder / name) for name in names]
         first = _map_shard(self._paths[0]) if names else {}
-        self.texts = {
-            key: array.shape[1:]
-            for key, array in first.items()
-            if key.startswith(TEXT) and not key.endswith(MASK_ENDING)
-        }
+        self.texts = {key: first[key].shape[1:] for key in text_names(first)}
         labels = [np.array(_map_shard(path)["label"]) for path in self._paths]
         for path, values in zip(self._paths, labels, strict=True):
             check_labels(values, num_classes, path)

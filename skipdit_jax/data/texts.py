@@ -5,13 +5,13 @@ embeddings of the empty caption lie once in a folder, in `null_text.npz`, by the
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skipdit_jax.data.sources import MASK_ENDING
+from skipdit_jax.data.sources import MASK_ENDING, TEXT
 from skipdit_jax.files import replacing_path, sha256_of
 
 NULL = "null_text.npz"
@@ -21,6 +21,11 @@ Shapes = Mapping[str, tuple[int, int]]
 """Name of the embeddings of an encoder -> [L,E]."""
 TextShapes = Mapping[str, tuple[int | None, int]]
 """The same as a model takes them; None: any number of tokens."""
+
+
+def text_names(names: Iterable[str]) -> list[str]:
+    """Those of these arrays that are embeddings of texts, masks aside."""
+    return [name for name in names if name.startswith(TEXT) and not name.endswith(MASK_ENDING)]
 
 
 class TextField(NamedTuple):

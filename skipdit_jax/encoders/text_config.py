@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
+from skipdit_jax.config import hold
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderConfig:
@@ -41,9 +43,7 @@ class TextEncoderConfig:
 
     def __post_init__(self):
         """Raises ValueError, naming the field, for values that describe no encoder."""
-        for holds, message in self.checks():
-            if not holds:
-                raise ValueError(f"{self.FAMILY}: {message}")
+        hold(self.FAMILY, self.checks())
 
     def checks(self) -> list[tuple[bool, str]]:
         """(what must hold, what to say otherwise)."""

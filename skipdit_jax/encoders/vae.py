@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from skipdit_jax.config import hold
 from skipdit_jax.encoders.autoencoder import Decoder, Encoder
 from skipdit_jax.encoders.blocks import Convolution
 from skipdit_jax.published import LATENT_SCALE
@@ -63,9 +64,7 @@ class AutoencoderKLConfig:
     def __post_init__(self):
         """Raises ValueError, naming the field, for values that describe no autoencoder."""
         object.__setattr__(self, "block_out_channels", tuple(self.block_out_channels))
-        for holds, message in (*self._numbers(), *self._types()):
-            if not holds:
-                raise ValueError(f"{self.FAMILY}: {message}")
+        hold(self.FAMILY, (*self._numbers(), *self._types()))
 
     def _numbers(self) -> list[tuple[bool, str]]:
         """(what must hold, what to say otherwise)."""

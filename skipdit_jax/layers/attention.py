@@ -50,9 +50,11 @@ def resolve(implementation: str, platform: str, dtype: DType, head_dim: int) -> 
     return "cudnn" if platform in ("gpu", "cuda") and half and fits else "xla"
 
 
-def hiding(mask: Shaped[Array, "B M"]) -> Float[Array, "B M"]:
+def hiding(
+    mask: Shaped[Array, "B *rows M"], logit: float = HIDDEN_LOGIT
+) -> Float[Array, "B *rows M"]:
     """A bias of logits that hides the positions where a mask is 0, wholly where others are seen."""
-    return (1.0 - mask.astype(jnp.float32)) * HIDDEN_LOGIT
+    return (1.0 - mask.astype(jnp.float32)) * logit
 
 
 def fold_attention(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from skipdit_jax.config import hold
 from skipdit_jax.contracts import Conditioning, Hook, Seam
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.stack import REMATS, run_stages
@@ -66,9 +67,7 @@ class BackboneConfig:
         """Raises ValueError, naming the field, for values that describe no model."""
         if isinstance(self.input_size, list):
             object.__setattr__(self, "input_size", tuple(self.input_size))
-        for holds, message in (*self._positive(), *self._checks()):
-            if not holds:
-                raise ValueError(f"{self.FAMILY}: {message}")
+        hold(self.FAMILY, (*self._positive(), *self._checks()))
 
     def _positive(self) -> list[tuple[bool, str]]:
         names = ("patch_size", "in_channels", "hidden_size", "depth", "num_heads")

@@ -30,7 +30,7 @@ from skipdit_jax.models.digest import Digest, of_block, with_keys
 from skipdit_jax.models.stack import remat_block
 from skipdit_jax.models.text_conditions import TextCondition, TextConditioning
 from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning
-from skipdit_jax.published import HUNYUAN_MIDDLE_BLOCKS, VAE_FACTOR
+from skipdit_jax.published import HUNYUAN_MIDDLE_BLOCKS, MT5_TOKENS, VAE_FACTOR
 
 Images = Float[Array, "B H W C"]
 Tokens = Float[Array, "B N D"]
@@ -64,7 +64,7 @@ class HunYuanDiTConfig(BackboneConfig):
     text_width: int = 1024
     text_tokens: int = 77
     t5_width: int = 2048
-    t5_tokens: int = 256
+    t5_tokens: int = MT5_TOKENS
     pooled_width: int = 1024
     text_dropout_prob: float = 0.1
     size_condition: bool = False

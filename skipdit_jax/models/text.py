@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from skipdit_jax.contracts import Seam
-from skipdit_jax.layers.attention import Attention, KeysValues
+from skipdit_jax.layers.attention import Attention, KeysValues, hiding
 from skipdit_jax.layers.embedders import TimestepEmbedder, patchify, unpatchify
 from skipdit_jax.layers.fuse import SkipFusion
 from skipdit_jax.layers.linear import Linear
@@ -235,7 +235,7 @@ class TextBackbone(StagedBackbone):
     def read(self, condition: TextCondition) -> Digest:
         """The text as all blocks share it, and what sizes add to the vector of time."""
         seen = condition.mask
-        bias = None if seen is None else (1.0 - seen.astype(jnp.float32)) * UNSEEN
+        bias = None if seen is None else hiding(seen, UNSEEN)
         vector = self.sizes(condition.size) if self.config.size_condition else None
         return Digest(self.text_projection(condition.text), bias, vector)
 

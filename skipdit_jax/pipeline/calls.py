@@ -8,7 +8,6 @@ from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.pipeline.program import Given, Images, Program, Samples, Scale, sampling_run
 from skipdit_jax.pipeline.sampler import Sampler, clips, guided_channels_of, sample_keys
 from skipdit_jax.registry import default_diffusion, published_sampling
@@ -142,9 +141,7 @@ def invert(
     """
     base = default_diffusion(model) if diffusion is None else diffusion
     published = published_sampling(model)
-    if not base.spacing:
-        steps = counted_like(steps, published.steps)
-    process = arguments.as_process(base, steps)
+    process = arguments.as_process(base, arguments.laid_out(base, steps, published.steps))
     if process.num_steps < 2:
         raise ValueError(f"invert: found {process.num_steps} step, wanted 2 or more")
     channels = published.guided_channels

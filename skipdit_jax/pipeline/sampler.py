@@ -13,8 +13,7 @@ from skipdit_jax.caching.engine import EMPTY
 from skipdit_jax.caching.plan import CachePolicy, Kinds
 from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.diffusion.schedules import FLOW, Diffusion
-from skipdit_jax.diffusion.spacing import counted_like
+from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.pipeline.program import (
     Given,
     Program,
@@ -65,8 +64,7 @@ class Sampler:
         """
         published = published_sampling(model)
         base = default_diffusion(model) if diffusion is None else diffusion
-        if not base.spacing and base.schedule != FLOW:
-            steps = counted_like(steps, published.steps)
+        steps = arguments.laid_out(base, steps, published.steps)
         self.diffusion = arguments.as_process(base, steps)
         self.guidance = arguments.as_guidance(model, guidance, published.guided_channels)
         if clip is None and stepper is None:

@@ -16,6 +16,7 @@ from skipdit_jax.caching.plan import CachePolicy, Plan, Run
 from skipdit_jax.config import shown
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import FLOW, REFERENCE_TIMESTEPS, Diffusion
+from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.methods import SOLVERS, read_method, with_settings
 from skipdit_jax.sampling.steppers import Stepper
@@ -76,6 +77,16 @@ def as_latents(model: Backbone, x: Any, batch: int | None = None) -> Float[Array
     if found != (rows, *shape):
         raise ValueError(f"x: found shape {found}, wanted {(rows, *shape)}")
     return jnp.asarray(x, jnp.float32)
+
+
+def laid_out(diffusion: Diffusion, steps: int | str, like: str) -> str:
+    """Steps as a notation: a number alone is laid out as another notation lays its own.
+
+    Not where the process says which timesteps it keeps, and not of flows, which have none.
+    """
+    if diffusion.spacing or diffusion.schedule == FLOW:
+        return str(steps).strip()
+    return counted_like(steps, like)
 
 
 def as_process(diffusion: Diffusion, steps: int | str) -> Diffusion:

@@ -15,6 +15,7 @@ from skipdit_jax.checkpoints import (
     export_state_dict,
     save_native,
 )
+from skipdit_jax.checkpoints.hub import Tell
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.pipelines import TRANSFORMER, open_pipeline
@@ -49,6 +50,7 @@ def open_weights(
     weights: str | None = None,
     key: str | None = None,
     prefix: str | None = None,
+    tell: Tell | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint file, or the averaged weights of a training run's folder.
 
@@ -61,14 +63,15 @@ def open_weights(
       key: of the dict in a torch file that holds the weights, "outer/inner" of nested ones; None
         finds it.
       prefix: what the names of the weights begin with; None finds it.
+      tell: called with a line before and after each download.
 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
     """
     bundled = BUNDLED.get(os.fspath(source))
     if bundled is None or bundled.weights is None or Path(source).exists():
-        pipeline = open_pipeline(source)
-        path = fetch_whole(source) if pipeline is None else pipeline.weights(TRANSFORMER)
+        pipeline = open_pipeline(source, tell)
+        path = fetch_whole(source, tell) if pipeline is None else pipeline.weights(TRANSFORMER)
     else:
         pipeline, path = None, bundled.weights
     if not is_of_run(path):

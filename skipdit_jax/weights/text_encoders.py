@@ -16,12 +16,11 @@ from skipdit_jax.checkpoints.errors import naming
 from skipdit_jax.checkpoints.hub import HUB, WEB, Tell, fetch, parse
 from skipdit_jax.checkpoints.layouts import OWN_NAMES
 from skipdit_jax.checkpoints.load import NATIVE
-from skipdit_jax.checkpoints.members import first_there, member
+from skipdit_jax.checkpoints.members import fetch_weights, first_there, member
 from skipdit_jax.checkpoints.sources import (
     CONFIG,
     INDEX_SUFFIX,
     SUFFIXES,
-    fetch_whole,
     read_json,
 )
 from skipdit_jax.contracts import Network
@@ -175,15 +174,14 @@ def _weights(source: str | os.PathLike[str], tell: Tell | None) -> Path:
                 f"{', '.join(WEIGHTS)}"
             )
         return Path(text)
-    first_there(_folder_of(source), [CONFIG], tell)  # what names and shapes do not show
-    if text.partition("@")[0].endswith((*SUFFIXES, INDEX_SUFFIX)):
-        return fetch_whole(text, tell)
-    found = first_there(text, WEIGHTS, tell)
+    place = text.partition("@")[0]
+    names = (place.rsplit("/", 1)[1],) if place.endswith((*SUFFIXES, INDEX_SUFFIX)) else WEIGHTS
+    found = fetch_weights(_folder_of(source), names, tell)
     if found is None:
         raise CheckpointError(
-            f"{text}: found no weights of a text encoder, wanted one of {', '.join(WEIGHTS)}"
+            f"{text}: found no weights of a text encoder, wanted one of {', '.join(names)}"
         )
-    return fetch_whole(found, tell)
+    return found
 
 
 def _folder_of(source: str | os.PathLike[str]) -> str:

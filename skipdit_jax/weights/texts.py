@@ -17,6 +17,11 @@ from skipdit_jax.models.two_texts import TwoTexts, TwoTextsConditioning
 from skipdit_jax.published import HUNYUAN_NEGATIVE_PROMPT
 from skipdit_jax.weights.text_encoders import load_text_encoder
 
+ENCODER_PARTS = ("text_encoder", "text_encoder_2")
+"""Where a pipeline of diffusers has its encoders."""
+CLEAN = {1: "caption", 2: "strip"}
+"""Number of encoders of a model -> what its prompts go through, see `prompts.CLEANERS`."""
+
 
 class Wanted(NamedTuple):
     """A text encoder that a model was trained with.
@@ -45,15 +50,15 @@ def encoders_of(model: Backbone) -> tuple[Wanted, ...]:
       >>> encoder.name, encoder.length, encoder.width
       ('t5', 120, 4096)
     """
-    kind = model.conditioning
+    kind, texts = model.conditioning, {}
     if isinstance(kind, TwoTextsConditioning):
-        return (
-            Wanted("bert", "text_encoder", kind.bert.tokens, kind.bert.width, "strip"),
-            Wanted("t5", "text_encoder_2", kind.t5.tokens, kind.t5.width, "strip"),
-        )
-    if isinstance(kind, TextConditioning):
-        return (Wanted("t5", "text_encoder", kind.tokens, kind.width, "caption"),)
-    return ()
+        texts = {"bert": kind.bert, "t5": kind.t5}
+    elif isinstance(kind, TextConditioning):
+        texts = {"t5": kind}
+    return tuple(
+        Wanted(name, part, text.tokens, text.width, CLEAN[len(texts)])
+        for (name, text), part in zip(texts.items(), ENCODER_PARTS, strict=False)
+    )
 
 
 def texts_in_data(model: Backbone) -> dict[str, tuple[int | None, int]]:

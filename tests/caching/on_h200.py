@@ -22,17 +22,23 @@ ROOT = Path(__file__).parents[2]
 
 
 class Compiler:
-    """Samplers of one sample, by model and flags of `benchmarks.h200`."""
+    """Programs of a benchmark, by model and flags: samplers of one sample if nothing else is said.
 
-    def __init__(self, folders):
+    Args:
+      folders: of pytest, for their texts.
+      command: module and first flags.
+    """
+
+    def __init__(self, folders, *command):
         self.folders, self.done = folders, {}
+        self.command = command or ("benchmarks.h200", "--batch", "1")
 
     def __call__(self, model, *flags):
         """Returns (figures, program)."""
         if (model, flags) not in self.done:
             text = self.folders.mktemp("hlo") / "program.txt"
-            command = [sys.executable, "-m", "benchmarks.h200", "--model", model]
-            command += ["--batch", "1", "--hlo", str(text), *flags]
+            command = [sys.executable, "-m", *self.command, "--model", model]
+            command += ["--hlo", str(text), *flags]
             run = subprocess.run(
                 command,
                 cwd=ROOT,

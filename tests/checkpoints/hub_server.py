@@ -42,6 +42,12 @@ class Server(ThreadingHTTPServer):
     def put(self, repo, file, data, revision="main"):
         self.files[f"{repo}/resolve/{revision}/{file}"] = data
 
+    def put_folder(self, repo, folder):
+        """All files of a folder, as they lie in it."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.put(repo, str(path.relative_to(folder)), path.read_bytes())
+
     def sent(self, method="GET"):
         return [(path, start) for kind, path, start in self.log if kind == method]
 

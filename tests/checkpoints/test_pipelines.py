@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from skipdit_jax.checkpoints import CheckpointError, pipelines
+from skipdit_jax.checkpoints import CheckpointError, members, pipelines
 from skipdit_jax.registry import trained
 from skipdit_jax.weights import export_vae
 from tests.checkpoints import hub_server
@@ -50,9 +50,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def server(folder, tmp_path, monkeypatch):
     with hub_server.as_hub(tmp_path, monkeypatch) as server:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                server.put(REPO, str(path.relative_to(folder)), path.read_bytes())
+        server.put_folder(REPO, folder)
         yield server
 
 
@@ -138,13 +136,13 @@ UNFOLLOWED = (
 
 def test_a_config_in_the_hubs_own_cache_is_brought_to_its_weights(folder, server, monkeypatch):
     elsewhere = folder / "vae" / "config.json"
-    find = pipelines.first_there
+    find = members.first_there
 
     def first_there(place, names, tell=None):
         own = [str(elsewhere)] if names == ["config.json"] and str(place).endswith("vae") else None
         return own[0] if own else find(place, names, tell)
 
-    monkeypatch.setattr(pipelines, "first_there", first_there)
+    monkeypatch.setattr(members, "first_there", first_there)
     vae, _ = sd.load_vae(f"hf://{REPO}")
     assert vae.config.scaling_factor == 0.25
 

@@ -32,10 +32,8 @@ def folders(tmp_path_factory):
 @pytest.fixture
 def server(folders, tmp_path, monkeypatch):
     with hub_server.as_hub(tmp_path, monkeypatch) as server:
-        for path in folders.rglob("*"):
-            if path.is_file():
-                family, *rest = path.relative_to(folders).parts
-                server.put(f"owner/{family}", "/".join(rest), path.read_bytes())
+        for family in pipelines.MODELS:
+            server.put_folder(f"owner/{family}", folders / family)
         yield server
 
 

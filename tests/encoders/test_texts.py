@@ -255,9 +255,7 @@ def server(tmp_path, monkeypatch):
 
 def test_a_repository_is_fetched_file_by_file(pipeline, server):
     """Of a pipeline on the hub, and of an encoder that is a repository by itself."""
-    for path in pipeline.rglob("*"):
-        if path.is_file():
-            server.put("owner/pipe", str(path.relative_to(pipeline)), path.read_bytes())
+    server.put_folder("owner/pipe", pipeline)
     model = sd.create_model("HunYuan-DiT-g/2", **HUNYUAN)
     embeds = embed_prompts(model, PROMPTS, "hf://owner/pipe", dtype="float32")
     local = embed_prompts(model, PROMPTS, pipeline, dtype="float32")

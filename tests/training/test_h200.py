@@ -1,23 +1,11 @@
 """The training step on an H200, without one: run with `pytest -m h200` (CONTRIBUTING.md)."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from benchmarks import h200
 from tests.caching import hlo
-from tests.flags import as_users_have_it
+from tests.caching.on_h200 import MARKS, Compiler
 
-pytestmark = [
-    pytest.mark.h200,
-    pytest.mark.skipif(
-        not h200.available(), reason=f"needs the compiler for an H200: {h200.INSTALL}"
-    ),
-]
-ROOT = Path(__file__).parents[2]
+pytestmark = MARKS
 BATCH, DEPTH, WIDTH, TOKENS = 256, 28, 1152, 256
 FUSIONS = {"DiT-XL/2": 0, "DiT-XL/2-skip": DEPTH // 2}
 # Matrix products of one forward pass (docs/notes.md, Parts of DiT and Latte). A block: qkv, its
@@ -33,27 +21,12 @@ STATE_COPIES, FLOAT32_BYTES = 4, 4  # parameters, their average, two moments of 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """Compiles in processes of their own, each step once: (figures, every instruction)."""
-    done = {}
+    command = ("benchmarks.training_step", "--h200", "--batch", str(BATCH), "--attention", "cudnn")
+    steps = Compiler(tmp_path_factory, *command)
 
     def compile_once(model, remat="none"):
-        if (model, remat) not in done:
-            text = tmp_path_factory.mktemp("hlo") / "program.txt"
-            command = [sys.executable, "-m", "benchmarks.training_step", "--h200", "--model", model]
-            command += ["--batch", str(BATCH), "--remat", remat, "--attention", "cudnn"]
-            command += ["--hlo", str(text)]
-            run = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=as_users_have_it(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert run.returncode == 0, run.stderr
-            program = hlo.parse(text.read_text())
-            lines = [line for body in program.computations.values() for line in body]
-            done[model, remat] = json.loads(run.stdout.splitlines()[-1]), lines
-        return done[model, remat]
+        figures, program = steps(model, "--remat", remat)
+        return figures, [line for body in program.computations.values() for line in body]
 
     return compile_once
 
