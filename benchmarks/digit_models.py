@@ -65,11 +65,20 @@ class Case:
     def summary(self) -> CacheSummary:
         return self.sampler.summary(batch=1)
 
-    def draw(self, labels: np.ndarray, seed: int, batch: int) -> np.ndarray:
-        """One picture or clip per label, float32 in [-1, 1], the same for every batch size."""
+    def draw(self, given: Any, seed: int, batch: int) -> np.ndarray:
+        """One picture or clip per label or text, the same for every batch size.
+
+        Args:
+          given: labels, or a condition of texts.
+          seed: of the noise.
+          batch: at a time.
+
+        Returns:
+          float32 in [-1, 1].
+        """
         sampler, parts = self.sampler, []
-        for first in range(0, len(labels), batch):
-            asked = labels[first : first + batch]
+        for first in range(0, len(given), batch):
+            asked = jax.tree.map(lambda leaf: leaf[first : first + batch], given)  # noqa: B023
             keys = sample_keys(jax.random.key(seed), first, len(asked))
             parts.append(np.asarray(sampler(self.subject.params, keys, asked)))
         return np.clip(np.concatenate(parts), -1, 1)
@@ -111,7 +120,10 @@ def facts(program: str, argv: Sequence[str], subjects: Iterable[Subject]) -> dic
 
 
 def load_subject(
-    source: Path, flags: argparse.Namespace, frame: tuple[int, ...] = PICTURE
+    source: Path,
+    flags: argparse.Namespace,
+    frame: tuple[int, ...] = PICTURE,
+    classes: int = NUM_CLASSES,
 ) -> Subject:
     """Reads a model of digits and how to sample it: flags, else what the checkpoint recommends.
 
@@ -119,15 +131,16 @@ def load_subject(
       source: the checkpoint.
       flags: options of `Sampler`; None is not given.
       frame: (H, W, C) of a picture, or of each frame of a clip.
+      classes: that it knows; 0 of a model of text.
 
     Raises:
       ValueError: no checkpoint, or not one of digits.
     """
     checkpoint = open_weights(source)
     model = model_of(checkpoint)
-    shape, classes = model.sample_shape, num_classes(model)
-    if (shape[-3:], classes) != (frame, NUM_CLASSES):
-        raise ValueError(f"{source}: makes {shape} of {classes} classes, wanted {frame} of 10")
+    shape, found = model.sample_shape, num_classes(model)
+    if (shape[-3:], found) != (frame, classes):
+        raise ValueError(f"{source}: makes {shape} of {found} classes, wanted {frame} of {classes}")
     diffusion = read_diffusion(checkpoint, model)
     recipe = read_recipe(checkpoint, diffusion, model)
     recommended = {name: getattr(recipe, name) for name in ("steps", "method", "guidance", "eta")}
@@ -151,13 +164,18 @@ def caches(subject: Subject, flags: argparse.Namespace) -> Iterator[tuple[str, C
             yield f"all blocks, N={every}", BlockCache(every=every, front=0, back=0, **window)
 
 
+def cached_cases(subject: Subject, flags: argparse.Namespace) -> list[Case]:
+    """With each cache."""
+    return [Case(name, subject, {"cache": cache}) for name, cache in caches(subject, flags)]
+
+
 def make_cases(subject: Subject, flags: argparse.Namespace) -> list[Case]:
     """Without cache; with each cache; without cache in fewer steps, equal to these in FLOPs.
 
     Raises:
       ValueError: settings that the model cannot follow.
     """
-    cached = [Case(name, subject, {"cache": cache}) for name, cache in caches(subject, flags)]
+    cached = cached_cases(subject, flags)
     lengths = sorted({case.summary.equal_flops_steps for case in cached}, reverse=True)
     fewer = [Case(f"no cache, {n} steps", subject, {"steps": n}) for n in lengths]
     return [Case("no cache", subject, {}), *cached, *fewer]

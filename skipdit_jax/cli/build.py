@@ -18,8 +18,8 @@ from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.job import SamplingJob
-from skipdit_jax.cli.options import SampleOptions
-from skipdit_jax.cli.outputs import PACKED, Targets, check_writable, choose_targets
+from skipdit_jax.cli.options import OF_TEXT, SampleOptions
+from skipdit_jax.cli.outputs import MOVIES, PACKED, Targets, check_writable, choose_targets
 from skipdit_jax.cli.prompts import embedded, wanted_texts
 from skipdit_jax.cli.sample_flags import FID_BATCH, MAX_BATCH
 from skipdit_jax.cli.settings import (
@@ -76,11 +76,11 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     decoder = None if vae is None else open_decoder(vae, options, model, recipe.latent_scale)
     prompts = None  # encoders come and go before there are weights
     if texts is not None:
-        prompts = embedded(options, texts, model, checkpoint)
+        prompts = embedded(options, texts, model, checkpoint, recipe.text_encoder)
         count = len(prompts.texts)
         model.conditioning.prepare(prompts.condition, count)
     return SamplingJob(
-        name=options.model or (checkpoint.path.name if options.ckpt else registry.DIGITS),
+        name=_name(options) or checkpoint.path.name,
         model=model,
         params=weights.load_opened(checkpoint, model),
         source=f"{checkpoint.path} ({checkpoint.which})",
@@ -168,9 +168,18 @@ def _fid_batch(size: int) -> int:
 
 def _entry(options: SampleOptions) -> NamedModel | None:
     """The model that was named; None leaves it to the checkpoint."""
-    if options.model is None:
-        return None if options.ckpt else registry.find_model(registry.DIGITS)
-    return registry.find_model(options.model)
+    name = _name(options)
+    return None if name is None else registry.find_model(name)
+
+
+def _name(options: SampleOptions) -> str | None:
+    """As typed; of no model and no checkpoint the bundled one that makes what was asked for."""
+    if options.model is not None or options.ckpt:
+        return options.model
+    if not any(getattr(options, flag) for flag in OF_TEXT):
+        return registry.DIGITS
+    moving = options.out.suffix.lower() in MOVIES
+    return registry.CLIPS_OF_TEXT if moving else registry.PICTURES_OF_TEXT
 
 
 def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None:

@@ -87,7 +87,11 @@ def _lines(path: Path) -> list[str]:
 
 
 def embedded(
-    options: SampleOptions, texts: Sequence[str], model: Backbone, checkpoint: Checkpoint | None
+    options: SampleOptions,
+    texts: Sequence[str],
+    model: Backbone,
+    checkpoint: Checkpoint | None,
+    recommended: str = "",
 ) -> Prompts:
     """Reads the embeddings of all prompts, or makes them; encoders are gone when it returns.
 
@@ -96,6 +100,7 @@ def embedded(
       texts: of `wanted_texts`.
       model: of text.
       checkpoint: whose encoders are taken where none was typed.
+      recommended: the encoder that the checkpoint names.
 
     Raises:
       ValueError: (or CheckpointError) a file or an encoder that is missing or does not fit.
@@ -113,7 +118,7 @@ def embedded(
                 "negative prompt"
             )
     else:
-        source = _encoders(options, model, checkpoint)
+        source = _encoders(options, model, checkpoint, recommended)
         embeds = embed_prompts(model, list(dict.fromkeys([*texts, negative])), source, tell=say)
         if path is not None:
             make_folders([path])
@@ -124,7 +129,7 @@ def embedded(
 
 
 def _encoders(
-    options: SampleOptions, model: Backbone, checkpoint: Checkpoint | None
+    options: SampleOptions, model: Backbone, checkpoint: Checkpoint | None, recommended: str
 ) -> str | dict[str, str]:
     """Where the encoders are: typed, in the pipeline of --ckpt, or published with the weights.
 
@@ -140,6 +145,8 @@ def _encoders(
             wanted = " and ".join(names)
             raise ValueError(f"--text-encoder: found {len(typed)}, wanted that of {wanted}")
         return dict(zip(names, typed, strict=True))
+    if recommended and len(names) == 1:
+        return {names[0]: recommended}
     if options.ckpt and find_pipeline(options.ckpt, say):
         return options.ckpt
     row = None if checkpoint is None else recognised(checkpoint)

@@ -8,8 +8,12 @@ from skipdit_jax.published import LATENT_SCALE
 LATENTS = "latents"
 CAPTIONED = "captioned"
 """Pictures or videos with captions, see `captions`: for encoding, training takes embeddings."""
-NAMES = ("digits", "moving_digits", "folder", "videos", LATENTS, CAPTIONED)
-WITHOUT_FILES = (LATENTS, "digits", "moving_digits")
+CAPTIONED_DIGITS = "captioned_digits"
+"""Digits with the embeddings of captions, see `captioned_digits`."""
+NAMES = ("digits", "moving_digits", CAPTIONED_DIGITS, "folder", "videos", LATENTS, CAPTIONED)
+EMBEDDED = (LATENTS, CAPTIONED_DIGITS)
+"""Those that a model of text trains on."""
+WITHOUT_FILES = (LATENTS, "digits", "moving_digits", CAPTIONED_DIGITS)
 """Those that hold no encoded pictures or videos."""
 EARLIER = {"orientation": "stored"}
 """What versions did that did not know a field yet."""
@@ -32,9 +36,11 @@ class DataConfig:
 
     Attributes:
       name: "digits" (in memory), "moving_digits" (made as they are read: new motion in split
-        "train", the same every time in "test"), "folder" (one folder of pictures for each class),
-        "videos" (see `videos`), "latents" (pre-encoded, see `latent_files`), or any set prepared by
-        TFDS as array_record, of features "image" or "video" and "label".
+        "train", the same every time in "test"), "captioned_digits" (the same with captions, and
+        still ones for a model of pictures; `path` has their embeddings), "folder" (one folder of
+        pictures for each class), "videos" (see `videos`), "latents" (pre-encoded, see
+        `latent_files`), or any set prepared by TFDS as array_record, of features "image" or "video"
+        and "label".
       split: of digits and of TFDS sets; a folder is one split.
       path: the folder, or a list of videos, or the data_dir of TFDS ("": its default).
       image_size: pixels of a side; None: what the model takes.
@@ -74,8 +80,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError(f"data.name: found '', wanted one of {NAMES} or a TFDS set")
-        if self.name in ("folder", "videos", LATENTS, CAPTIONED) and not self.path:
-            raise ValueError(f"data.path: found '', wanted the folder of data.name {self.name!r}")
+        if self.name in ("folder", "videos", CAPTIONED, *EMBEDDED) and not self.path:
+            raise ValueError(f"data.path: found '', wanted that of data.name {self.name!r}")
         for field, least in LEAST.items():
             value = getattr(self, field)
             if value is not None and value < least:

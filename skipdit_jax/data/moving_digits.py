@@ -20,6 +20,9 @@ SPEEDS = (1.0, 2.0)
 """Pixels a frame."""
 MAX_DIGITS = 2
 
+Places = Float[np.ndarray, "F n 2"]
+"""Top left corners (y, x) of n digits in each frame, in pixels."""
+
 
 class MovingDigits(NamedTuple):
     """Videos float32 [N,F,32,32,1] in [-1, 1] and labels int32 [N]."""
@@ -47,7 +50,7 @@ class MovingDigitsSource:
         still = digits.load_digits(split)
         self.labels, self._num_digits = still.labels, num_digits
         self._entropy = None if seed is None else (seed, digits.SPLITS.index(split))
-        self._glyphs = _enlarge(still.images)
+        self._glyphs = enlarge(still.images)
         self._of_class = [np.flatnonzero(self.labels == c) for c in range(digits.NUM_CLASSES)]
 
     def __len__(self) -> int:
@@ -62,7 +65,7 @@ class MovingDigitsSource:
         second = rng.choice(others[others != index], self._num_digits - 1)
         glyphs = self._glyphs[[index, *second]]
         times = window.stride * np.arange(window.num_frames)
-        return {"image": _render(glyphs, _drift(rng, times, len(glyphs))), "label": label}
+        return {"image": render(glyphs, _drift(rng, times, len(glyphs))), "label": label}
 
 
 def load_moving_digits(
@@ -76,7 +79,7 @@ def load_moving_digits(
     return MovingDigits(np.stack([one["image"] for one in drawn]), labels)
 
 
-def _enlarge(images: Float[np.ndarray, "N h h 1"]) -> Float[np.ndarray, "N 16 16"]:
+def enlarge(images: Float[np.ndarray, "N h h 1"]) -> Float[np.ndarray, "N 16 16"]:
     """Ink in [0, 1], twice the size: pixel centres of the small grid, its edges repeated."""
     side = images.shape[1]
     centres = np.clip((np.arange(GLYPH) + 0.5) * side / GLYPH - 0.5, 0, side - 1)
@@ -84,10 +87,8 @@ def _enlarge(images: Float[np.ndarray, "N h h 1"]) -> Float[np.ndarray, "N 16 16
     return weights @ ((images[..., 0] + 1) / 2) @ weights.T
 
 
-def _drift(
-    rng: np.random.Generator, times: Int[np.ndarray, "F"], count: int
-) -> Float[np.ndarray, "F n 2"]:
-    """Top left corners (y, x) of digits that start anywhere and bounce off the walls."""
+def _drift(rng: np.random.Generator, times: Int[np.ndarray, "F"], count: int) -> Places:
+    """Corners of digits that start anywhere and bounce off the walls."""
     room = CANVAS - GLYPH
     start = rng.uniform(0, room, (count, 2))
     angle, speed = rng.uniform(0, 2 * np.pi, count), rng.uniform(*SPEEDS, count)
@@ -97,9 +98,7 @@ def _drift(
     return room - np.abs(straight % (2 * room) - room)
 
 
-def _render(
-    glyphs: Float[np.ndarray, "n 16 16"], corners: Float[np.ndarray, "F n 2"]
-) -> Float[np.ndarray, "F 32 32 1"]:
+def render(glyphs: Float[np.ndarray, "n 16 16"], corners: Places) -> Float[np.ndarray, "F 32 32 1"]:
     """Frames in [-1, 1]; where digits meet, the brighter ink is seen."""
     places = _linear(np.arange(CANVAS) - corners[..., None], GLYPH)
     rows, columns = places[:, :, 0], places[:, :, 1]

@@ -5,6 +5,7 @@ from typing import Any
 
 from skipdit_jax.config import check_seed
 from skipdit_jax.data.captioned import CaptionedClips, CaptionedImages, open_captioned
+from skipdit_jax.data.captioned_digits import DigitClips, DigitPictures
 from skipdit_jax.data.clips import (
     ClipSource,
     DrawClip,
@@ -13,7 +14,14 @@ from skipdit_jax.data.clips import (
     StoredClips,
     Window,
 )
-from skipdit_jax.data.config import CAPTIONED, LATENTS, WITHOUT_FILES, DataConfig
+from skipdit_jax.data.config import (
+    CAPTIONED,
+    CAPTIONED_DIGITS,
+    EMBEDDED,
+    LATENTS,
+    WITHOUT_FILES,
+    DataConfig,
+)
 from skipdit_jax.data.digits import IMAGE_SIZE, load_digits
 from skipdit_jax.data.folder import FolderSource
 from skipdit_jax.data.images import MODES
@@ -75,7 +83,7 @@ def open_data(
     Raises:
       ValueError: the set is missing, empty, or does not fit the model; the text names the place.
     """
-    if config.name == CAPTIONED or (texts and config.name != LATENTS):
+    if config.name == CAPTIONED or (texts and config.name not in EMBEDDED):
         raise ValueError(
             f"data.name: {config.name!r} has no embeddings of captions, wanted {LATENTS!r} made by "
             "cli.encode --text-encoder for a model of text"
@@ -197,6 +205,9 @@ def _open_images(config: DataConfig, shape: tuple[int, ...], num_classes: int) -
         digits = load_digits(config.split)
         check_labels(digits.labels, num_classes, "data.name 'digits'")
         return ArraySource(digits.images, digits.labels)
+    if config.name == CAPTIONED_DIGITS:
+        _check_canvas(config, shape)
+        return DigitPictures(config.split, config.path)
     pixels = _pixels(config, shape)
     if config.name == CAPTIONED:
         return CaptionedImages(open_captioned(config.path, clips=False), **pixels)
@@ -214,12 +225,14 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
     if config.name == "latents":
         return StoredClips(open_latents(config.path, num_classes=num_classes), name=config.path)
     if config.name == "moving_digits":
-        if shape[1:] != (CANVAS, CANVAS, 1):
-            raise ValueError(f"data: frames of 'moving_digits' are (32, 32, 1), wanted {shape[1:]}")
+        _check_canvas(config, shape[1:])
         seed = FIXED_SEED if config.split == "test" else None
         moving = MovingDigitsSource(config.split, num_digits=config.num_digits, seed=seed)
         check_labels(moving.labels, num_classes, "data.name 'moving_digits'")
         return moving
+    if config.name == CAPTIONED_DIGITS:
+        _check_canvas(config, shape[1:])
+        return DigitClips(config.split, config.path)
     pixels = _pixels(config, shape)
     if config.name == CAPTIONED:
         return CaptionedClips(open_captioned(config.path, clips=True), **pixels)
@@ -227,6 +240,13 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
         return VideoSource(config.path, **pixels, num_classes=num_classes)
     set_name = (config.name, config.split, config.path)
     return open_tfds(*set_name, feature="video", **pixels, num_classes=num_classes)
+
+
+def _check_canvas(config: DataConfig, frame: tuple[int, ...]) -> None:
+    if frame != (CANVAS, CANVAS, 1):
+        raise ValueError(
+            f"data: frames of {config.name!r} are ({CANVAS}, {CANVAS}, 1), wanted {frame}"
+        )
 
 
 def _pixels(config: DataConfig, shape: tuple[int, ...]) -> dict[str, Any]:

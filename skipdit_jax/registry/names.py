@@ -13,6 +13,10 @@ from skipdit_jax.registry.kinds import FAMILIES, build
 ASSETS = Path(__file__).parent.parent / "assets"
 DIGITS = "dit-digits"
 MOVING_DIGITS = "latte-digits"
+PICTURES_OF_TEXT = "pixart-digits"
+CLIPS_OF_TEXT = "latte-t2v-digits"
+DIGIT_WORDS = ASSETS / "digit_words"
+"""The bundled text encoder, with its vocabulary."""
 
 _CACHED = re.compile(r"(?P<name>.+)-(?P<every>\d+)")
 
@@ -44,6 +48,18 @@ _CLIPS = {
     "learn_sigma": False,
     "num_frames": 8,
 }
+_OF_TEXT = {
+    "in_channels": 1,
+    "input_size": 32,
+    "sample_size": 32,
+    "patch_size": 8,
+    "hidden_size": 96,
+    "num_heads": 4,
+    "skip": True,
+    "learn_sigma": False,
+    "text_width": 64,
+    "text_tokens": 24,
+}
 BUNDLED = {
     DIGITS: NamedModel(
         "dit", {**_SMALL, **_PICTURES}, 1, weights=ASSETS / "dit_digits.safetensors"
@@ -51,8 +67,19 @@ BUNDLED = {
     MOVING_DIGITS: NamedModel(
         "latte", {**_SMALL, **_CLIPS}, 1, weights=ASSETS / "latte_digits.safetensors"
     ),
+    PICTURES_OF_TEXT: NamedModel(
+        "pixart", {**_OF_TEXT, "depth": 8}, 1, weights=ASSETS / "pixart_digits.safetensors"
+    ),
+    CLIPS_OF_TEXT: NamedModel(
+        "latte_t2v",
+        {**_OF_TEXT, "depth": 6, "num_frames": 8},
+        1,
+        weights=ASSETS / "latte_t2v_digits.safetensors",
+    ),
 }
-"""Models that come with the library; configs/digits_skip.py and configs/latte_digits.py."""
+"""Models that come with the library, of configs/NAME.py."""
+BUNDLED_ENCODERS = {"digit-words": DIGIT_WORDS}
+"""Text encoders that come with it, for --text-encoder; benchmarks/digit_words.py."""
 
 
 def model_names() -> list[str]:

@@ -106,7 +106,7 @@ def train(
         state, metrics = step_fn(state, batch)
         window.append(metrics)
         jax.block_until_ready(window[-IN_FLIGHT:][0])
-        meter.count(metrics, len(batch["image"]), waited)
+        meter.count(metrics, len(jax.tree.leaves(batch)[0]), waited)
         done = step + 1
         stopping = hooks.stop(done)
         saving = stopping or config.due(done, config.checkpoint_every)

@@ -47,6 +47,7 @@ class Recipe:
       branch: its shallow width, of methods that have one; None is the published one.
       num_samples: how many of each label to show.
       vae: what decodes latents, as --vae takes it; "" for none.
+      text_encoder: what reads prompts, as --text-encoder takes it; "" for what is published.
       latent_scale: what latents were multiplied by in training; None is what the autoencoder says.
     """
 
@@ -59,6 +60,7 @@ class Recipe:
     branch: int | None = None
     num_samples: int = 1
     vae: str = ""
+    text_encoder: str = ""
     latent_scale: float | None = None
 
     def __post_init__(self):

@@ -63,7 +63,8 @@ def load_text_encoder(
 
     Args:
       source: folder of weights (.safetensors or .bin, whole or split, with a config.json), or a
-        file of weights in it; hf://OWNER/REPO[/FOLDER][@REVISION] is fetched.
+        file of weights in it; hf://OWNER/REPO[/FOLDER][@REVISION] is fetched; "digit-words" comes
+        with the library.
       length: pieces of each prompt; None is 120 of T5, 77 of BERT. HunYuan-DiT has 256 of mT5.
       clean: what prompts go through first, key of `prompts.CLEANERS`: "caption" for LatteT2V and
         PixArt-alpha, "strip" for HunYuan-DiT, "lower".
@@ -87,6 +88,8 @@ def load_text_encoder(
     """
     if clean not in CLEANERS:
         raise ValueError(f"clean: found {clean!r}, wanted one of {', '.join(CLEANERS)}")
+    if not os.path.exists(source):
+        source = registry.BUNDLED_ENCODERS.get(os.fspath(source), source)
     checkpoint = open_checkpoint(_weights(source, tell), registry.text_layouts())
     family = checkpoint.family.name
     kind = TYPES[family] if dtype is None else dtype

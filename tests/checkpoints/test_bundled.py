@@ -7,7 +7,12 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.registry import BUNDLED
 
-SHAPES = {"dit-digits": (12, 6, (8, 8, 1)), "latte-digits": (6, 3, (8, 32, 32, 1))}
+SHAPES = {
+    "dit-digits": (12, 6, (8, 8, 1)),
+    "latte-digits": (6, 3, (8, 32, 32, 1)),
+    "pixart-digits": (8, 4, (32, 32, 1)),
+    "latte-t2v-digits": (6, 3, (8, 32, 32, 1)),
+}
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -21,8 +26,8 @@ def test_a_name_is_the_model_of_its_weights(name):
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_its_fields_can_be_changed(name):
-    changed = sd.create_model(name, num_classes=3, depth=8).config
-    assert (changed.num_classes, changed.depth) == (3, 8)
+    changed = sd.create_model(name, num_heads=2, depth=10).config
+    assert (changed.num_heads, changed.depth) == (2, 10)
     assert changed.hidden_size == sd.create_model(name).config.hidden_size
 
 

@@ -11,6 +11,7 @@ from skipdit_jax.cli.options import parse
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.published import LATENT_SCALE, SDXL_LATENT_SCALE
 from skipdit_jax.registry import BUNDLED, trained
+from skipdit_jax.weights.texts import encoders_of
 from tests.cli import makers
 from tests.encoders import tiny
 
@@ -36,6 +37,7 @@ def stated(tmp_path):
 def test_bundled_models_are_sampled_as_sample_py_does(name, tmp_path):
     model, _ = sd.load_checkpoint(name)
     flags = ("--num-sampling-steps", "20", "--cfg-scale", "2", "--cache", "N3")
+    flags += ("--prompt", "a three") * bool(encoders_of(model))
     wanted = by_flags(BUNDLED[name].weights, tmp_path, *flags)
     found = Sampler(model, steps=20, guidance=2.0, cache="N3")
     assert found._program == wanted._program  # prediction, variance and clipping
