@@ -167,7 +167,8 @@ def test_what_is_wrong_is_told_in_one_line(folders, tmp_path, small, own_folder,
     assert "wanted --prompt TEXT" in told(*pixart, "--class-labels", "1")
     assert "lines: No such file" in told(*pixart, "--prompts", "lines")
     assert "wanted both" in told(*pixart, "--prompt", "a boat", "--width", "32")
-    assert "multiple of 8" in told(*pixart, "--prompt", "a", "--width", "31", "--height", "32")
+    sides = ("--width", "40", "--height", "32")
+    assert "--width 40: wanted a multiple of 16" in told(*pixart, "--prompt", "a", *sides)
     alone = ("--ckpt", folders / "pixart" / "transformer", *FEW, "--prompt", "a boat")
     assert "nobody says where the text encoder (t5) is" in told(*alone)
     no = tmp_path / "no"
