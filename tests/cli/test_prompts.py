@@ -2,11 +2,16 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
+import skipdit_jax as sd
 from skipdit_jax.cli.sample import main
+from skipdit_jax.encoders.embeds import read_embeds
+from skipdit_jax.models.text_conditions import TextCondition
 from tests import pipelines
 from tests.checkpoints import hub_server
 from tests.cli.test_decode import refused
@@ -128,6 +133,32 @@ def test_the_negative_prompt_guides(folders, own_folder):
     other = drawn(folders / "pixart", *flags, "--negative-prompt", "a boat")
     assert not np.allclose(plain, other)
     assert np.array_equal(plain, drawn(folders / "pixart", *flags, "--negative-prompt", " "))
+
+
+def test_a_file_of_pixarts_authors_brings_its_own_null(folders, own_folder, capsys):
+    """Seen as far as each prompt, unless a negative prompt is typed."""
+    model, params = sd.load_checkpoint(folders / "pixart" / "transformer")
+    sd.export_checkpoint("plain.safetensors", params, model, layout="original")
+    length = model.config.text_tokens
+    null = np.random.default_rng(0).normal(size=(length, pipelines.WIDTH)).astype(np.float32)
+    tensors = load_file("plain.safetensors")
+    save_file({**tensors, "y_embedder.y_embedding": null}, "authors.safetensors")
+    flags = ("--text-encoder", str(folders / "pixart"), "--num-heads", "2", "--image-size", "32")
+    flags += ("--prompt", PROMPT, "--cfg-scale", "4", "--prompt-embeds", "words.npz")
+    found = drawn("authors.safetensors", *flags)
+    assert "without  the text of no prompt that the file holds" in capsys.readouterr().out
+    embeds = read_embeds("words.npz", {"t5": pipelines.WIDTH})["t5"]
+    text, mask = embeds.text[:1], embeds.mask[:1].astype(np.float32)
+    given = TextCondition(text, mask, null_text=null[None], null_mask=mask)
+    settings = {"steps": "linspace3", "method": "dpm++", "guidance": 4.0}
+    wanted = sd.sample(model, params, jax.random.key(0), given, **settings)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(found).max())
+    typed, plain = (
+        drawn(name, *flags, "--negative-prompt", " ")
+        for name in ("authors.safetensors", "plain.safetensors")
+    )
+    np.testing.assert_array_equal(typed, plain)
+    assert not np.allclose(typed, found)
 
 
 def test_texts_may_be_read_at_each_step(folders, own_folder, capsys):
