@@ -6,7 +6,7 @@ import numpy as np
 import skipdit_jax as sd
 from benchmarks.speedup import Bench, Case
 from benchmarks.timing import interleaved
-from benchmarks.weights import random_vae_params
+from benchmarks.weights import scaled_params
 from skipdit_jax.encoders.vae import AutoencoderKL, AutoencoderKLConfig
 
 IMAGES, SIDE = 8, 32  # latents of 256x256 pixels
@@ -56,7 +56,7 @@ def measure(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
 
     torch.set_num_threads(threads)
     vae = AutoencoderKL(AutoencoderKLConfig(**(QUICK if quick else {})))
-    params = random_vae_params(vae)
+    params = scaled_params(vae)
     latents = _latents(IMAGES, 4 if quick else SIDE)
     theirs = _torch_decoder(vae, params, latents)
     calls = {rows: _decoder(vae, params, latents, rows) for rows in SLICES}
@@ -86,7 +86,7 @@ def _share_of_sampling(quick: bool, rounds: int) -> list[dict[str, object]]:
     bench = Bench(case)
     sampler = bench.sampler(None)
     vae = AutoencoderKL(AutoencoderKLConfig(dtype="bfloat16", param_dtype="bfloat16"))
-    params, latents = random_vae_params(vae), _latents(GPU_IMAGES, SIDE)
+    params, latents = scaled_params(vae), _latents(GPU_IMAGES, SIDE)
     calls = {"sampling": bench.call(bench.compile(sampler), sampler)}
     calls |= {str(rows): _decoder(vae, params, latents, rows) for rows in GPU_SLICES}
     times = interleaved(calls, rounds)

@@ -11,7 +11,7 @@ Sections:
   hoisting keys and values of texts made once before the loop against at each step
   methods  every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
   drivers  one scan with a cond, nested scans, a Python loop
-  forward  one full float32 forward pass against PyTorch eager
+  forward  one full float32 forward pass of each family against PyTorch eager
   decode   the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
   compile  cold compilation of the cached XL/2-skip sampler, and its memory at 50 and 250 steps
   h200     the same program compiled for an H200 without one: memory, compile time
@@ -25,6 +25,7 @@ import argparse
 import importlib.util
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import compiling, h200, methods, report, speedup, texts
@@ -60,10 +61,12 @@ def _h200(quick: bool) -> list[dict[str, object]]:
     return rows
 
 
-def _forward(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
+def _forward(
+    quick: bool, rounds: int, threads: int, models: Sequence[str]
+) -> list[dict[str, object]]:
     from benchmarks import forward  # torch is needed only here
 
-    return forward.measure(quick, rounds, threads)
+    return forward.measure(quick, rounds, threads, models)
 
 
 def _decode(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
@@ -106,7 +109,7 @@ def _sections(options: argparse.Namespace):
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
-            lambda: _forward(quick, passes, options.threads),
+            lambda: _forward(quick, passes, options.threads, options.models or [""]),
         ),
         "decode": ("Decoding of latents", lambda: _decode(quick, rounds, options.threads)),
         "compile": ("Cold compilation on this machine", lambda: compiling.measure(quick)),
@@ -125,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--models",
         nargs="+",
         default=[""],
-        help="speedup, texts, hoisting, methods: only those whose names begin so",
+        help="speedup, texts, hoisting, methods, forward: only those whose names begin so",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")

@@ -1,26 +1,30 @@
 """DiT and Skip-DiT in eager PyTorch, float32: the other side of the speed comparison.
 
+Models of text are in `torch_text` and `torch_hunyuan`, of the parts that stand here.
+
 Written from the description of the published functions (arXiv 2212.09748 and 2411.17616), with the
 names of the published state dicts, so that an exported checkpoint loads strictly. It only computes
 a forward pass; the benchmark first checks that it gives the same output as ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skipdit_jax.checkpoints.rules import tensor_entries
+from skipdit_jax.checkpoints.rules import Rule, tensor_entries
 from skipdit_jax.checkpoints.rules_dit import fixed_tables, rules
 from skipdit_jax.layers.embedders import NUM_FREQUENCIES, timestep_frequencies
 from skipdit_jax.layers.norms import EPSILON
+from skipdit_jax.models.backbone import BackboneConfig
 from skipdit_jax.models.dit import DiTConfig
 from skipdit_jax.trees import flatten
 
 
-def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """A norm without weights, then [B,N,D] by vectors [B,D]."""
     normed = functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
     return normed * (1 + scale[:, None]) + shift[:, None]
 
@@ -29,8 +33,10 @@ def _modulation(width: int, parts: int) -> nn.Sequential:
     return nn.Sequential(nn.SiLU(), nn.Linear(width, parts * width))
 
 
-class _PatchEmbedding(nn.Module):
-    def __init__(self, config: DiTConfig):
+class PatchEmbedding(nn.Module):
+    """[B,C,H,W] -> [B,N,D]."""
+
+    def __init__(self, config: BackboneConfig):
         super().__init__()
         patch = config.patch_size
         self.proj = nn.Conv2d(config.in_channels, config.hidden_size, patch, stride=patch)
@@ -39,18 +45,29 @@ class _PatchEmbedding(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
-class _TimestepEmbedding(nn.Module):
-    def __init__(self, width: int):
+class Waves(nn.Module):
+    """Numbers [B] -> their cosines and sines [B,256]."""
+
+    def __init__(self):
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(2 * NUM_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
-        )
         frequencies = torch.from_numpy(timestep_frequencies())
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
         angles = t[:, None] * self.frequencies
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1))
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class _TimestepEmbedding(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.waves = Waves()
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * NUM_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(self.waves(t))
 
 
 class _LabelEmbedding(nn.Module):
@@ -97,8 +114,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c).chunk(6, 1)
-        x = x + gate_a[:, None] * self.attn(_modulate(x, shift_a, scale_a))
-        return x + gate_m[:, None] * self.mlp(_modulate(x, shift_m, scale_m))
+        x = x + gate_a[:, None] * self.attn(modulate(x, shift_a, scale_a))
+        return x + gate_m[:, None] * self.mlp(modulate(x, shift_m, scale_m))
 
 
 class _FinalLayer(nn.Module):
@@ -108,10 +125,12 @@ class _FinalLayer(nn.Module):
         self.adaLN_modulation = _modulation(config.hidden_size, 2)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.linear(_modulate(x, *self.adaLN_modulation(c).chunk(2, 1)))
+        return self.linear(modulate(x, *self.adaLN_modulation(c).chunk(2, 1)))
 
 
-class _SkipLinear(nn.Module):
+class SkipLinear(nn.Module):
+    """2D -> D, below the name that files have it under."""
+
     def __init__(self, width: int):
         super().__init__()
         self.linear = nn.Linear(2 * width, width)
@@ -128,7 +147,7 @@ class TorchDiT(nn.Module):
         self.config = config
         width = config.hidden_size
         height, length = (side // config.patch_size for side in config.grid)
-        self.x_embedder = _PatchEmbedding(config)
+        self.x_embedder = PatchEmbedding(config)
         self.t_embedder = _TimestepEmbedding(width)
         rows = config.num_classes + (config.class_dropout_prob > 0)  # the null has the last one
         self.y_embedder = _LabelEmbedding(rows, width)
@@ -140,7 +159,7 @@ class TorchDiT(nn.Module):
             self.skip_norms = nn.ModuleList(
                 nn.LayerNorm(2 * width, eps=EPSILON) for _ in range(skips)
             )
-            self.skip_linears = nn.ModuleList(_SkipLinear(width) for _ in range(skips))
+            self.skip_linears = nn.ModuleList(SkipLinear(width) for _ in range(skips))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         h = self.x_embedder(x) + self.pos_embed
@@ -154,30 +173,48 @@ class TorchDiT(nn.Module):
             h = block(h, c)
             if self.config.skip and i < half:
                 skips.append(h)
-        return self._unpatchify(self.final_layer(h, c))
-
-    def _unpatchify(self, tokens: Tensor) -> Tensor:
-        """[B, N, p * p * C] -> [B,C,H,W]; features are ordered row, column, channel."""
-        patch = self.config.patch_size
-        height, width = (side // patch for side in self.config.grid)
-        grid = tokens.view(len(tokens), height, width, patch, patch, -1)
-        return grid.permute(0, 5, 1, 3, 2, 4).reshape(
-            len(tokens), -1, height * patch, width * patch
-        )
+        return unpatchify(self.final_layer(h, c), self.config)
 
 
-def torch_twin(config: DiTConfig, params: Mapping) -> TorchDiT:
-    """The twin of one of our models with the same weights, through the library's weight table."""
+def unpatchify(tokens: Tensor, config: BackboneConfig) -> Tensor:
+    """[B, N, p * p * C] -> [B,C,H,W]; features are ordered row, column, channel."""
+    patch = config.patch_size
+    height, width = (side // patch for side in config.grid)
+    grid = tokens.view(len(tokens), height, width, patch, patch, -1)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, height * patch, width * patch)
+
+
+def torch_twin(config: DiTConfig, params: Mapping) -> nn.Module:
+    """The twin of one of our models with the same weights."""
     fields = vars(config)
+    return loaded(TorchDiT, config, rules(fields), params, fixed_tables(fields))
+
+
+def loaded(
+    make: Callable[..., nn.Module],
+    config: BackboneConfig,
+    table: Sequence[Rule],
+    params: Mapping,
+    computed: Mapping[str, np.ndarray] | None = None,
+) -> nn.Module:
+    """A twin with our weights, through the library's weight table.
+
+    Args:
+      make: the twin of a config.
+      config: of both sides.
+      table: the family's.
+      params: of our model.
+      computed: tensors of the twin that we compute and do not keep.
+    """
     leaves = flatten(params)
-    tensors = {name: np.array(table) for name, table in fixed_tables(fields).items()}
-    for name, entry in tensor_entries(rules(fields), params).items():
+    tensors = {name: np.array(value) for name, value in (computed or {}).items()}
+    for name, entry in tensor_entries(table, params).items():
         # A contiguous copy: torch shall have its own layout, not a transposed view of ours.
         tensors[name] = np.array(
             entry.transform.to_torch(np.asarray(leaves[entry.path])), order="C"
         )
     with torch.device("meta"):
-        twin = TorchDiT(config)
+        twin = make(config)
     state = {name: torch.from_numpy(array) for name, array in tensors.items()}
     twin.load_state_dict(state, strict=True, assign=True)
     return twin.eval()

@@ -8,7 +8,6 @@ import numpy as np
 
 from skipdit_jax import registry
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.encoders.vae import AutoencoderKL
 from skipdit_jax.registry import abstract_params
 from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.trees import flatten, unflatten
@@ -46,7 +45,7 @@ def random_condition(model: Backbone, rows: int, seed: int = 0) -> Any:
     )
 
 
-def random_vae_params(vae: AutoencoderKL, seed: int = 0) -> Params:
+def scaled_params(network: nn.Module, seed: int = 0) -> Params:
     """Draws that keep activations near 1: kernels by their fan-in, norms near the identity."""
     rng = np.random.default_rng(seed)
 
@@ -55,5 +54,5 @@ def random_vae_params(vae: AutoencoderKL, seed: int = 0) -> Params:
         values = spread * rng.standard_normal(leaf.shape, np.float32) + path.endswith("scale")
         return jax.numpy.asarray(values.astype(leaf.dtype))
 
-    leaves = flatten(registry.abstract_params(vae))
+    leaves = flatten(registry.abstract_params(network))
     return unflatten({path: draw(path, leaf) for path, leaf in leaves.items()})

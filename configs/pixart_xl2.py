@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.weight_decay = 0.03
     config.checkpoint_every = 5_000
     config.keep_every = 50_000
+    config.sample_every = 10_000
 
     config.data.name = "latents"
     config.data.path = "latents/captioned"

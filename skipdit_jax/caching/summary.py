@@ -25,6 +25,7 @@ class CacheSummary:
       cache_bytes: size of what is kept from step to step.
       prepared_bytes: of what is made for each of the steps before the first.
       digest_bytes: of what is made of the condition before the first, the same for all steps.
+      left_out_bytes: of that, where it is made at each step because it would be too large.
     """
 
     full_steps: int
@@ -34,6 +35,7 @@ class CacheSummary:
     cache_bytes: int
     prepared_bytes: int = 0
     digest_bytes: int = 0
+    left_out_bytes: int = 0
 
     @property
     def steps(self) -> int:
@@ -76,7 +78,11 @@ class CacheSummary:
         sizes = [
             f"{name} {size / MIB:.3g} MiB" for name, size in kept.items() if size or name == "cache"
         ]
-        return "; ".join([told, ", ".join(sizes)] if sizes else [told])
+        parts = [told, ", ".join(sizes)] if sizes else [told]
+        if self.left_out_bytes:
+            size = self.left_out_bytes / MIB
+            parts.append(f"texts read at each step, as kept they would take {size:.4g} MiB")
+        return "; ".join(parts)
 
 
 def flops_of_steps(plan: Plan, costs: Costs) -> Float[np.ndarray, "S"]:
@@ -118,6 +124,7 @@ def summarise(
     kept: Any = None,
     prepared: Any = None,
     digest: Any = None,
+    left_out: Any = None,
 ) -> CacheSummary:
     """Counts what a run costs.
 
@@ -129,12 +136,14 @@ def summarise(
       kept: shapes and types of what goes from step to step.
       prepared: of what is made for each before the first.
       digest: of what is made of the condition alone.
+      left_out: of that, where it is not kept.
     """
     full = rows * costs.total()
     sizes = {
-        "cache_bytes": _bytes(kept),
-        "prepared_bytes": _bytes(prepared),
-        "digest_bytes": _bytes(digest),
+        "cache_bytes": bytes_of(kept),
+        "prepared_bytes": bytes_of(prepared),
+        "digest_bytes": bytes_of(digest),
+        "left_out_bytes": bytes_of(left_out),
     }
     if plan is None:
         return CacheSummary(
@@ -155,5 +164,6 @@ def summarise(
     )
 
 
-def _bytes(tree: Any) -> int:
+def bytes_of(tree: Any) -> int:
+    """Of all arrays of a tree, or of their shapes and types."""
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -41,6 +41,11 @@ class Line:
     part: tuple[int, int] = (0, 1)
 
 
+def nothing_told(handles: Mapping[str, TensorHandle]) -> dict[str, Any]:
+    """Returns no field, for a dialect whose files show all in the network's own tensors."""
+    return {}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dialect:
     """Other names for the state dicts of a family.
@@ -52,7 +57,9 @@ class Dialect:
       size: fields of the config -> the same.
       table: of that size, every tensor that both have.
       untold: tensors of the family that the dialect leaves to be computed.
-      beside: regular expression of names that its files have beside the network, of no use here.
+      beside: regular expression of names that its files have beside the network, of no use to it.
+      told: all tensors of a file -> fields of the config that those beside the network show.
+      null_text: of these, the embeddings that stand for no text, [L,E]; "" where there are none.
     """
 
     name: str
@@ -62,6 +69,8 @@ class Dialect:
     table: Callable[[Any], tuple[Line, ...]]
     untold: tuple[str, ...] = ()
     beside: str = r"(?!)"  # none
+    told: Callable[[Mapping[str, TensorHandle]], dict[str, Any]] = nothing_told
+    null_text: str = ""
 
 
 def parts_of(whole: str, owns: Iterable[str]) -> list[Line]:

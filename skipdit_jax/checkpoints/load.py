@@ -41,7 +41,9 @@ class Checkpoint:
       metadata: what a native file says of itself; empty for others.
       others: what else a training checkpoint holds and nothing is read of, such as "opt".
       notes: what a user should know of how the file was taken, a line each.
-      stated: fields of the config that a config.json beside the file states.
+      stated: fields of the config that a config.json beside the file states, or what the file holds
+        beside the network shows.
+      null_text: embeddings that stand for no text, [L,E], of families whose files hold them.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Checkpoint:
     others: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     stated: dict[str, Any] = dataclasses.field(default_factory=dict)
+    null_text: TensorHandle | None = None
 
 
 def open_checkpoint(
@@ -123,12 +126,14 @@ def _understood(path: Path, chosen: Chosen, layouts: Layouts) -> Checkpoint:
     notes = chosen.notes
     if dialect is not None:
         notes = (*notes, f"names of {dialect.name}")
-    if left := len(chosen.handles) - len(handles):
+    null = None if dialect is None else chosen.handles.get(dialect.null_text)
+    if left := len(chosen.handles) - len(handles) - (null is not None):
         notes = (*notes, f"{left} tensors beside the network are left out")
+    told = {}
     if dialect is not None:
-        handles = to_own(dialect, handles)
-    stated = family.described(described(path))
-    return Checkpoint(path, family, chosen.which, handles, {}, chosen.others, notes, stated)
+        told, handles = dialect.told(chosen.handles), to_own(dialect, handles)
+    stated = {**told, **family.described(described(path))}
+    return Checkpoint(path, family, chosen.which, handles, {}, chosen.others, notes, stated, null)
 
 
 def config_fields(checkpoint: Checkpoint, num_heads: int | None = None) -> dict[str, Any]:

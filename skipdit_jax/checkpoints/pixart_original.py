@@ -1,10 +1,22 @@
-"""PixArt-alpha in the names of its authors' .pth files: qkv and kv are one tensor each."""
+"""PixArt-alpha in the names of its authors' .pth files: qkv and kv are one tensor each.
 
+Beside the network they hold its table of positions, which shows the size of picture that it was
+trained for, and the embeddings that stood for a caption which training dropped.
+"""
+
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from skipdit_jax.checkpoints.dialects import COPY, Dialect, Line, depth_before_gap, parts_of
+import numpy as np
 
+from skipdit_jax.checkpoints.dialects import COPY, Dialect, Line, depth_before_gap, parts_of
+from skipdit_jax.checkpoints.handles import TensorHandle
+from skipdit_jax.layers.positions import MAX_PERIOD, sincos_2d
+
+PLACES, NULL_TEXT, PATCHES = "pos_embed", "y_embedder.y_embedding", "x_embedder.proj.weight"
+ROUNDED = 1e-2  # a table of bfloat16 is off by at most 2^-8
+SCALE_DIGITS = 1  # published scales are 0.5, 1 and 2; bfloat16 reads 1.99
 SIZES = "csize_embedder."
 
 _ENDS = {
@@ -80,11 +92,51 @@ def size_of(config: Mapping[str, Any]) -> Size:
     return Size(config["depth"], config["size_condition"])
 
 
+def told(handles: Mapping[str, TensorHandle]) -> dict[str, Any]:
+    """Returns what table of positions and null text show: sizes, and the number of tokens.
+
+    A table that is none of positions over some scale shows nothing.
+    """
+    null, places = handles.get(NULL_TEXT), handles.get(PLACES)
+    fields = {"text_tokens": null.shape[0]} if null is not None and len(null.shape) == 2 else {}
+    patches = handles.get(PATCHES)
+    if places is None or patches is None or len(places.shape) != 3 or len(patches.shape) != 4:
+        return fields
+    one, tokens, width = places.shape
+    side = math.isqrt(tokens)
+    flat = one != 1 or side < 2 or side**2 != tokens or width % 4
+    if flat or places.dtype.kind == "c":  # of one token, or of no real numbers, nothing is measured
+        return fields
+    scale = _scale_of(places.read().astype(np.float32)[0], side)
+    pixels = side * patches.shape[-1]
+    found = {"input_size": pixels, "sample_size": pixels, "interpolation_scale": scale}
+    return fields if scale is None else fields | found
+
+
+def _scale_of(table: np.ndarray, side: int) -> float | None:
+    """What the places of a table [N,D] were divided by, read off the slowest wave of its columns.
+
+    None where it is no table of positions over any scale.
+    """
+    waves = table.shape[1] // 4
+    frequency = MAX_PERIOD ** -((waves - 1) / waves)
+    last = float(np.arcsin(np.clip(table[side - 1, waves - 1], -1, 1))) / frequency
+    if not last > 0:
+        return None
+    scale = round((side - 1) / last, SCALE_DIGITS)
+    if not scale:
+        return None
+    wanted = sincos_2d(side, side, table.shape[1], side / scale)
+    return scale if np.abs(table - wanted).max() <= ROUNDED else None
+
+
 DIALECT = Dialect(
     name="original",
     sign=r"blocks\.[0-9]+\.cross_attn\.kv_linear\..*",
     measure=measure,
     size=size_of,
     table=table,
-    beside=r"pos_embed|y_embedder\.y_embedding",  # a fixed table, and the text of no prompt
+    beside=r"pos_embed|y_embedder\.y_embedding",
+    told=told,
+    null_text=NULL_TEXT,
 )

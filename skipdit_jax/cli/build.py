@@ -12,11 +12,12 @@ import numpy as np
 
 from skipdit_jax import registry, weights
 from skipdit_jax.caching.notation import NO_CACHE
-from skipdit_jax.checkpoints import Checkpoint, CheckpointError, config_fields
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
 from skipdit_jax.cli.distributed import say
+from skipdit_jax.cli.image_size import input_size
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.options import OF_TEXT, SampleOptions
 from skipdit_jax.cli.outputs import MOVIES, PACKED, Targets, check_writable, choose_targets
@@ -31,7 +32,6 @@ from skipdit_jax.cli.settings import (
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
-from skipdit_jax.published import PIXEL_CHANNELS
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
@@ -220,9 +220,7 @@ def make_model(
             f"{checkpoint.path}: holds a {checkpoint.family.label} model, wanted {options.model}"
         )
     asked = dict(entry.config) if entry else {}
-    if sides := _sides(options):
-        height, width = (_latent_size(side, entry, checkpoint) for side in sides)
-        asked["input_size"] = height if height == width else (height, width)
+    asked |= input_size(options, entry, checkpoint)
     for field in ("num_classes", "num_heads", "num_frames"):
         if getattr(options, field) is not None:
             asked[field] = getattr(options, field)
@@ -247,40 +245,6 @@ def _check_asked(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
         found = ", ".join(f"{field} {getattr(own, field)}" for field in differing)
         wanted = ", ".join(f"{field} {asked[field]}" for field in differing)
         raise CheckpointError(f"{checkpoint.path}: holds a model of {found}, wanted {wanted}")
-
-
-def _sides(options: SampleOptions) -> tuple[int, int] | None:
-    """Height and width that were typed, in pixels.
-
-    Raises:
-      ValueError: one without the other.
-    """
-    if options.image_size is not None:
-        return options.image_size, options.image_size
-    if (options.width is None) != (options.height is None):
-        raise ValueError("--width and --height: wanted both")
-    return None if options.width is None else (options.height or 0, options.width)
-
-
-def _latent_size(image_size: int, entry: NamedModel | None, checkpoint: Checkpoint | None) -> int:
-    if entry is not None:
-        return _divided(image_size, entry.pixels_per_latent)
-    if checkpoint is not None:
-        known = config_fields(checkpoint, num_heads=1)  # heads do not matter here
-        return latent_size(image_size, checkpoint, known.get("in_channels"))
-    return _divided(image_size, 1)
-
-
-def latent_size(image_size: int, checkpoint: Checkpoint, channels: int | None) -> int:
-    """The side of what a model of so many channels works on; raises ValueError for other sizes."""
-    family = registry.FAMILIES[checkpoint.family.name]
-    return _divided(image_size, 1 if channels in PIXEL_CHANNELS else family.pixels_per_latent)
-
-
-def _divided(image_size: int, factor: int) -> int:
-    if image_size % factor:
-        raise ValueError(f"--image-size {image_size}: wanted a multiple of {factor}")
-    return image_size // factor
 
 
 def _attention(implementation: str, family: str) -> dict[str, str]:

@@ -24,9 +24,10 @@ from skipdit_jax.checkpoints.conversion import (
     plan_conversion,
 )
 from skipdit_jax.checkpoints.state_dicts import Ask
-from skipdit_jax.cli.build import latent_size, open_source
+from skipdit_jax.cli.build import open_source
 from skipdit_jax.cli.convert_table import after, before
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
+from skipdit_jax.cli.image_size import latent_side, units_of
 from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.cli.outputs import check_writable, make_folders
@@ -185,7 +186,8 @@ def _sizes(options: ConvertOptions, checkpoint: Checkpoint) -> dict[str, int]:
         raise ValueError(f"{flags}: {checkpoint.path} holds an autoencoder")
     own = config_fields(checkpoint, options.num_heads) if typed else {}
     if "image_size" in typed:
-        typed["input_size"] = latent_size(typed.pop("image_size"), checkpoint, own["in_channels"])
+        side, units = typed.pop("image_size"), units_of(checkpoint, own)
+        typed["input_size"] = latent_side("--image-size", side, *units)
     for name, value in typed.items():
         if checkpoint.which == NATIVE and own.get(name) != value:
             raise CheckpointError(

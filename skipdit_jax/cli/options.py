@@ -50,7 +50,7 @@ class SampleOptions:
     cache_step: int | None
     cache_at_branch: int | None
     driver: str
-    hoist: bool
+    hoist: bool | None
     attention: str
     dtype: str
     batch_size: int | None

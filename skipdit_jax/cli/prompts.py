@@ -18,9 +18,11 @@ from skipdit_jax.weights.texts import (
     embed_prompts,
     encoders_of,
     negative_prompt_of,
+    stored_null,
     widths_of,
 )
 
+STORED_NULL = "the text of no prompt that the file holds (--negative-prompt TEXT takes another)"
 MOST_TEXT = 2**20  # bytes of --prompts: more prompts than anybody draws
 
 
@@ -30,7 +32,7 @@ class Prompts:
 
     Attributes:
       texts: of each sample.
-      negative: what all of them are guided away from.
+      negative: what all of them are guided away from; of a null that no prompt makes, its name.
       condition: of all samples, as the model takes it.
     """
 
@@ -107,12 +109,14 @@ def embedded(
     """
     given = options.negative_prompt
     negative = negative_prompt_of(model) if given is None else given
+    null = stored_null(checkpoint) if given is None and checkpoint is not None else None
     path = options.prompt_embeds
     if path is not None and path.exists():
         embeds = read_embeds(path, widths_of(model))
         held = next(iter(embeds.values())).prompts
         texts = texts or [text for text in held if text != negative] or [negative]
-        if missing := [text for text in (*texts, negative) if text not in held]:
+        wanted = texts if null is not None else [*texts, negative]
+        if missing := [text for text in wanted if text not in held]:
             raise ValueError(
                 f"--prompt-embeds {path}: holds no {missing[0]!r:.80}, wanted the prompts and the "
                 "negative prompt"
@@ -125,7 +129,8 @@ def embedded(
             write_embeds(path, embeds)
     rows = options.num_samples or 1
     drawn = [text for text in texts for _ in range(rows)]
-    return Prompts(tuple(drawn), negative, condition_of(model, embeds, drawn, negative))
+    condition = condition_of(model, embeds, drawn, negative, null)
+    return Prompts(tuple(drawn), negative if null is None else STORED_NULL, condition)
 
 
 def _encoders(

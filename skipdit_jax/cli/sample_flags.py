@@ -265,11 +265,11 @@ def _add_output(group: Any) -> None:
     add("--dtype", choices=DTYPES, default="float32", help="to compute in; default: %(default)s")
     add("--attention", choices=IMPLEMENTATIONS, default="auto", help="default: %(default)s")
     add(
-        "--no-hoist",
-        dest="hoist",
-        action="store_false",
-        help="make keys and values of texts at each step, not once: slower, without the memory "
-        "that is printed behind 'text'",
+        "--hoist",
+        action=argparse.BooleanOptionalAction,
+        help="make keys and values of texts once, for the memory that is printed behind 'text', or "
+        "at each step: slower; default: once, unless they take more memory than the weights and "
+        "than 256 MiB",
     )
     add(
         "--out",

@@ -39,7 +39,7 @@ class Settings(NamedTuple):
     eta: float
     clip: bool
     driver: str
-    hoist: bool = True
+    hoist: bool | None = None
 
     def sampler(self, model: Backbone, progress: Callable[[Any], None] | None = None) -> Sampler:
         """Makes the program; raises ValueError for settings that the model cannot follow."""

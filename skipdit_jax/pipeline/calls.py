@@ -38,7 +38,7 @@ def sample(
     taps: bool = False,
     details: bool = False,
     progress: Listener | None = None,
-    hoist: bool = True,
+    hoist: bool | None = None,
 ) -> Samples:
     """Draws samples in one compiled program, a pure function: it may stand inside jit, grad, vmap
     and export, with parameters, key, labels, x and guidance scale traced.
@@ -69,7 +69,8 @@ def sample(
       details: return a `Sampled`: samples, the kind of every step, and with taps what each made.
       progress: called with the index of each finished step.
       hoist: make what depends on the condition alone (keys and values of texts) once, before the
-        first step; `Sampler.summary` tells what it takes to keep it.
+        first step; None does so where it takes no more memory than the weights, or than 256 MiB.
+        `Sampler.summary` tells what it takes.
 
     Returns:
       float32 [B,H,W,C]: latents, or pixels in [-1, 1] of a pixel model. With taps a pair, the
@@ -155,7 +156,6 @@ def invert(
         sockets=EMPTY,
         driver="scan",
         static_kinds=None,
-        hoist=hasattr(model, "digest"),
     )
     x = arguments.as_latents(model, images)
     # The step behind the last level would end at pure noise, which no run starts from.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from skipdit_jax import compiler
 from skipdit_jax.caching.plan import Kinds, Sockets
+from skipdit_jax.caching.summary import bytes_of
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Parameterization
 from skipdit_jax.models.stack import bind
@@ -18,6 +19,8 @@ from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.denoiser import Denoiser, make_denoiser
 from skipdit_jax.sampling.steppers import Stepper
 from skipdit_jax.typing import Condition, Params, Scalar
+
+HOISTED_ANYHOW = 2**28  # bytes of texts read once that are never too many: a hundredth of 24 GB
 
 Images = Float[Array, "B *grid C"]
 Given = Float[Array | np.ndarray, "B *grid C"]
@@ -58,7 +61,7 @@ class Program:
     static_kinds: Kinds | None  # where they are fixed in the program, tuples
     taps: bool = False
     details: bool = False
-    hoist: bool = False  # what depends on the condition alone is made before the first step
+    hoist: bool | None = None  # make once what depends on the condition alone; `most_hoisted`
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -71,6 +74,9 @@ def split_and_draw(keys: Key[Array, "B"], shape: tuple[int, ...]) -> tuple[Image
 def denoiser_of(program: Program, params: Params, x: Images, condition: Condition) -> Denoiser:
     """The call of a step, and the state it starts from."""
     model, guided = program.model, program.guided_channels is not None
+    hoist = program.hoist
+    if hoist is None:
+        hoist = bytes_of(digest_of(program, params, condition)) <= most_hoisted(params)
     return make_denoiser(
         bind(model, params),
         x,
@@ -78,8 +84,34 @@ def denoiser_of(program: Program, params: Params, x: Images, condition: Conditio
         model.conditioning.null(condition) if guided else None,
         program.guided_channels,
         program.sockets,
-        program.hoist,
+        hoist,
     )
+
+
+def digest_of(program: Program, params: Params, condition: Condition) -> Any:
+    """Shapes and types of all that a run's condition and null can be made into before its steps.
+
+    None of a model that reads its condition at each step anyhow.
+    """
+    model, guided = program.model, program.guided_channels is not None
+    if bind(model, params).digest is None:
+        return None
+
+    def made(params: Params, condition: Condition) -> list[Any]:
+        null = [model.conditioning.null(condition)] if guided else []
+        return [bind(model, params).digest(one) for one in (condition, *null)]
+
+    return jax.eval_shape(made, params, condition)
+
+
+def most_hoisted(params: Params) -> int:
+    """Bytes up to which what depends on the condition alone is made once where nobody says.
+
+    As many as the weights have: beside them, memory for it at most doubles. It grows with the
+    batch, and so do activations; weights do not, so they are the measure of what a device was
+    chosen for. Little is never too much.
+    """
+    return max(bytes_of(params), HOISTED_ANYHOW)
 
 
 @partial(compiler.jit, static_argnames="program")

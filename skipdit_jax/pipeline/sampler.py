@@ -20,6 +20,7 @@ from skipdit_jax.pipeline.program import (
     Samples,
     Scale,
     denoiser_of,
+    digest_of,
     sampling_run,
     split_and_draw,
 )
@@ -55,7 +56,7 @@ class Sampler:
         taps: bool = False,
         details: bool = False,
         progress: Listener | None = None,
-        hoist: bool = True,
+        hoist: bool | None = None,
     ):
         """See `sample` for the arguments.
 
@@ -96,7 +97,7 @@ class Sampler:
             static_kinds=fixed,
             taps=taps,
             details=details,
-            hoist=hoist and hasattr(model, "digest"),
+            hoist=hoist,
         )
 
     def arguments(
@@ -154,10 +155,17 @@ class Sampler:
 
         def start(params: Params, x: Array, t: Array, condition: Any) -> tuple[Any, ...]:
             denoiser = denoiser_of(self._program, params, x, condition)
-            return denoiser.state, denoiser.prepare(jnp.asarray(self.inputs.t)), denoiser.digest
+            ready = denoiser.prepare(jnp.asarray(self.inputs.t))
+            return denoiser.state, ready, denoiser.digest
 
-        shapes = jax.eval_shape(start, abstract_params(model), *model.example_inputs(batch))
-        return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes)
+        params, (x, t, condition) = abstract_params(model), model.example_inputs(batch)
+        shapes = jax.eval_shape(start, params, x, t, condition)
+        left_out = None
+        if self._program.hoist is None and shapes[-1] is None:
+            left_out = digest_of(self._program, params, condition)
+        return summarise(
+            self.plan, len(self.inputs.t), model.costs, rows, *shapes, left_out=left_out
+        )
 
 
 def clips(model: Backbone) -> bool:

@@ -32,7 +32,7 @@ from skipdit_jax.training.state import TrainState, create_state, from_items, to_
 from skipdit_jax.training.step import make_train_step
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.recipe import make_recipe
-from skipdit_jax.weights.texts import dropped_caption, encoders_of, texts_in_data
+from skipdit_jax.weights.texts import dropped_caption, texts_in_data
 
 CHECKPOINTS = "checkpoints"
 
@@ -83,7 +83,6 @@ def prepare_training(
         raise ValueError(f"{workdir}: no run folder: {error.strerror}") from error
     model = registry.create_model(**asked.model)
     check_recipe(asked, model)
-    check_previews(asked, model)
     mesh = sharding.make_mesh(asked.mesh)
     sharding.check_batch(mesh, asked.batch_size, asked.accumulate)
     optimizer = make_optimizer(asked.optimizer, registry.abstract_params(model))
@@ -118,15 +117,6 @@ def check_recipe(config: TrainConfig, model: Backbone) -> None:
         as_process(config.diffusion, recipe.steps)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"sampling: {error}") from error
-
-
-def check_previews(config: TrainConfig, model: Backbone) -> None:
-    """Raises ValueError if grids are wanted of a model of text: nobody says what of."""
-    if config.loop.sample_every and encoders_of(model):
-        raise ValueError(
-            f"sample_every: found {config.loop.sample_every}, wanted 0: a model of text draws what "
-            "a prompt says (sample.py --ckpt RUN --prompt TEXT)"
-        )
 
 
 def make_step(

@@ -1,12 +1,14 @@
 """What a diffusion model wants of text: which encoders, and conditions made of their embeddings."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 
-from skipdit_jax.checkpoints import CheckpointError
+from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.hub import Tell
 from skipdit_jax.checkpoints.members import member
 from skipdit_jax.contracts import Backbone
@@ -162,11 +164,22 @@ def cut_lines(embeds: TextEmbeddings) -> list[str]:
     ]
 
 
+def stored_null(checkpoint: Checkpoint) -> Float32[np.ndarray, "L E"] | None:
+    """What stood for a dropped caption in training, of files that hold it: the authors' of PixArt.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    handle = checkpoint.null_text
+    return None if handle is None else handle.read().astype(np.float32)
+
+
 def condition_of(
     model: Backbone,
     embeds: Mapping[str, TextEmbeddings],
     prompts: Sequence[str],
     negative: str | Sequence[str] | None = None,
+    null_text: Float32[np.ndarray, "L E"] | None = None,
 ) -> TextCondition | TwoTexts:
     """Makes the condition of a batch, as `sample` takes it.
 
@@ -180,10 +193,15 @@ def condition_of(
       embeds: of `embed_prompts` or `read_embeds`; all prompts have to be in it.
       prompts: of each sample.
       negative: what to guide away from, one for all or of each sample; None is the published one.
+      null_text: of `stored_null`, to guide away from in place of any negative prompt, seen as far
+        as each prompt is, as PixArt's authors sample.
 
     Raises:
-      ValueError: a model that takes no text, or a prompt that was not embedded.
+      ValueError: a model that takes no text, a prompt that was not embedded, or a null of another
+        number of tokens or width.
     """
+    if null_text is not None:
+        return _away_from(model, embeds, prompts, null_text)
     negative = negative_prompt_of(model) if negative is None else negative
     negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
     if len(negatives) != len(prompts):
@@ -199,6 +217,21 @@ def condition_of(
         mask, null_mask = masks
         made[wanted.name] = TextCondition(own.text, mask, None, null.text, null_mask)
     return TwoTexts(made["bert"], made["t5"]) if len(made) > 1 else made["t5"]
+
+
+def _away_from(
+    model: Backbone,
+    embeds: Mapping[str, TextEmbeddings],
+    prompts: Sequence[str],
+    null_text: Float32[np.ndarray, "L E"],
+) -> TextCondition:
+    """The condition of a model of one encoder whose null is no prompt."""
+    own = condition_of(model, embeds, prompts, prompts)
+    if isinstance(own, TwoTexts) or null_text.shape != own.text.shape[1:]:
+        found = "both encoders" if isinstance(own, TwoTexts) else f"prompts {own.text.shape[1:]}"
+        raise ValueError(f"null text: found {null_text.shape}, wanted that of {found}")
+    null = np.broadcast_to(null_text, own.text.shape)
+    return dataclasses.replace(own, null_text=null, null_mask=own.mask)
 
 
 def rows_of(embeds: TextEmbeddings, prompts: Sequence[str]) -> TextEmbeddings:

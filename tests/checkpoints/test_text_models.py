@@ -2,6 +2,7 @@
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -16,7 +17,10 @@ from skipdit_jax.checkpoints.layouts import recognise
 from skipdit_jax.checkpoints.pixart_original import DIALECT
 from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.cli import convert
+from skipdit_jax.encoders.text import TextEmbeddings
 from skipdit_jax.trees import flatten
+from skipdit_jax.weights.networks import open_known
+from skipdit_jax.weights.texts import condition_of, stored_null
 from tests.checkpoints.test_layouts import recorded
 from tests.networks import random_params
 
@@ -141,6 +145,68 @@ def test_buffers_that_nothing_reads_are_left_out(tmp_path):
     save_file({**load_file(path), **buffer}, path)
     read = sd.load_checkpoint(path, model)
     assert flatten(read).keys() == flatten(params).keys()
+
+
+def write_original(path, table=None, null=None, **changes):
+    """A file in the names of PixArt's authors, with what they keep beside the network."""
+    model, params = make("PixArt-S/2", **changes)
+    sd.export_checkpoint(path, params, model, layout="original")
+    beside = {"pos_embed": table, "y_embedder.y_embedding": null}
+    more = {name: array for name, array in beside.items() if array is not None}
+    save_file({**load_file(path), **more}, path)
+    return model, params
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_the_authors_table_of_positions_shows_the_size(tmp_path, scale):
+    """Also rounded; another size then stretches what the weights were made for."""
+    path = tmp_path / "x.safetensors"
+    width = TINY["hidden_size"]
+    places = np.arange(4) / scale
+    waves = places[:, None] * 10_000.0 ** (-np.arange(width // 4) / (width // 4))
+    of_side = np.concatenate([np.sin(waves), np.cos(waves)], axis=1)
+    table = np.concatenate([np.tile(of_side, (4, 1)), np.repeat(of_side, 4, axis=0)], axis=1)
+    for kind in (np.float32, ml_dtypes.bfloat16):
+        write_original(path, table.astype(kind)[None])
+        read, _ = sd.load_checkpoint(path, num_heads=2)
+        assert (read.config.input_size, read.config.sample_size) == (8, 8)
+        assert read.config.extent == 4 / scale
+        larger, _ = sd.load_checkpoint(path, num_heads=2, input_size=(8, 12))
+        assert larger.config.extent == 4 / scale
+
+
+def test_what_is_no_table_of_positions_shows_nothing(tmp_path):
+    path, rng = tmp_path / "x.safetensors", np.random.default_rng(0)
+    for table in (
+        rng.normal(size=(1, 16, 24)),
+        np.full((1, 16, 24), np.nan),
+        np.zeros((1, 15, 24)),
+    ):
+        write_original(path, table.astype(np.float32))
+        with pytest.raises(CheckpointError, match="does not show input_size"):
+            sd.load_checkpoint(path, num_heads=2)
+
+
+def test_the_text_of_no_prompt_is_found_and_guides(tmp_path):
+    path, rng = tmp_path / "x.safetensors", np.random.default_rng(0)
+    null = rng.normal(size=(5, 8)).astype(np.float32)
+    model, _ = write_original(path, null=null)
+    checkpoint = open_known(path)
+    assert checkpoint.notes == ("names of original",)
+    np.testing.assert_array_equal(stored_null(checkpoint), null)
+    read, _ = sd.load_checkpoint(path, num_heads=2, input_size=4)
+    assert read.config.text_tokens == 5
+    text, mask = rng.normal(size=(2, 5, 8)).astype(np.float32), np.tri(5, dtype=np.int32)[2:4]
+    embeds = {"t5": TextEmbeddings(("a", "b"), text, mask, (0, 0))}
+    found = condition_of(model, embeds, ["b", "a"], null_text=null)
+    np.testing.assert_array_equal(found.text, text[::-1])
+    np.testing.assert_array_equal(found.null_text, [null, null])
+    np.testing.assert_array_equal(found.null_mask, mask[::-1])
+    np.testing.assert_array_equal(found.mask, mask[::-1])
+    with pytest.raises(ValueError, match=r"null text: found \(4, 8\), wanted that of prompts"):
+        condition_of(model, embeds, ["a"], null_text=null[1:])
+    sd.export_checkpoint(path, sd.load_checkpoint(path, read), read)
+    assert stored_null(open_known(path)) is None
 
 
 def test_frames_as_pictures_take_the_same_weights(tmp_path):

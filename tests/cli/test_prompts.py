@@ -2,11 +2,16 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
+import skipdit_jax as sd
 from skipdit_jax.cli.sample import main
+from skipdit_jax.encoders.embeds import read_embeds
+from skipdit_jax.models.text_conditions import TextCondition
 from tests import pipelines
 from tests.checkpoints import hub_server
 from tests.cli.test_decode import refused
@@ -130,6 +135,32 @@ def test_the_negative_prompt_guides(folders, own_folder):
     assert np.array_equal(plain, drawn(folders / "pixart", *flags, "--negative-prompt", " "))
 
 
+def test_a_file_of_pixarts_authors_brings_its_own_null(folders, own_folder, capsys):
+    """Seen as far as each prompt, unless a negative prompt is typed."""
+    model, params = sd.load_checkpoint(folders / "pixart" / "transformer")
+    sd.export_checkpoint("plain.safetensors", params, model, layout="original")
+    length = model.config.text_tokens
+    null = np.random.default_rng(0).normal(size=(length, pipelines.WIDTH)).astype(np.float32)
+    tensors = load_file("plain.safetensors")
+    save_file({**tensors, "y_embedder.y_embedding": null}, "authors.safetensors")
+    flags = ("--text-encoder", str(folders / "pixart"), "--num-heads", "2", "--image-size", "32")
+    flags += ("--prompt", PROMPT, "--cfg-scale", "4", "--prompt-embeds", "words.npz")
+    found = drawn("authors.safetensors", *flags)
+    assert "without  the text of no prompt that the file holds" in capsys.readouterr().out
+    embeds = read_embeds("words.npz", {"t5": pipelines.WIDTH})["t5"]
+    text, mask = embeds.text[:1], embeds.mask[:1].astype(np.float32)
+    given = TextCondition(text, mask, null_text=null[None], null_mask=mask)
+    settings = {"steps": "linspace3", "method": "dpm++", "guidance": 4.0}
+    wanted = sd.sample(model, params, jax.random.key(0), given, **settings)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(found).max())
+    typed, plain = (
+        drawn(name, *flags, "--negative-prompt", " ")
+        for name in ("authors.safetensors", "plain.safetensors")
+    )
+    np.testing.assert_array_equal(typed, plain)
+    assert not np.allclose(typed, found)
+
+
 def test_texts_may_be_read_at_each_step(folders, own_folder, capsys):
     flags = ("--prompt", PROMPT)
     once = drawn(folders / "pixart", *flags)
@@ -167,7 +198,8 @@ def test_what_is_wrong_is_told_in_one_line(folders, tmp_path, small, own_folder,
     assert "wanted --prompt TEXT" in told(*pixart, "--class-labels", "1")
     assert "lines: No such file" in told(*pixart, "--prompts", "lines")
     assert "wanted both" in told(*pixart, "--prompt", "a boat", "--width", "32")
-    assert "multiple of 8" in told(*pixart, "--prompt", "a", "--width", "31", "--height", "32")
+    sides = ("--width", "40", "--height", "32")
+    assert "--width 40: wanted a multiple of 16" in told(*pixart, "--prompt", "a", *sides)
     alone = ("--ckpt", folders / "pixart" / "transformer", *FEW, "--prompt", "a boat")
     assert "nobody says where the text encoder (t5) is" in told(*alone)
     no = tmp_path / "no"

@@ -96,7 +96,10 @@ FLAGS = {
     "branch 0": (["--cache-at-branch", "0"], "branch is 0"),
     "branch half the blocks": (["--cache-at-branch", "2"], "1 <= branch < 2"),
     "branch beyond": (["--cache-at-branch", "7"], "1 <= branch < 2"),
-    "image size of a fraction of a patch": (["--image-size", "5"], "not divisible by patch_size 2"),
+    "image size of a fraction of a patch": (
+        ["--image-size", "5"],
+        "--image-size 5: wanted a multiple of 2 (patches of 2 pixels), such as 4",
+    ),
     "image size of another model": (["--image-size", "8"], "input_size 4, wanted input_size 8"),
     "image size 0": (["--image-size", "0"], "--image-size"),
     "classes of another model": (["--num-classes", "7"], "num_classes 10, wanted num_classes 7"),
@@ -132,8 +135,13 @@ def test_flags(refused, small, case):
         (["--model", "DiT-S/2-skip", "--cache", "N3", "--cache-at-branch", "6"], "branch < 6"),
         (["--model", "DiT-cache-0"], "N is 0"),
         (["--model", "DiT-S/2", "--compare"], "-skip"),
-        (["--model", "DiT-S/2", "--image-size", "100"], "multiple of 8"),
-        (["--model", "DiT-S/4", "--image-size", "264"], "not divisible by patch_size 4"),
+        (
+            ["--model", "DiT-S/2", "--image-size", "100"],
+            "multiple of 16 (patches of 2 latents of",
+        ),
+        (["--model", "DiT-S/4", "--image-size", "264"], "264: wanted a multiple of 32"),
+        (["--model", "DiT-S/2", "--height", "64", "--width", "72"], "--width 72: wanted a mult"),
+        (["--model", "DiT-S/2", "--height", "8", "--width", "32"], "--height 8: wanted a multi"),
         (["--model", "DiT-S/2", "--class-labels", "1000"], "outside 0..999"),
         (["--model", "DiT-S/2", "--num-classes", "10", "--class-labels", "10"], "outside 0..9"),
         (["--model", "DiT-S/2", "--num-classes", "0", "--class-labels", "1"], "unconditional"),
@@ -157,7 +165,7 @@ def test_the_checkpoint_is_not_written_over(refused, small):
 def test_pixels_of_a_latent_are_those_of_the_family(refused, plain_latents, monkeypatch):
     family = dataclasses.replace(registry.FAMILIES["dit"], pixels_per_latent=4)
     monkeypatch.setitem(registry.FAMILIES, "dit", family)
-    assert "wanted a multiple of 4" in refused("--ckpt", plain_latents, "--image-size", 30)
+    assert "of 8 (patches of 2 latents of 4" in refused("--ckpt", plain_latents, "--image-size", 36)
     assert "wanted input_size 8" in refused("--ckpt", plain_latents, "--image-size", 32)
 
 

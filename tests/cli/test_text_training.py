@@ -5,11 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import skipdit_jax as sd
 from skipdit_jax.cli import encode, train
 from skipdit_jax.cli.sample import main as sample
 from skipdit_jax.data.latent_files import write_latents
+from skipdit_jax.runs import load_config, prepare_training, previews
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 from tests import pipelines
@@ -152,15 +154,19 @@ def test_bad_flags_of_captions_write_nothing(
 
 def test_captions_become_a_model_that_draws_prompts(tmp_path, encoded, encoder, weights, capsys):
     config, run, parts = config_file(tmp_path), tmp_path / "run", tmp_path / "parts"
-    assert trained(config, encoded, run, skip_above=100.0) == 0
+    changes = {"skip_above": 100.0, "sample_every": 2}
+    assert trained(config, encoded, run, **changes) == 0
     records = read_log(run / "metrics.jsonl")
     assert [record["steps_skipped"] for record in records] == [0, 0]
     # Stopped and continued, to the last bit.
-    assert trained(config, encoded, parts, skip_above=100.0, steps=2) == 0
-    assert trained(config, encoded, parts, skip_above=100.0) == 0
+    assert trained(config, encoded, parts, **changes, steps=2) == 0
+    assert trained(config, encoded, parts, **changes) == 0
     assert [r["loss"] for r in read_log(parts / "metrics.jsonl")] == [r["loss"] for r in records]
     one, other = (sd.load_checkpoint(folder)[1] for folder in (run, parts))
     jax.tree.map(np.testing.assert_array_equal, one, other)
+    drawn = contents(run / "samples")
+    assert set(drawn) == {"step_0000002.png", "step_0000004.png"}
+    assert drawn == contents(parts / "samples")
     typed = ("--ckpt", run, "--text-encoder", encoder, "--vae", weights, "--out", "x.png")
     assert sample([*map(str, (*typed, "--prompt", WORDS[0], "--npz", "x.npz"))]) == 0
     assert f"prompt   {WORDS[0]}" in capsys.readouterr().out
@@ -184,7 +190,6 @@ def test_what_a_model_of_text_cannot_learn_from_is_told_in_one_line(
     assert "wanted text of any number of tokens of width 9" in told(
         config, encoded, model__text_width=9
     )
-    assert "sample_every: found 2, wanted 0" in told(config, encoded, sample_every=2)
     (tmp_path / "config.py").write_text(
         CONFIG.format(name="DiT-S/2", fields={"input_size": 8, "num_classes": 1})
     )
@@ -216,6 +221,7 @@ def test_only_the_skips_of_a_video_model_learn_with_images_beside_clips(tmp_path
         "data__use_image_num": 2,
         "data__frame_stride": 2,
         "steps": 2,
+        "sample_every": 2,
     }
     assert trained(config, tmp_path / "set", tmp_path / "run", **changes) == 0
     model, params = sd.load_checkpoint(tmp_path / "run", weights="model")
@@ -227,6 +233,46 @@ def test_only_the_skips_of_a_video_model_learn_with_images_beside_clips(tmp_path
         assert path.startswith("skip_fusions_0/")
         moved |= {path} if np.abs(value).max() not in (0, 1) else set()
     assert "skip_fusions_0/linear/kernel" in moved
+    with Image.open(tmp_path / "run/samples/step_0000002.png") as strip:
+        assert strip.height > strip.width  # a row for each of five clips, of two frames
+
+
+def test_previews_are_of_the_first_captions_of_the_data(tmp_path, encoded):
+    """And the whole picture is what sampling with these captions gives."""
+    config = load_config(config_file(tmp_path).stem, beside=tmp_path / "x.py")
+    config.data.path, config.sample_every = str(encoded), 2
+    job = prepare_training(config, tmp_path / "run")
+    found, stored = previews.captions_of(job), stored_texts(encoded)
+    count = min(len(WORDS), previews.CAPTIONS_SHOWN)
+    np.testing.assert_array_equal(found.text, stored["text"][:count].astype(np.float32))
+    np.testing.assert_array_equal(found.mask, stored["text_mask"][:count])
+    with np.load(encoded / "null_text.npz") as null:
+        np.testing.assert_array_equal(found.null_text[-1], null["text"].astype(np.float32))
+    params = jax.device_put(random_params(job.model))
+    state = job.state._replace(ema={name: params for name in job.state.ema})
+    samples = sd.sample(
+        job.model, params, jax.random.key(config.seed), found, steps="3", method="ddim", guidance=2
+    )
+    wanted = previews.draw_grid(np.asarray(samples), count, pixels=False)
+    np.testing.assert_array_equal(previews.Preview(job).draw(state), wanted)
+
+
+def test_a_model_of_two_texts_draws_previews_too(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"sample": (8, 8, 4), "text": (LENGTH, WIDTH), "text_t5": (9, WIDTH)}
+    masks = {"text_mask": np.arange(LENGTH) < 5, "text_t5_mask": np.arange(9) < 4}
+    pictures = [
+        {name: rng.normal(size=shape).astype(np.float16) for name, shape in shapes.items()} | masks
+        for _ in range(4)
+    ]
+    write_latents(tmp_path / "set", pictures)
+    fields = {"text_tokens": LENGTH, "t5_width": WIDTH, "t5_tokens": 9, "pooled_width": 8}
+    fields |= {"depth": 4, "text_dropout_prob": 0.0}
+    config = config_file(tmp_path, "HunYuan-DiT-g/2", **fields)
+    changes = {"steps": 1, "log_every": 1, "sample_every": 1}
+    assert trained(config, tmp_path / "set", tmp_path / "run", **changes) == 0
+    with Image.open(tmp_path / "run/samples/step_0000001.png") as grid:
+        assert grid.width > 3 * grid.height
 
 
 def test_a_pipeline_brings_both_encoders_of_a_model(tmp_path, captioned, weights):

@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from benchmarks.weights import random_vae_params
+from benchmarks.weights import scaled_params
 from skipdit_jax.registry import AUTOENCODERS
 
 TINY = {"block_out_channels": (8, 16), "norm_num_groups": 4}
@@ -16,7 +16,7 @@ def make(family, **changes):
     """(autoencoder, parameters); none of them is zero, norms are near one."""
     kind = AUTOENCODERS[family]
     vae = kind.module(kind.config(**{"layers_per_block": LAYERS[family], **TINY, **changes}))
-    return vae, random_vae_params(vae)
+    return vae, scaled_params(vae)
 
 
 def latents(*shape):

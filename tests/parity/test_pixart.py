@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import skipdit_jax as sd
 from skipdit_jax.checkpoints import pixart_original
@@ -183,6 +184,17 @@ def test_the_authors_names_are_the_recorded_ones(golden, kind):
         ours.setdefault(line.theirs[0], []).append(line.own)
     recorded = golden.config[f"mapping_{kind}"]
     assert ours == {name: own for name, own, rule in recorded if rule != "recompute"}
+
+
+@golden_file
+@pytest.mark.parametrize("name", ["plain", "scaled", "half"])
+def test_recorded_tables_of_positions_show_their_scale(golden, tmp_path, name):
+    config = golden.config["configs"][name]
+    model, path = model_of("pixart", config), tmp_path / "x.safetensors"
+    sd.export_checkpoint(path, params_of(golden, model), model, layout="original")
+    save_file({**load_file(path), "pos_embed": golden[f"table/pos_embed/{name}"]}, path)
+    read, _ = sd.load_checkpoint(path, num_heads=config["num_attention_heads"])
+    assert (read.config.grid, read.config.extent) == (model.config.grid, model.config.extent)
 
 
 @golden_file

@@ -8,7 +8,7 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.models.stack import bind
 from skipdit_jax.models.text_conditions import TextCondition
-from skipdit_jax.pipeline import Sampler, sample_keys
+from skipdit_jax.pipeline import Sampler, program, sample_keys
 from skipdit_jax.registry import abstract_params
 from tests.caching import hlo
 from tests.networks import condition_for, random_params
@@ -129,8 +129,8 @@ def products_of_sides(model, hoist):
     sampler = sampler_of(model, sd.SkipCache(every=2, branch=1), hoist=hoist)
     keys = sample_keys(jax.random.key(0), 0, BATCH)
     lowered = sampler.lower(abstract_params(model), keys, masked(model))
-    program = hlo.parse(lowered.compile(compiler_options=QUICKLY).as_text())
-    return [hlo.products(side) for side in program.branches()]
+    compiled = hlo.parse(lowered.compile(compiler_options=QUICKLY).as_text())
+    return [hlo.products(side) for side in compiled.branches()]
 
 
 def test_a_computed_step_multiplies_no_text(case):
@@ -154,9 +154,42 @@ def test_what_is_kept_is_counted_and_told(case):
     assert "text" not in str(always)
 
 
+def test_texts_are_kept_up_to_as_much_as_the_weights(case, monkeypatch):
+    """Where nobody says; texts that are read at each step are told, with what they would take."""
+    model, *_ = case
+    weights = sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract_params(model))
+    )
+    forced = sampler_of(model, hoist=True).summary(1).digest_bytes
+    most = weights // forced
+    for samples, kept in ((most, most), (most + 1, most + 1)):
+        assert sampler_of(model).summary(samples).digest_bytes == kept * forced
+    monkeypatch.setattr(program, "HOISTED_ANYHOW", 0)
+    assert sampler_of(model).summary(most).digest_bytes == most * forced
+    left = sampler_of(model).summary(most + 1)
+    assert (left.digest_bytes, left.left_out_bytes) == (0, (most + 1) * forced)
+    told = f"texts read at each step, as kept they would take {left.left_out_bytes / 2**20:.4g} MiB"
+    assert str(left).endswith(told)
+    assert sampler_of(model, hoist=True).summary(most + 1).digest_bytes == (most + 1) * forced
+
+
+def test_what_is_kept_and_what_is_left_out_are_two_programs(monkeypatch):
+    """The rule decides what a run really compiles, not only what is told of it."""
+    model = make_case("PixArt")[0]
+    own, once, always = (products_of_sides(model, hoist)[1] for hoist in (None, True, False))
+    assert own == once < always
+    monkeypatch.setattr(program, "HOISTED_ANYHOW", 0)
+    monkeypatch.setattr(program, "bytes_of", lambda tree: 1 if isinstance(tree, list) else 0)
+    jax.clear_caches()
+    assert products_of_sides(model, None)[1] == always
+
+
 def test_models_of_classes_have_nothing_to_hoist():
     model = sd.create_model("DiT-S/2-skip", hidden_size=16, num_heads=2, input_size=4, depth=4)
     assert bind(model, {}).digest is None
     once, always = (sampler_of(model, hoist=hoist) for hoist in (True, False))
-    assert once._program == always._program
+    keys = sample_keys(jax.random.key(0), 0, BATCH)
+    labels = condition_for(model, BATCH)
+    texts = [one.lower(abstract_params(model), keys, labels).as_text() for one in (once, always)]
+    assert texts[0] == texts[1]
     assert once.summary(BATCH).digest_bytes == 0
