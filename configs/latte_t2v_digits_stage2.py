@@ -1,6 +1,6 @@
 """Stage two of LatteT2V-skip on captioned digits: more of its training where words decide.
 
-    python train.py --config configs/latte_t2v_digits_stage2.py --workdir runs/latte_t2v_digits_stage2
+    python train.py --config configs/latte_t2v_digits_stage2.py --workdir RUN
 
 A digit that moves can be seen through much noise: eight frames show it. Which way it goes is open,
 and so told by the words alone, where the signal has less than about 0.003 of the power: a 30th of
