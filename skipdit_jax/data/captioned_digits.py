@@ -91,8 +91,9 @@ class _CaptionedDigits:
 class DigitClips(_CaptionedDigits):
     """A new motion and a new phrasing with every draw."""
 
-    def __init__(self, split: str, path: str):
+    def __init__(self, split: str, path: str, *, outward: bool = False):
         super().__init__(split, path, CLIPS)
+        self._outward = outward
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -100,7 +101,7 @@ class DigitClips(_CaptionedDigits):
     def draw(self, index: int, window: Window, rng: np.random.Generator) -> Example:
         """See `ClipSource`."""
         glyph, said, example = self._draw(index, rng)
-        corners = _straight(rng, WAYS[said.way], PACES[said.pace], window)
+        corners = _straight(rng, WAYS[said.way], PACES[said.pace], window, self._outward)
         return example | {"image": render(glyph, corners)}
 
 
@@ -126,12 +127,23 @@ def _straight(
     way: tuple[int, int],
     pace: tuple[float, float],
     window: Window,
+    outward: bool,
 ) -> Places:
-    """Top left corners (y, x) on a straight line between the walls, slower if it is too long."""
+    """Top left corners (y, x) on a straight line between the walls, slower if it is too long.
+
+    Outward lines begin in the middle of the axes that they move along, or behind it as far as the
+    wall before them asks for.
+    """
     direction = np.array(way) / np.linalg.norm(way)
     span = max(window.span - 1, 1)
     speed = min(rng.uniform(*pace), ROOM / span)
     moved = speed * span * direction
-    start = rng.uniform(np.maximum(0, -moved), ROOM - np.maximum(0, moved))
+    low, high = np.maximum(0, -moved), ROOM - np.maximum(0, moved)
+    if outward:
+        low, high = (
+            np.where(moved > 0, np.minimum(ROOM / 2, high), low),
+            np.where(moved < 0, np.maximum(ROOM / 2, low), high),
+        )
+    start = rng.uniform(low, high)
     times = window.stride * np.arange(window.num_frames)
     return (start + speed * times[:, None] * direction)[:, None]

@@ -68,6 +68,7 @@ class DataConfig:
     frame_stride: int = 1
     use_image_num: int = 0
     num_digits: int = 1
+    outward: bool = False
     shuffle: bool = True
     orientation: str = "upright"
     flip: bool = False

@@ -232,7 +232,7 @@ def _open_clips(config: DataConfig, shape: tuple[int, ...], num_classes: int) ->
         return moving
     if config.name == CAPTIONED_DIGITS:
         _check_canvas(config, shape[1:])
-        return DigitClips(config.split, config.path)
+        return DigitClips(config.split, config.path, outward=config.outward)
     pixels = _pixels(config, shape)
     if config.name == CAPTIONED:
         return CaptionedClips(open_captioned(config.path, clips=True), **pixels)
@@ -287,4 +287,6 @@ def _identity(config: DataConfig, shape: tuple[int, ...]) -> dict[str, Any]:
         identity["orientation"] = config.orientation
     if config.name == "moving_digits":
         identity["num_digits"] = config.num_digits
+    if config.outward:
+        identity["outward"] = True
     return identity
