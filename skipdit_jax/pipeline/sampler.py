@@ -100,12 +100,19 @@ class Sampler:
         )
 
     def arguments(
-        self, params: Params, keys: Key[Array, "B"], labels: Any = None, x: Given | None = None
+        self,
+        params: Params,
+        keys: Key[Array, "B"],
+        labels: Any = None,
+        x: Given | None = None,
+        counted: Any = None,
     ) -> tuple[Any, ...]:
         """The data arguments of the compiled program for one run; they are checked here."""
-        return (*self._data(params, keys, labels, x), self._listener())
+        return (*self._data(params, keys, labels, x, counted), self._listener())
 
-    def _data(self, params: Params, keys: Any, labels: Any, x: Any = None) -> tuple[Any, ...]:
+    def _data(
+        self, params: Params, keys: Any, labels: Any, x: Any = None, counted: Any = None
+    ) -> tuple[Any, ...]:
         model, params = self._program.model, sharding.off_explicit(params)
         keys, x = sharding.off_explicit((arguments.as_keys(keys), x))
         condition = model.conditioning.prepare(labels, len(keys))
@@ -114,7 +121,10 @@ class Sampler:
             x = noise if self._start == 1 else noise * self._start
         else:
             x = arguments.as_latents(model, x, len(keys))
-        return params, x, keys, condition, self.inputs, self._steps
+        steps = self._steps
+        if self._program.sockets.decision is not None:
+            steps = steps._replace(counted=arguments.as_counted(counted, len(keys)))
+        return params, x, keys, condition, self.inputs, steps
 
     def _listener(self) -> Any:
         if self.progress is None:
@@ -128,6 +138,7 @@ class Sampler:
         keys: Key[Array, "B"],
         labels: Any = None,
         x: Given | None = None,
+        counted: Any = None,
     ) -> Samples:
         """Samples one batch.
 
@@ -136,11 +147,13 @@ class Sampler:
           keys: one per sample, [B].
           labels: one per sample, or whatever the model is conditioned on.
           x: what to start from in place of noise drawn from the keys, [B,H,W,C].
+          counted: bool [B], which samples count where a cache decides as it runs; the others only
+            fill up a batch. None: all.
 
         Returns:
           Float32 [B,H,W,C]; with taps also `Taps`; with details `Sampled`.
         """
-        return sampling_run(self._program, *self.arguments(params, keys, labels, x))
+        return sampling_run(self._program, *self.arguments(params, keys, labels, x, counted))
 
     def lower(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Any:
         """The traced program (`jax.stages.Lowered`); its compiled form takes `arguments`."""
