@@ -2,16 +2,19 @@
 
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.combined import Combined
+from skipdit_jax.caching.methods.db_cache import DBCache
 from skipdit_jax.caching.methods.deep_cache import DeepCache
 from skipdit_jax.caching.methods.delta_dit import DeltaDiT
 from skipdit_jax.caching.methods.faster_cache import FasterCache
 from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
+from skipdit_jax.caching.methods.first_block_cache import FirstBlockCache
 from skipdit_jax.caching.methods.fora import Fora
 from skipdit_jax.caching.methods.mag_cache import MagCache
 from skipdit_jax.caching.methods.pab import Pab
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
+from skipdit_jax.caching.methods.tea_cache import TeaCache
 from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.contracts import Costs
@@ -38,6 +41,7 @@ __all__ = [
     "ClassConditioning",
     "Combined",
     "Costs",
+    "DBCache",
     "DecodeOptions",
     "DeepCache",
     "DeltaDiT",
@@ -45,6 +49,7 @@ __all__ = [
     "Family",
     "FasterCache",
     "FasterDiffusion",
+    "FirstBlockCache",
     "Fora",
     "Guidance",
     "MagCache",
@@ -54,6 +59,7 @@ __all__ = [
     "SkipCache",
     "SmoothCache",
     "TaylorSeer",
+    "TeaCache",
     "__version__",
     "create_model",
     "decode_latents",

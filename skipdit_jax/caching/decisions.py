@@ -13,7 +13,7 @@ agree on the side that they take.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -126,6 +126,7 @@ def distance(x: Array, y: Array) -> SumOfRow:
     return size(x.astype(jnp.float32) - y.astype(jnp.float32))
 
 
+@runtime_checkable
 class Probe(Protocol):
     """What a method looks at. One that is hashable may be written anywhere (`probes.Watched`)."""
 
@@ -156,6 +157,7 @@ class Probe(Protocol):
         ...
 
 
+@runtime_checkable
 class Rule(Protocol):
     """What follows from a number."""
 
@@ -172,6 +174,7 @@ class Rule(Protocol):
         ...
 
 
+@runtime_checkable
 class LiveForecast(Protocol):
     """What stands for the trunk where a step reuses it."""
 

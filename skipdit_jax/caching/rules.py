@@ -18,6 +18,7 @@ NO_LIMIT = np.iinfo(np.int32).max
 IDENTITY = (0.0, 0.0, 0.0, 1.0, 0.0)
 """The polynomial of degree 4 that is its argument, highest power first."""
 
+Polynomial = tuple[float | int, ...]
 Count = Int[Array, ""]
 
 
@@ -36,7 +37,7 @@ class AccumulateRow(NamedTuple):
 
 
 def accumulate(
-    steps: int, threshold: float, polynomial: tuple[float, ...] = IDENTITY, most: int = NO_LIMIT
+    steps: int, threshold: float | int, polynomial: Polynomial = IDENTITY, most: int = NO_LIMIT
 ) -> AccumulateRow:
     """The same numbers for each of so many steps; see `AccumulateRow`."""
     return AccumulateRow(
@@ -106,8 +107,8 @@ class BelowRow(NamedTuple):
 
 def below(
     steps: int,
-    threshold: float,
-    limit: float = np.inf,
+    threshold: float | int,
+    limit: float | int = np.inf,
     most: int = NO_LIMIT,
     most_in_all: int = NO_LIMIT,
 ) -> BelowRow:

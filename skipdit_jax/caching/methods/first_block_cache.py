@@ -45,5 +45,5 @@ class FirstBlockCache(Method):
         """The plan of a run; see `CachePolicy`."""
         free = np.arange(run.steps) > 0
         above = np.nextafter(np.float32(self.threshold), np.float32(np.inf))  # equality reuses
-        numbers = below(run.steps, above)
+        numbers = below(run.steps, float(above))
         return decided_by_front(run, free, free, 1, 0, numbers, over=self.over, separate=self.separate)

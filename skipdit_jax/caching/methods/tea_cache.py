@@ -10,13 +10,11 @@ from skipdit_jax.caching.method import Method
 from skipdit_jax.caching.plan import Plan, Run
 from skipdit_jax.caching.planning import decided, reuse_middle
 from skipdit_jax.caching.probes import FirstInput
-from skipdit_jax.caching.rules import IDENTITY, Accumulate, accumulate
+from skipdit_jax.caching.rules import IDENTITY, Accumulate, Polynomial, accumulate
 from skipdit_jax.published import TEACACHE_POLYNOMIALS
 
 UNFITTED = "identity"
 DEGREE = 4
-
-Polynomial = tuple[float | int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
