@@ -107,7 +107,7 @@ class Movement(NamedTuple):
             return jnp.max(_ratio(part.sum(axis=0), whole.sum(axis=0)))
         if pooled:
             return _ratio(part.sum(), whole.sum())
-        return _ratio(part, whole).sum() / (halves * counted.sum())
+        return _ratio(part, whole).sum() / (halves * counted.astype(jnp.float32).sum())
 
 
 def _ratio(part: Array, whole: Array) -> Array:

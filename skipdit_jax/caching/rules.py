@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from skipdit_jax.caching.decisions import DecisionRows, Verdict
 from skipdit_jax.typing import Flag, Index, Scalar
@@ -166,3 +166,89 @@ class Below:
 def _decided(looked: Flag, reuses: Flag, row: DecisionRows, planned: Index) -> Flag:
     """Whether a step is computed; a number that is none reuses nothing."""
     return jnp.where(looked, ~reuses, row.free | (planned > 0))
+
+
+class CodebookRow(NamedTuple):
+    """Numbers of `Codebook`, of each step.
+
+    Attributes:
+      thresholds: float32 [n], ascending; -inf is never met.
+      rates: int32 [n + 1], steps to the next computed one if a change is below each threshold, and
+        if it is below none.
+      window: bool, where motion counts.
+      motion: float32 [4], h0, h1, h2 and how much a change of motion weighs.
+    """
+
+    thresholds: Float[np.ndarray, "S n"]
+    rates: Int[np.ndarray, "S n1"]
+    window: Bool[np.ndarray, "S"]
+    motion: Float[np.ndarray, "S 4"]
+
+
+class Changes(NamedTuple):
+    """What a computed step shows, for each layer that is looked at.
+
+    Attributes:
+      change: relative to the last computed step.
+      motion: relative change along the frames; None where motion does not count.
+    """
+
+    change: Float[Array, "layers"]
+    motion: Float[Array, "layers"] | None = None
+
+
+class Due(NamedTuple):
+    """What `Codebook` keeps.
+
+    Attributes:
+      step: the next computed one.
+      rate: steps from the last computed one to that.
+      motion: of each layer, where it was last looked at.
+    """
+
+    step: Count
+    rate: Count
+    motion: Float[Array, "layers"]
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Each computed step says when the next one is, by how much it changed.
+
+    Attributes:
+      layers: how many are looked at; the last one's rate counts.
+    """
+
+    layers: int = 1
+
+    def start(self) -> Due:
+        """The second step is due."""
+        first = jnp.ones((), jnp.int32)
+        return Due(first, first, jnp.ones(self.layers, jnp.float32))
+
+    def judge(self, own: Due, number: Any, row: DecisionRows, planned: Index) -> Verdict:
+        """See `decisions.Rule`."""
+        computes = jnp.where(row.free, row.step == own.step, planned > 0)
+        return Verdict(computes, jnp.zeros((), jnp.float32), own)
+
+    def learn(self, found: Verdict, number: Changes, row: DecisionRows) -> Verdict:
+        """Behind a computed step, the rate that holds from the next one on."""
+        own, numbers = found.own, row.rule
+        looked = found.computes & (row.step > 0)  # the first step has nothing to compare with
+        rate = own.rate.astype(jnp.float32)
+        metric = jnp.cumsum(number.change / rate) / jnp.arange(1.0, self.layers + 1)
+        motion = own.motion
+        if number.motion is not None:
+            scale, power, divisor, weight = numbers.motion
+            motion = (number.motion / scale) ** power / divisor
+            motion = jnp.where(numbers.window, motion, 1.0)
+            metric = metric * (motion + jnp.abs(weight * (motion - own.motion) / rate))
+        below = metric[-1] < numbers.thresholds
+        chosen = numbers.rates[jnp.where(below.any(), jnp.argmax(below), len(below))]
+        new = jnp.where(looked, chosen, own.rate)
+        own = Due(
+            jnp.where(found.computes, row.step + new, own.step),
+            new,
+            jnp.where(looked, motion, own.motion),
+        )
+        return Verdict(found.computes, jnp.where(looked, metric[-1], 0.0), own)

@@ -2,15 +2,20 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from tests.parity.cached import of_set_d, replay
-from tests.parity.goldens import assert_close
+from skipdit_jax.caching.latents import FilterRow, filtered
+from skipdit_jax.diffusion.schedules import Diffusion
+from tests.parity.cached import of_set_d, replay, run_of
+from tests.parity.goldens import assert_close, channel_last
+from tests.parity.models import model_of
 from tests.parity.test_loops import compare
 
 NUMBERS = 1e-4  # relative, of compared numbers: golden/d/README.md
+MOTION = 3e-4  # its eighth power amplifies
 FORECASTS = {None: "hold", "foca": "foca"}
 
 
@@ -71,3 +76,58 @@ def db_cache_of(how):
 @pytest.mark.golden("dbcache", "dbcache_latte")
 def test_dbcache(golden):
     follow_all(golden, db_cache_of, "metric")
+
+
+SUBLAYERS = {"t-attn": "tattn", "s-attn": "attn"}
+
+
+def adacache_of(how):
+    motion = {}
+    if how.get("apply_moreg"):
+        motion = {
+            "motion": True,
+            "strides": tuple(how["moreg_strides"]),
+            "window": tuple(how["moreg_steps"]),
+            "scale": tuple(how["moreg_hyp"][:3]),
+            "weight": how["mograd_mul"],
+        }
+    return sd.AdaCache(
+        codebook=tuple(map(tuple, how["codebook"])),
+        sublayer=SUBLAYERS[how["cache_res"]],
+        stages=tuple(how["cache_loc"]),
+        **motion,
+    )
+
+
+@pytest.mark.golden("adacache")
+def test_adacache(golden):
+    for group, how in golden.config["settings"].items():
+        number = golden[f"{group}/metric"][:, -1]
+        limit = MOTION if how.get("apply_moreg") else NUMBERS
+        follow(golden, group, adacache_of(how), number, limit)
+
+
+def seacache_of(how):
+    return sd.SeaCache(
+        threshold=how["threshold"],
+        forecast=f"taylor{how['residual_order']}",
+        first=how["retention_steps"],
+        last=how["cache_end_steps"],
+        most=how["max_consecutive_cached"] or None,
+        power=how["power_exp"],
+    )
+
+
+@pytest.mark.golden("seacache")
+def test_seacache(golden):
+    follow_all(golden, seacache_of, "acc")
+    run = run_of(model_of(golden), Diffusion(spacing=str(golden.config["steps"])))
+    assert_close(run.noise, golden["sigma"], 1e-6, "sigma")
+
+
+@pytest.mark.golden("seacache")
+def test_the_filter_of_seacache(golden):
+    x = jnp.asarray(channel_last(golden["z"]))[:1]
+    for name, want in golden.under("filter/").items():
+        got = filtered(x, FilterRow(np.float32(name), np.float32(3.0)))
+        assert_close(got, channel_last(want), 1e-5, name)
