@@ -13,6 +13,20 @@ from skipdit_jax.contracts import StagedModel, Sublayer
 from skipdit_jax.typing import Flag
 
 
+def replaced(kept: Array, value: Array, read: Float[Array, "*rows"]) -> Array:
+    """The value, in the place of what was kept, written behind a number that was read of both.
+
+    Without that number nothing would keep the write behind the read, and XLA copies.
+
+    Args:
+      kept: [rows,...].
+      value: the same.
+      read: one number, or one for each row; where it is none, nothing is replaced.
+    """
+    read = read.reshape(*read.shape, *(1,) * (value.ndim - read.ndim))
+    return jnp.where(jnp.isnan(read), kept, value)
+
+
 @dataclass(frozen=True)
 class Watched:
     """A probe that compares one value of a step with that of an earlier one.
@@ -33,10 +47,11 @@ class Watched:
         """See `decisions.Probe`."""
         return self.look(seen)
 
-    def measure(self, seen: Seen, kept: Array, movement: Movement) -> tuple[Array, Array]:
+    def measure(self, seen: Seen, kept: Array, movement: Movement) -> tuple[Any, Array]:
         """See `decisions.Probe`."""
-        saw = self.look(seen)
-        return saw, movement(distance(saw, kept), size(kept), pooled=self.pooled)
+        value = self.look(seen)
+        number = movement(distance(value, kept), size(kept), pooled=self.pooled)
+        return (value, number), number
 
     def runner(self, model: StagedModel, c: Any) -> Runner:
         """Stages as they are."""
@@ -50,7 +65,8 @@ class Watched:
         self, saw: Any, kept: Any, inside: Any, computed: Flag, output: Array, movement: Movement
     ) -> Any:
         """See `decisions.Probe`."""
-        return saw if self.always else jnp.where(computed, saw, kept)
+        value, number = saw
+        return replaced(kept, value, number) if self.always else jnp.where(computed, value, kept)
 
     def behind(self, kept: Any, movement: Movement) -> Any:
         """No number."""

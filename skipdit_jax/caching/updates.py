@@ -3,41 +3,39 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from skipdit_jax.caching.decisions import Movement, Seen, distance, size
 from skipdit_jax.caching.probes import Watched
 from skipdit_jax.caching.rules import Changes
 from skipdit_jax.caching.trunk import Runner, Slots
 from skipdit_jax.contracts import Hook, StagedModel, Sublayer
-from skipdit_jax.typing import Flag, Skips
+from skipdit_jax.typing import Flag, Scalar, Skips
 
 
-class Sums(NamedTuple):
-    """Of a change, of each row.
-
-    Attributes:
-      part: L1 norm of the difference.
-      whole: of what it is relative to.
-    """
-
-    part: Float[Array, "rows"]
-    whole: Float[Array, "rows"]
-
-
-class Layer(NamedTuple):
-    """What is kept of a stage.
+class Pair(NamedTuple):
+    """The last two values of a stage, one written where the older one was.
 
     Attributes:
-      update: at the last computed step, behind its gate, float32.
-      change: of it, from the computed step before.
-      motion: of it, from frames to those so many behind, for each distance.
+      slots: float32 [2,rows,...].
+      newest: which of them is the last.
     """
 
-    update: Float[Array, "rows *tokens D"]
-    change: Sums
-    motion: tuple[Sums, ...]
+    slots: Float[Array, "two rows *tokens D"]
+    newest: Int[Array, ""]
+
+    def written(self, value: Array) -> "Pair":
+        """With one value more: nothing is read, so nothing is copied."""
+        place = 1 - self.newest
+        return Pair(jax.lax.dynamic_update_index_in_dim(self.slots, value, place, 0), place)
+
+    def read(self) -> tuple[Array, Array]:
+        """The last value, and the one before."""
+        places = (self.newest, 1 - self.newest)
+        last, before = (jax.lax.dynamic_index_in_dim(self.slots, p, 0, False) for p in places)
+        return last, before
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,14 @@ class Updates(Watched):
     names: tuple[str, ...]
     strides: tuple[int, ...] = ()
 
-    def start(self, seen: Seen) -> tuple[Layer, ...]:
+    def start(self, seen: Seen) -> tuple[Pair, ...]:
         """See `decisions.Probe`."""
         assert seen.embedded is not None
         h, c = seen.embedded
         found: dict[int, Array] = {}
         seen.model.run(h, c, {}, 0, seen.model.num_stages, hook=self._hook(found))
-        return tuple(self._layer(found[stage], found[stage]) for stage in self.stages)
+        none = jnp.zeros((), jnp.int32)
+        return tuple(Pair(jnp.stack([found[stage]] * 2), none) for stage in self.stages)
 
     def measure(self, seen: Seen, kept: Any, movement: Movement) -> tuple[None, None]:
         """Nothing before the choice."""
@@ -72,32 +71,40 @@ class Updates(Watched):
         def run(h: Array, skips: Skips, slots: Slots, lo: int, hi: int) -> Any:
             found: dict[int, Array] = {}
             h, skips = model.run(h, c, skips, lo, hi, hook=self._hook(found))
-            pairs = zip(self.stages, slots, strict=True)
             slots = tuple(
-                self._layer(found[stage], layer.update) if stage in found else layer
-                for stage, layer in pairs
+                pair.written(found[stage]) if stage in found else pair
+                for stage, pair in zip(self.stages, slots, strict=True)
             )
             return h, skips, slots
 
         return run
 
-    def inside(self, kept: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    def inside(self, kept: tuple[Pair, ...]) -> tuple[Pair, ...]:
         """All."""
         return kept
 
     def renew(
         self, saw: Any, kept: Any, inside: Any, computed: Flag, output: Array, movement: Movement
-    ) -> tuple[Layer, ...]:
+    ) -> tuple[Pair, ...]:
         """As the stages left it."""
         return inside
 
-    def behind(self, kept: tuple[Layer, ...], movement: Movement) -> Changes:
+    def behind(self, kept: tuple[Pair, ...], movement: Movement) -> Changes:
         """See `decisions.Probe`."""
-        change = jnp.stack([movement(*layer.change) for layer in kept])
+        values = [pair.read() for pair in kept]
+        change = [movement(distance(before, last), size(before)) for last, before in values]
         if not self.strides:
-            return Changes(change)
-        motion = [jnp.stack([movement(*sums) for sums in layer.motion]).mean() for layer in kept]
-        return Changes(change, jnp.stack(motion))
+            return Changes(jnp.stack(change))
+        motion = [self._motion(last, movement) for last, _ in values]
+        return Changes(jnp.stack(change), jnp.stack(motion))
+
+    def _motion(self, update: Array, movement: Movement) -> Scalar:
+        """How far an update moves along the frames, the mean over all strides."""
+        each = []
+        for stride in self.strides:
+            later, earlier = update[:, stride:], update[:, :-stride]
+            each.append(movement(distance(later, earlier), size(later) + size(earlier)))
+        return jnp.stack(each).mean()
 
     def _hook(self, found: dict[int, Array]) -> Hook:
         """What the seam calls; leaves updates behind their gates in `found`, of this trace."""
@@ -111,10 +118,3 @@ class Updates(Watched):
             return gate, update
 
         return hook
-
-    def _layer(self, update: Array, before: Array) -> Layer:
-        moved = [
-            Sums(distance(later, earlier), size(later) + size(earlier))
-            for later, earlier in ((update[:, s:], update[:, :-s]) for s in self.strides)
-        ]
-        return Layer(update, Sums(distance(before, update), size(before)), tuple(moved))
