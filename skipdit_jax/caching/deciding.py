@@ -27,7 +27,7 @@ def evaluate(
     state: tuple[Any, Live],
     kinds: Kinds,
     rows: Rows,
-    counted: Bool[Array, "B"] | None = None,
+    counted: Bool[Array, "samples"] | None = None,
 ) -> tuple[Array, tuple[Any, Live]]:
     """One network call; see `engine.evaluate`.
 
@@ -125,6 +125,6 @@ def _whole(
     return choose(index, (reuse, compute), kept)
 
 
-def widened(x: Latents, channels: int) -> Latents:
+def widened(x: Latents, channels: int) -> Array:
     """X with zeros for the channels of the variance, which has no place in it."""
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])

@@ -88,7 +88,7 @@ class Movement(NamedTuple):
     """
 
     over: str = OVER[0]
-    counted: Bool[Array, "B"] | None = None
+    counted: Bool[Array, "samples"] | None = None
 
     def __call__(self, part: SumOfRow, whole: SumOfRow, *, pooled: bool = True) -> Scalar:
         """Sums of rows (guided: those of both halves, one behind the other) as one ratio.
@@ -225,7 +225,7 @@ class Decision:
     over: str = OVER[0]
     separate: bool = False
 
-    def movement(self, counted: Bool[Array, "B"] | None) -> Movement:
+    def movement(self, counted: Bool[Array, "samples"] | None) -> Movement:
         """The metric over samples that count."""
         return Movement(self.over, counted)
 

@@ -13,6 +13,10 @@ import pytest
 import skipdit_jax as sd
 from skipdit_jax.caching import forecasts, live_forecasts, notation
 from skipdit_jax.caching.decisions import Movement
+from skipdit_jax.diffusion.schedules import Diffusion, Parameterization
+from skipdit_jax.sampling import loop
+from skipdit_jax.sampling.guidance import Guidance
+from skipdit_jax.sampling.steppers import Ddim
 from tests.caching import toys
 from tests.caching.test_methods import ROUNDING, off
 from tests.caching.toys import Kind, draw, run_of
@@ -57,7 +61,6 @@ CASES = {
     "easycache": Case(sd.EasyCache(threshold=0.4, first=3), *SUMS, SKIPS),
 }
 CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-WITH_THRESHOLD = [name for name in CASES if not name.startswith("adacache")]
 
 
 def changed(case, settings):
@@ -218,3 +221,35 @@ def test_movement_of_a_batch():
     nothing = jnp.zeros(4)
     assert float(mean(nothing, nothing)) == 0
     assert float(mean(part, nothing)) == np.inf
+
+
+def test_easycache_by_hand():
+    """The rule of its paper, step by step in numpy, around the whole network."""
+    kind, policy = Kind(guided=False), CASES["easycache"].policy
+    drawn = draw(kind, policy, STEPS)
+    inputs = loop.step_inputs(Diffusion(spacing=str(STEPS)), Guidance(scale=toys.SCALE))
+    shape = (toys.BATCH, toys.SIDE, toys.SIDE, toys.CHANNELS)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    labels = jnp.arange(toys.BATCH, dtype=jnp.int32) % 2
+    model, how = toys.network(kind), Parameterization(variance="fixed_small")
+    total, rate, before, at = 0.0, None, None, None
+    for step in range(STEPS):
+        reused = False
+        if policy.first <= step < STEPS - 1 and rate is not None:
+            total += rate * np.abs(x - before).mean() / np.abs(at[1]).mean()
+            reused = total < policy.threshold
+            assert drawn.taps.compared[step] == pytest.approx(total, rel=1e-4)
+        before = x
+        if reused:
+            v = x + (at[1] - at[0])
+        else:
+            h, c = model.embed(x, jnp.full(len(x), inputs.t[step]), labels)
+            v = np.asarray(model.head(model.run(h, c, {}, 0, toys.STAGES)[0], c))
+            if at is not None:
+                rate = np.abs(v - at[1]).mean() / np.abs(x - at[0]).mean()
+            at, total = (x, v), 0.0
+        assert drawn.taps.kinds.trunk[step] == (not reused)
+        np.testing.assert_allclose(drawn.taps.model_output[step], v, atol=1e-4)
+        row = jax.tree.map(lambda column: jnp.asarray(column[step]), inputs.c)  # noqa: B023
+        x = np.asarray(Ddim().step(how, row, *map(jnp.asarray, (v, x, x * 0)), ())[0])
+        np.testing.assert_allclose(drawn.taps.sample[step], x, atol=1e-4)
