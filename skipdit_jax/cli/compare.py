@@ -159,7 +159,12 @@ def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = Fals
     bar = StepBar(progress)
 
     def run(variant: Variant) -> np.ndarray:
-        drawn = draw_all(lambda keys, given: variant.sampler(job.params, keys, given), batches)
+        drawn = draw_all(
+            lambda batch: variant.sampler(
+                job.params, batch.keys, batch.given, counted=batch.counted
+            ),
+            batches,
+        )
         bar.advance()
         return drawn
 

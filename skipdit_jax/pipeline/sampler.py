@@ -1,5 +1,6 @@
 """A sampling program bound to a model: settings checked, plan made, arguments gathered."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -160,8 +161,14 @@ class Sampler:
         listener = None if self.progress is None else NOBODY
         return sampling_run.lower(self._program, *self._data(params, keys, labels), listener)
 
-    def summary(self, batch: int) -> CacheSummary:
-        """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch."""
+    def summary(self, batch: int, ran: Sequence[Kinds] = ()) -> CacheSummary:
+        """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch.
+
+        Args:
+          batch: samples.
+          ran: of a cache that decides, the kinds of batches that were drawn (`Sampled.kinds`): the
+            FLOPs that they took. None: what it may come to at best.
+        """
         model = self._program.model
         rows = batch * (2 if self.guidance.doubles else 1)
 
@@ -170,7 +177,7 @@ class Sampler:
             return denoiser.state, denoiser.prepare(jnp.asarray(self.inputs.t)), denoiser.digest
 
         shapes = jax.eval_shape(start, abstract_params(model), *model.example_inputs(batch))
-        return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes)
+        return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes, ran=ran)
 
 
 def clips(model: Backbone) -> bool:
