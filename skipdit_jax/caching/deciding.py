@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from skipdit_jax.caching.choose import choose
-from skipdit_jax.caching.decisions import DecisionRows, Live, Seen, Told
+from skipdit_jax.caching.decisions import Counting, DecisionRows, Live, Seen, Told
 from skipdit_jax.caching.plan import Kinds, Rows, Sockets, Trunk
 from skipdit_jax.caching.rings import Access
 from skipdit_jax.caching.trunk import StagedTrunk
@@ -27,7 +27,7 @@ def evaluate(
     state: tuple[Any, Live],
     kinds: Kinds,
     rows: Rows,
-    counted: Bool[Array, "samples"] | None = None,
+    counted: Counting | None = None,
 ) -> tuple[Array, tuple[Any, Live]]:
     """One network call; see `engine.evaluate`.
 

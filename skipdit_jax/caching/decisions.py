@@ -29,6 +29,8 @@ OVER = ("mean", "max", EACH)
 """Whose number decides: of all samples together, of the one that moved most, of each for itself."""
 
 SumOfRow = Float[Array, "rows"]
+Counting = Bool[Array, "samples"]
+"""Which samples of a batch count where one number decides for all."""
 
 
 class DecisionRows(NamedTuple):
@@ -88,7 +90,7 @@ class Movement(NamedTuple):
     """
 
     over: str = OVER[0]
-    counted: Bool[Array, "samples"] | None = None
+    counted: Counting | None = None
 
     def __call__(self, part: SumOfRow, whole: SumOfRow, *, pooled: bool = True) -> Scalar:
         """Sums of rows (guided: those of both halves, one behind the other) as one ratio.
@@ -225,7 +227,7 @@ class Decision:
     over: str = OVER[0]
     separate: bool = False
 
-    def movement(self, counted: Bool[Array, "samples"] | None) -> Movement:
+    def movement(self, counted: Counting | None) -> Movement:
         """The metric over samples that count."""
         return Movement(self.over, counted)
 
@@ -256,7 +258,6 @@ class Live(NamedTuple):
     own: Any
     past: Any
     told: Told
-
 
 
 def check_over(method: str, over: str) -> None:

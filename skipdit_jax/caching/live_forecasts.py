@@ -57,9 +57,7 @@ class LiveTaylor:
         none = jnp.zeros((), jnp.int32)
         return Differences(jnp.zeros((self.order + 1,) * 2, jnp.float32), none, none)
 
-    def follow(
-        self, past: Differences, step: Step, computed: Flag
-    ) -> tuple[RingRows, Differences]:
+    def follow(self, past: Differences, step: Step, computed: Flag) -> tuple[RingRows, Differences]:
         """See `LiveForecast`."""
         slots = self.order + 1
         slot, since = past.done % slots, jnp.maximum(step - past.last, 1).astype(jnp.float32)

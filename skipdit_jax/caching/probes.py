@@ -102,5 +102,6 @@ class FrontResidual(Watched):
 
     def look(self, seen: Seen) -> Array:
         """The value."""
-        assert seen.embedded is not None and seen.h is not None
+        assert seen.embedded is not None
+        assert seen.h is not None
         return seen.h.astype(jnp.float32) - seen.embedded[0].astype(jnp.float32)

@@ -20,6 +20,7 @@ IDENTITY = (0.0, 0.0, 0.0, 1.0, 0.0)
 
 Polynomial = tuple[float | int, ...]
 Count = Int[Array, ""]
+OfLayers = Float[Array, "layers"]
 
 
 class AccumulateRow(NamedTuple):
@@ -79,9 +80,7 @@ class Accumulate:
         total = own.total + jnp.polyval(numbers.polynomial, number)
         computes = _decided(looked, total < numbers.threshold, row, planned)
         behind = jnp.where(looked, total, own.total)
-        own = Accumulated(
-            jnp.where(computes, 0.0, behind), jnp.where(computes, 0, own.streak + 1)
-        )
+        own = Accumulated(jnp.where(computes, 0.0, behind), jnp.where(computes, 0, own.streak + 1))
         return Verdict(computes, jnp.where(looked, total, 0.0), own)
 
     def learn(self, found: Verdict, number: Any, row: DecisionRows) -> Verdict:
@@ -193,8 +192,8 @@ class Changes(NamedTuple):
       motion: relative change along the frames; None where motion does not count.
     """
 
-    change: Float[Array, "layers"]
-    motion: Float[Array, "layers"] | None = None
+    change: OfLayers
+    motion: OfLayers | None = None
 
 
 class Due(NamedTuple):
@@ -208,7 +207,7 @@ class Due(NamedTuple):
 
     step: Count
     rate: Count
-    motion: Float[Array, "layers"]
+    motion: OfLayers
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPIL
 KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
 WORTH_KEEPING = 0.1  # s; small models compile in less than JAX's own 1.0 (seen with jax 0.12)
 
+
 class Batch(NamedTuple):
     """Some samples of a job.
 

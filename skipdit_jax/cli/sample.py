@@ -200,7 +200,7 @@ def describe_decisions(job: SamplingJob, result: Result) -> str:
     kinds = [run.kinds for run in result.ran]
     first = np.asarray(kinds[0].trunk)
     steps = first if first.ndim == 1 else first.reshape(-1, len(sampler.inputs.t))[0]
-    shown = "".join("x." [1 - kind] for kind in steps)
+    shown = "".join("x."[1 - kind] for kind in steps)
     return f"ran      {sampler.summary(job.batch, kinds)}\nsteps    {shown} (x: computed)"
 
 

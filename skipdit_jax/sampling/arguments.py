@@ -83,7 +83,9 @@ def as_counted(counted: Any, batch: int) -> Bool[np.ndarray, "B"]:
     """Which of so many samples count where a cache decides (None: all); one must."""
     found = np.ones(batch, bool) if counted is None else np.asarray(counted)
     if found.dtype != bool or found.shape != (batch,) or not found.any():
-        raise ValueError(f"counted: found {_shown(counted)}, wanted {batch} flags, one of them true")
+        raise ValueError(
+            f"counted: found {_shown(counted)}, wanted {batch} flags, one of them true"
+        )
     return found
 
 

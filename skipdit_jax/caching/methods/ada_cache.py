@@ -34,8 +34,8 @@ class AdaCache(Method):
     At a computed step, with Y what a sub-layer of the middle stage adds behind its gate, Y' that of
     the computed step before and r the rate in force, d = sum |Y' - Y| / sum |Y'| / r; the rate of
     the first threshold above d holds from the next step on. With motion regularisation d is
-    multiplied by m + |weight (m - m') / r|, m = (q / h0)^h1 / h2 and q how far Y moves from frame to
-    frame: clips that move are computed more often.
+    multiplied by m + |weight (m - m') / r|, m = (q / h0)^h1 / h2 and q how far Y moves from frame
+    to frame: clips that move are computed more often.
 
     Attributes:
       codebook: ((threshold, rate), ...) of up to six, or "slow", "fast" (of 30 steps), "hundred".
@@ -113,8 +113,10 @@ class AdaCache(Method):
         if self.motion and not frames:
             raise ValueError("AdaCache: found motion on a model of pictures, wanted one of clips")
         stages = self.stages or ((run.num_stages - 1) // 2,)
-        if not 0 <= min(stages) <= max(stages) < run.num_stages or list(stages) != sorted(set(stages)):
+        known = set(range(run.num_stages))
+        if not set(stages) <= known or list(stages) != sorted(set(stages)):
+            last = run.num_stages - 1
             raise ValueError(
-                f"AdaCache: stages are {stages}, wanted some of 0 to {run.num_stages - 1}, ascending"
+                f"AdaCache: stages are {stages}, wanted some of 0 to {last}, ascending"
             )
         return Updates(tuple(stages), names, self.strides if self.motion else ())

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool
 
 from skipdit_jax.caching import live_forecasts
 from skipdit_jax.caching.decisions import Decision, check_over
@@ -21,9 +20,9 @@ DIFFERENCES_FROM = 3  # cache-dit's Taylor polynomial exists one computed step l
 
 @dataclass(frozen=True, kw_only=True)
 class DBCache(Method):
-    """Computes F stages at the front and B at the back; the middle where the front's residual moved.
+    """Computes F stages at the front and B at the back; the middle where the front moved.
 
-    With r = h_F - h_0, and r* that of the last computed step, m = sum |r - r*| / sum |r*|: step j is
+    With r = h_F - h_0, r* that of the last computed step and m = sum |r - r*| / sum |r*|, a step is
     computed if it is one of the warm-up or the mask says so, if a limit is met, or m >= threshold.
     Else the middle adds what it added at the last computed step, or a forecast of that.
 
@@ -104,10 +103,8 @@ class DBCache(Method):
     def _forced(self, run: Run) -> tuple[StepFlags, StepFlags]:
         """Where a step is computed whatever was measured, and where the loop decides."""
         if self.mask and len(self.mask) != run.steps:
-            raise ValueError(
-                f"DBCache: found a mask of {len(self.mask)} steps, wanted {run.steps}"
-            )
-        mask: Bool[np.ndarray, "S"] = np.array(self.mask, bool)
+            raise ValueError(f"DBCache: found a mask of {len(self.mask)} steps, wanted {run.steps}")
+        mask = np.array(self.mask, bool)
         leading = int(np.argmin(np.append(mask, False))) if self.mask else run.steps
         computed = np.zeros(run.steps, bool)
         computed[: min(self.warmup, leading) : self.warmup_every] = True

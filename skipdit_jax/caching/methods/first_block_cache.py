@@ -1,4 +1,4 @@
-"""First-block cache (ParaAttention; in diffusers): how far the first block's residual moved decides."""
+"""First-block cache (ParaAttention, diffusers): how far the first block's residual moved decides."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -46,4 +46,6 @@ class FirstBlockCache(Method):
         free = np.arange(run.steps) > 0
         above = np.nextafter(np.float32(self.threshold), np.float32(np.inf))  # equality reuses
         numbers = below(run.steps, float(above))
-        return decided_by_front(run, free, free, 1, 0, numbers, over=self.over, separate=self.separate)
+        return decided_by_front(
+            run, free, free, 1, 0, numbers, over=self.over, separate=self.separate
+        )

@@ -54,9 +54,7 @@ class TeaCache(Method):
             raise ValueError(f"TeaCache: polynomial is {self.polynomial!r}, wanted {wanted}")
         if len(self._coefficients) > DEGREE + 1:
             found = len(self._coefficients)
-            raise ValueError(
-                f"TeaCache: found {found} coefficients, wanted at most {DEGREE + 1}"
-            )
+            raise ValueError(f"TeaCache: found {found} coefficients, wanted at most {DEGREE + 1}")
 
     @property
     def _coefficients(self) -> Polynomial:
