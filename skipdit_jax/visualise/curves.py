@@ -9,6 +9,7 @@ from skipdit_jax.files import replacing_path
 
 COMPUTED, REUSED = "#1f77b4", "#c8c8c8"
 INCHES = (7.0, 2.6)
+TICK = 0.04  # of the height: every step has one, also where no number was looked at
 
 
 def plot_decisions(
@@ -24,25 +25,24 @@ def plot_decisions(
     Raises:
       ValueError: matplotlib is not installed, or the arrays are not of one run.
     """
-    if np.ndim(computed) != 1 or np.shape(computed) != np.shape(compared):
-        raise ValueError(
-            f"plot_decisions: found shapes {np.shape(computed)} and {np.shape(compared)}, wanted [S] "
-            "twice: choose one sample"
-        )
+    shapes = np.shape(computed), np.shape(compared)
+    if np.ndim(computed) != 1 or shapes[0] != shapes[1]:
+        found = " and ".join(map(str, shapes))
+        raise ValueError(f"plot_decisions: found shapes {found}, wanted [S] twice, of one sample")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("plot_decisions: wanted matplotlib (pip install matplotlib)") from error
-    step, looked = np.arange(len(computed)), np.asarray(compared) > 0
+    computed, compared = np.asarray(computed), np.asarray(compared)
+    step, looked = np.arange(len(computed)), compared > 0
     figure = Figure(figsize=INCHES, layout="constrained")
     axes = figure.subplots()
-    axes.plot(step[looked], np.asarray(compared)[looked], color="black", linewidth=1)
+    axes.plot(step[looked], compared[looked], color="black", linewidth=1)
     for kind, color, label in ((1, COMPUTED, "computed"), (0, REUSED, "reused")):
-        shown = looked & (np.asarray(computed) == kind)
-        axes.scatter(step[shown], np.asarray(compared)[shown], color=color, label=label, zorder=2)
-        axes.vlines(
-            step[np.asarray(computed) == kind], 0, 0.04, color, transform=axes.get_xaxis_transform()
-        )
+        ran = computed == kind
+        shown = ran & looked
+        axes.scatter(step[shown], compared[shown], color=color, label=label, zorder=2)
+        axes.vlines(step[ran], 0, TICK, color, transform=axes.get_xaxis_transform())
     axes.set(xlabel="step", ylabel="compared")
     axes.legend()
     with replacing_path(path) as new:

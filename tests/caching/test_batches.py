@@ -1,4 +1,4 @@
-"""Whose number decides in a batch: of all samples, of the one that moved most, of each for itself."""
+"""Whose number decides in a batch: of all samples, of the one that moved most, of each alone."""
 
 import dataclasses
 
@@ -79,10 +79,10 @@ def test_the_one_that_moved_most_decides(policy):
 
 @pytest.mark.parametrize("counted", [[True], [1, 0, 1], [False] * 3])
 def test_flags_that_are_none_are_refused(counted):
-    with pytest.raises(ValueError, match="counted: found .* wanted 3 flags, one of them true"):
+    with pytest.raises(ValueError, match=r"counted: found .* wanted 3 flags, one of them true"):
         sampler(POLICIES["teacache"])(PARAMS, KEYS, LABELS, counted=counted)
 
 
 def test_an_interval_of_guidance_is_refused():
-    with pytest.raises(ValueError, match="stands alone, wanted .* guidance at all steps"):
+    with pytest.raises(ValueError, match=r"stands alone, wanted .* guidance at all steps"):
         sampler(POLICIES["teacache"], guidance=sd.Guidance(scale=3.0, interval=(200, 800)))

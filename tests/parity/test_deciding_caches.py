@@ -1,7 +1,5 @@
 """Caches that decide as they run, against loops of their originals: decisions, numbers, samples."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest

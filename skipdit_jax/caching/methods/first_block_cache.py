@@ -1,4 +1,4 @@
-"""First-block cache (ParaAttention, diffusers): how far the first block's residual moved decides."""
+"""First-block cache (ParaAttention, diffusers): how far the first residual moved decides."""
 
 from dataclasses import dataclass
 from typing import ClassVar
