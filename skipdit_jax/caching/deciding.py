@@ -59,7 +59,9 @@ def evaluate(
     if trunk.head:
         output, kept = _whole(model, x, t, condition, kept, index, access)
     else:
-        h, c = seen.embedded
+        assert seen.embedded is not None
+        assert seen.h is not None
+        _, c = seen.embedded
         stages = StagedTrunk(
             trunk, probe.runner(model, c), model.num_stages, model.num_skips, access
         )

@@ -47,7 +47,7 @@ class Watched:
         """See `decisions.Probe`."""
         return self.look(seen)
 
-    def measure(self, seen: Seen, kept: Array, movement: Movement) -> tuple[Any, Array]:
+    def measure(self, seen: Seen, kept: Array, movement: Movement) -> tuple[Any, Any]:
         """See `decisions.Probe`."""
         value = self.look(seen)
         number = movement(distance(value, kept), size(kept), pooled=self.pooled)
