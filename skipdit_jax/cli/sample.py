@@ -195,13 +195,15 @@ def describe_time(result: Result) -> str:
 
 
 def describe_decisions(job: SamplingJob, result: Result) -> str:
-    """What a cache that decides has run: steps, FLOPs, and the kinds of the first batch."""
+    """What a cache that decides has run: steps, FLOPs, and of the first batch which steps."""
     sampler = job.settings.sampler(job.model)
     kinds = [run.kinds for run in result.ran]
+    told = f"ran      {sampler.summary(job.batch, kinds)}"
     first = np.asarray(kinds[0].trunk)
-    steps = first if first.ndim == 1 else first.reshape(-1, len(sampler.inputs.t))[0]
-    shown = "".join("x."[1 - kind] for kind in steps)
-    return f"ran      {sampler.summary(job.batch, kinds)}\nsteps    {shown} (x: computed)"
+    if first.ndim > 1:  # each sample, or each half of guidance, has its own
+        return told
+    shown = "".join("x" if kind else "." for kind in first)
+    return f"{told}\nsteps    {shown} (x: computed)"
 
 
 def describe_files(job: SamplingJob) -> str:
