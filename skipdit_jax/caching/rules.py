@@ -235,7 +235,8 @@ class Codebook:
         own, numbers = found.own, row.rule
         looked = found.computes & (row.step > 0)  # the first step has nothing to compare with
         rate = own.rate.astype(jnp.float32)
-        metric = jnp.cumsum(number.change / rate) / jnp.arange(1.0, self.layers + 1)
+        seen = jnp.arange(1, self.layers + 1, dtype=jnp.float32)
+        metric = jnp.cumsum(number.change / rate) / seen
         motion = own.motion
         if number.motion is not None:
             scale, power, divisor, weight = numbers.motion
