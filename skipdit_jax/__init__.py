@@ -1,17 +1,23 @@
 """Diffusion Transformers with long skips and Skip-Cache sampling, in JAX."""
 
+from skipdit_jax.caching.methods.ada_cache import AdaCache
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.combined import Combined
+from skipdit_jax.caching.methods.db_cache import DBCache
 from skipdit_jax.caching.methods.deep_cache import DeepCache
 from skipdit_jax.caching.methods.delta_dit import DeltaDiT
+from skipdit_jax.caching.methods.easy_cache import EasyCache
 from skipdit_jax.caching.methods.faster_cache import FasterCache
 from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
+from skipdit_jax.caching.methods.first_block_cache import FirstBlockCache
 from skipdit_jax.caching.methods.fora import Fora
 from skipdit_jax.caching.methods.mag_cache import MagCache
 from skipdit_jax.caching.methods.pab import Pab
+from skipdit_jax.caching.methods.sea_cache import SeaCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
+from skipdit_jax.caching.methods.tea_cache import TeaCache
 from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.contracts import Costs
@@ -33,27 +39,33 @@ from skipdit_jax.weights import (
 __version__ = "0.1.0"  # pyproject.toml takes it from here
 
 __all__ = [
+    "AdaCache",
     "BlockCache",
     "CheckpointError",
     "ClassConditioning",
     "Combined",
     "Costs",
+    "DBCache",
     "DecodeOptions",
     "DeepCache",
     "DeltaDiT",
     "Diffusion",
+    "EasyCache",
     "Family",
     "FasterCache",
     "FasterDiffusion",
+    "FirstBlockCache",
     "Fora",
     "Guidance",
     "MagCache",
     "Pab",
     "Sampled",
     "Sampler",
+    "SeaCache",
     "SkipCache",
     "SmoothCache",
     "TaylorSeer",
+    "TeaCache",
     "__version__",
     "create_model",
     "decode_latents",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
-from skipdit_jax.caching import rings, sublayers, trunk
+from skipdit_jax.caching import deciding, rings, sublayers, trunk
 from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.plan import Kinds, Ring, Rows, Sockets, SubRows
 from skipdit_jax.caching.rings import Access, Part
@@ -24,6 +24,7 @@ class State(NamedTuple):
 
     trunk: Any = ()
     sub: Any = ()
+    decision: Any = ()
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
     rows: Rows,
     prepared: Any = None,
     part: Part | None = None,
+    counted: Any = None,
 ) -> tuple[Array, State]:
     """One network call under the sockets `trunk` and `sub` of a plan.
 
@@ -51,10 +53,17 @@ def evaluate(
       rows: numbers of this step.
       prepared: of this step, see `StagedModel.prepare`.
       part: which rows of what is kept are those of x; None if all.
+      counted: which samples count where a method decides, see `decisions.Movement`.
 
     Returns:
       The prediction [B,H,W,C_out], and the state for the next step.
     """
+    if sockets.decision is not None:
+        kept = state.trunk, state.decision
+        out, (trunk_state, live) = deciding.evaluate(
+            model, sockets, x, t, condition, kept, kinds, rows, counted
+        )
+        return out, State(trunk_state, state.sub, live)
     socket = sockets.trunk
     access = Access(Ring() if socket is None else socket.ring, rows.trunk, part)
 
@@ -66,7 +75,7 @@ def evaluate(
         else:
             row = SubRows() if rows.sub is None else rows.sub
             run = sublayers.runner(model, c, sockets.sub, kinds.sub, row, part)
-        kept, slots = state
+        kept, slots, _ = state
         if socket is None or socket.head:
             h, _, slots = run(h, {}, slots, 0, model.num_stages)
         else:
@@ -101,4 +110,6 @@ def empty_state(
         state = state._replace(trunk=kept)
     if sockets.sub is not None:
         state = state._replace(sub=sublayers.empty(model, sockets.sub, x, t, condition))
+    if sockets.decision is not None:
+        state = state._replace(decision=deciding.empty(model, sockets, x, t, condition))
     return state

@@ -11,18 +11,24 @@ import dataclasses
 import re
 from typing import Any
 
+from skipdit_jax.caching.methods.ada_cache import AdaCache
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.combined import Combined
+from skipdit_jax.caching.methods.db_cache import DBCache
 from skipdit_jax.caching.methods.deep_cache import DeepCache
 from skipdit_jax.caching.methods.delta_dit import DeltaDiT
+from skipdit_jax.caching.methods.easy_cache import EasyCache
 from skipdit_jax.caching.methods.faster_cache import FasterCache
 from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
+from skipdit_jax.caching.methods.first_block_cache import FirstBlockCache
 from skipdit_jax.caching.methods.fora import Fora
 from skipdit_jax.caching.methods.mag_cache import MagCache
 from skipdit_jax.caching.methods.pab import Pab
+from skipdit_jax.caching.methods.sea_cache import SeaCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
+from skipdit_jax.caching.methods.tea_cache import TeaCache
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.config import field_names, long_form, make_from_text
 
@@ -39,6 +45,12 @@ METHODS = (
     TaylorSeer,
     MagCache,
     FasterCache,
+    TeaCache,
+    FirstBlockCache,
+    DBCache,
+    AdaCache,
+    SeaCache,
+    EasyCache,
 )
 POLICIES: dict[str, type] = {method.NAME: method for method in METHODS}
 """Name in the long form -> method."""

@@ -9,6 +9,9 @@ A plan fills up to three sockets, nested in this order:
 Its sockets are hashable and fixed when a program is traced; the kind of every step, and the numbers
 that go with it, are data. Kinds of a socket are numbered from the cheapest to the one that computes
 everything.
+
+Where a method decides as it runs (`decisions`), the plan says at which steps it may: the trunk's
+kind of such a step is the cheapest, and the loop may find another.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -35,6 +38,8 @@ class Run(NamedTuple):
       guided: whether the network batch is [cond; uncond].
       restarts: steps that must be computed, and behind which nothing older may be used: a half that
         a guide left out before has nothing of the past.
+      noise: float64 [S], the share of noise in each step's latents: 0 is data, 1 pure noise; None
+        where nobody says.
     """
 
     timesteps: Int[np.ndarray, "S"]
@@ -43,6 +48,7 @@ class Run(NamedTuple):
     sublayers: tuple[str, ...] = ()
     guided: bool = False
     restarts: tuple[int, ...] = ()
+    noise: Float[np.ndarray, "S"] | None = None
 
     @property
     def steps(self) -> int:
@@ -154,11 +160,15 @@ class SubRows(NamedTuple):
 
 
 class Sockets(NamedTuple):
-    """What a program is traced for, hashable; None is an empty socket."""
+    """What a program is traced for, hashable; None is an empty socket.
+
+    `decision` (`decisions.Decision`) fills none of its own: it chooses among the trunk's kinds.
+    """
 
     guide: Any = None
     trunk: Trunk | None = None
     sub: Sub | None = None
+    decision: Any = None
 
     def kinds(self) -> "Kinds":
         """How many kinds of step each has; None if it is empty, or its flags are data."""
@@ -180,6 +190,7 @@ class Rows(NamedTuple):
     guide: Any = None
     trunk: RingRows | None = None
     sub: SubRows | None = None
+    decision: Any = None
 
 
 class Plan(NamedTuple):
@@ -197,7 +208,7 @@ class Plan(NamedTuple):
 
     @property
     def reuse(self) -> StepFlags:
-        """True where a step leaves out anything."""
+        """True where a step leaves out anything, or may."""
         return ~np.all(np.stack(self.full()), axis=0)
 
     def full(self) -> list[StepFlags]:

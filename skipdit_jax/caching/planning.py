@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
+from skipdit_jax.caching.decisions import Decision, DecisionRows
 from skipdit_jax.caching.forecasts import Forecast, Forecaster, hold
 from skipdit_jax.caching.guides import Guide
 from skipdit_jax.caching.plan import (
@@ -180,12 +181,35 @@ def _forecasts(run: Run, computed: Bool[np.ndarray, "S sites"], forecast: Foreca
     return each[0]._replace(rows=jax.tree.map(lambda *of: np.stack(of, axis=1), *rows))
 
 
+def decided(plan: Plan, decision: Decision, free: StepFlags, rule: Any, probe: Any = None) -> Plan:
+    """Leaves steps of a plan to a decision.
+
+    Args:
+      plan: of the trunk alone; at the free steps it reuses.
+      decision: what decides in the loop.
+      free: bool [S], where it does.
+      rule: numbers of its rule, leaves [S,...].
+      probe: the same of its probe.
+    """
+    sockets = plan.sockets._replace(decision=decision)
+    if plan.sockets.trunk is not None:
+        trunk = plan.sockets.trunk._replace(ring=decision.forecast.ring)
+        sockets = sockets._replace(trunk=trunk)
+    step = np.arange(plan.steps, dtype=np.int32)
+    return Plan(sockets, plan.kinds, Rows(decision=DecisionRows(step, free, rule, probe)))
+
+
 def together(plans: Sequence[Plan]) -> Plan:
     """One plan of several that fill different sockets.
 
     Raises:
       ValueError: two fill the same, or one would miss what it needs.
     """
+    if len(plans) > 1 and any(plan.sockets.decision is not None for plan in plans):
+        raise ValueError(
+            "cache: a method that decides as it runs stands alone, wanted no other beside it and "
+            "guidance at all steps"
+        )
     merged = plans[0]
     for plan in plans[1:]:
         taken = [

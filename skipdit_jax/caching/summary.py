@@ -1,5 +1,6 @@
 """What a plan is worth, by arithmetic: steps, FLOPs, the ceiling of the speedup, bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from skipdit_jax.caching.plan import Plan, Trunk
+from skipdit_jax.caching.plan import Kinds, Plan, Trunk
 from skipdit_jax.contracts import Costs
 
 MIB = 2**20
@@ -26,6 +27,7 @@ class CacheSummary:
       prepared_bytes: of what is made for each of the steps before the first.
       digest_bytes: of what is made of the condition before the first, the same for all steps.
       left_out_bytes: of that, where it is made at each step because it would be too large.
+      open: the reused steps are those that may be: the loop decides, and may compute any of them.
     """
 
     full_steps: int
@@ -36,6 +38,7 @@ class CacheSummary:
     prepared_bytes: int = 0
     digest_bytes: int = 0
     left_out_bytes: int = 0
+    open: bool = False
 
     @property
     def steps(self) -> int:
@@ -68,9 +71,10 @@ class CacheSummary:
         if self.cached_steps:
             kept = {"cache": self.cache_bytes, "modulation": self.prepared_bytes, **kept}
             saved = 100 * (1 - self.flops / self.flops_uncached)
+            done, least = ("left to the samples", "at least ") if self.open else ("reused", "")
             told = (
-                f"{self.full_steps} steps computed, {self.cached_steps} reused; "
-                f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
+                f"{self.full_steps} steps computed, {self.cached_steps} {done}; "
+                f"{least}{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
                 f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster)"
             )
         else:
@@ -125,6 +129,7 @@ def summarise(
     prepared: Any = None,
     digest: Any = None,
     left_out: Any = None,
+    ran: Sequence[Kinds] = (),
 ) -> CacheSummary:
     """Counts what a run costs.
 
@@ -137,6 +142,9 @@ def summarise(
       prepared: of what is made for each before the first.
       digest: of what is made of the condition alone.
       left_out: of that, where it is not kept.
+      ran: of a method that decides, what each of some batches has run, as `Sampled.kinds` tells it:
+        then these are counted, call by call. Where samples, or condition and no condition, decide
+        for themselves, each of them makes a call at each step.
     """
     full = rows * costs.total()
     sizes = {
@@ -153,6 +161,9 @@ def summarise(
             cached_flops=float(full),
             **sizes,
         )
+    decides = plan.sockets.decision is not None
+    if decides and ran:
+        return _as_run(plan, costs, rows, ran, sizes)
     reuse = plan.reuse
     cached = rows * flops_of_steps(plan, costs)[reuse]
     return CacheSummary(
@@ -160,6 +171,24 @@ def summarise(
         cached_steps=int(np.sum(reuse)),
         full_flops=full,
         cached_flops=float(cached.mean()) if len(cached) else float(full),
+        open=decides,
+        **sizes,
+    )
+
+
+def _as_run(
+    plan: Plan, costs: Costs, rows: int, ran: Sequence[Kinds], sizes: dict[str, int]
+) -> CacheSummary:
+    """The calls that batches of so many rows have made; a kind of step costs the same at all."""
+    computed = np.stack([np.asarray(kinds.trunk) == 1 for kinds in ran])
+    of_a_call = rows * len(ran) * plan.steps // computed.size
+    reused = flops_of_steps(plan, costs)[plan.kinds.trunk == 0]
+    full = of_a_call * costs.total()
+    return CacheSummary(
+        full_steps=int(computed.sum()),
+        cached_steps=int((~computed).sum()),
+        full_flops=full,
+        cached_flops=float(of_a_call * reused[0]) if len(reused) else float(full),
         **sizes,
     )
 

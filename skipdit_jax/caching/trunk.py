@@ -48,6 +48,12 @@ class StagedTrunk:
     ) -> tuple[Hidden, tuple[Any, ...], Slots]:
         """Runs all stages but those of the span that `index` reuses."""
         h, skips, slots = self.run(h, {}, slots, 0, self.lo)
+        return self.behind(h, skips, state, slots, index)
+
+    def behind(
+        self, h: Hidden, skips: Skips, state: tuple[Any, ...], slots: Slots, index: Index
+    ) -> tuple[Hidden, tuple[Any, ...], Slots]:
+        """The same from the first stage of a span on, given what enters it."""
         branches = [partial(self._reuse, skips, span) for span in range(len(self.trunk.spans))]
         branches.append(partial(self._compute, skips))
         if self._bare:

@@ -77,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"one sample of {options.model}, {model.num_stages} stages, {model.num_skips} skips, "
         f"{options.steps} steps, {guided}; {model.config.dtype}"
     )
+    if any(not getattr(row.method, "STATIC", True) for row in rows):
+        print("dynamic: the samples decide; TFLOP and ceiling are the best that it may come to")
     print(
         f"a {notation.AND} joins methods of different sockets; docs/caching.md tells all settings"
     )

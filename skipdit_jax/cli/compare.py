@@ -20,7 +20,7 @@ from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.job import SamplingJob
-from skipdit_jax.cli.runner import StepBar, draw_all, make_batches
+from skipdit_jax.cli.runner import StepBar, draw_all, make_batch, make_batches
 from skipdit_jax.cli.settings import Settings
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
 from skipdit_jax.pipeline import Sampler
@@ -104,11 +104,15 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
     variants = [Variant("full", full, summary.steps, 1.0)]
     fewer: list[int] = []  # calls of the network
     for policy in _named(job, asked) if asked else _usual(job):
-        sampler, cached = _summarised(job, job.settings._replace(cache=policy))
-        ceiling = summary.flops / cached.flops
+        settings = job.settings._replace(cache=policy)
+        sampler, cached = _summarised(job, settings)
+        ceiling, equal = summary.flops / cached.flops, cached.equal_flops_steps
+        if cached.open:  # only a run tells what it saves
+            ceiling = _as_drawn(job, settings).ceiling
+            equal = max(1, int(summary.steps / ceiling))
         name = f"{policy.title} {notation.short(sampler.cache or policy)}"
         variants.append(Variant(name, sampler, cached.steps, ceiling))
-        fewer.append(cached.equal_flops_steps)
+        fewer.append(equal)
     for calls in dict.fromkeys(fewer):
         steps = max(1, round(calls * full.diffusion.num_steps / summary.steps))
         spacing = laid_out(uncached.diffusion, steps, uncached.steps)
@@ -146,6 +150,13 @@ def _summarised(job: SamplingJob, settings: Settings) -> tuple[Sampler, CacheSum
     return sampler, sampler.summary(job.count)
 
 
+def _as_drawn(job: SamplingJob, settings: Settings) -> CacheSummary:
+    """What a cache that decides took for the first batch."""
+    sampler, batch = settings.sampler(job.model, details=True), make_batch(job, 0)
+    drawn = sampler(job.params, batch.keys, batch.given, counted=batch.counted)
+    return sampler.summary(job.batch, [drawn.kinds])
+
+
 def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = False) -> list[Score]:
     """Runs every variant on the same keys, in turn, ROUNDS times after a first.
 
@@ -159,7 +170,12 @@ def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = Fals
     bar = StepBar(progress)
 
     def run(variant: Variant) -> np.ndarray:
-        drawn = draw_all(lambda keys, given: variant.sampler(job.params, keys, given), batches)
+        drawn = draw_all(
+            lambda batch: variant.sampler(
+                job.params, batch.keys, batch.given, counted=batch.counted
+            ),
+            batches,
+        )
         bar.advance()
         return drawn
 

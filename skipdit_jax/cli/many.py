@@ -146,7 +146,8 @@ def draw(job: SamplingJob, tasks: list[Task], progress: bool = False) -> None:
     with bar.shown(len(tasks), "batches"):
         last: tuple[Task, Any] | None = None
         for task in tasks:
-            samples = compiled(*sampler.arguments(*arguments(task.batch)))
+            given = sampler.arguments(*arguments(task.batch), counted=task.batch.counted)
+            samples = compiled(*given)
             if last is not None:
                 write(job, *last)
                 bar.advance()

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,19 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.files import cache_home
-from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.pipeline import Sampled, sample_keys
 
 CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPILATION_CACHE_DIR
 KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
 WORTH_KEEPING = 0.1  # s; small models compile in less than JAX's own 1.0 (seen with jax 0.12)
-
-Draw = Callable[[Any, Any], Any]
-"""(keys [B], what they are conditioned on) -> samples float32 [B,H,W,C] or [B,F,H,W,C]."""
 
 
 class Batch(NamedTuple):
@@ -38,6 +36,15 @@ class Batch(NamedTuple):
     given: Any
     size: int
 
+    @property
+    def counted(self) -> Bool[np.ndarray, "B"]:
+        """Which count."""
+        return np.arange(len(self.keys)) < self.size
+
+
+Draw = Callable[[Batch], Any]
+"""Batch -> samples float32 [B,H,W,C] or [B,F,H,W,C]."""
+
 
 class Result(NamedTuple):
     """What a run gave.
@@ -46,11 +53,13 @@ class Result(NamedTuple):
       samples: float32 [n,H,W,C], of clips [n,F,H,W,C].
       compile_seconds: tracing and compiling, or reading the compilation cache.
       run_seconds: all batches.
+      ran: of a cache that decides, what each batch ran and compared.
     """
 
     samples: np.ndarray
     compile_seconds: float
     run_seconds: float
+    ran: Sequence[Sampled] = ()
 
 
 def make_batches(job: SamplingJob) -> list[Batch]:
@@ -71,7 +80,7 @@ def make_batch(job: SamplingJob, first: int) -> Batch:
 
 def draw_all(draw: Draw, batches: list[Batch]) -> np.ndarray:
     """Draws all batches, [n,...]; returns when the last number is there."""
-    drawn = [draw(batch.keys, batch.given) for batch in batches]
+    drawn = [draw(batch) for batch in batches]
     return np.concatenate(
         [np.asarray(samples)[: batch.size] for samples, batch in zip(drawn, batches, strict=True)]
     )
@@ -86,19 +95,26 @@ def run(job: SamplingJob, progress: bool = False) -> Result:
     """
     batches = make_batches(job)
     bar = StepBar(progress)
-    sampler = job.settings.sampler(job.model, bar.advance if progress else None)
+    decides = not getattr(job.settings.cache, "STATIC", True)
+    sampler = job.settings.sampler(job.model, bar.advance if progress else None, details=decides)
+    ran: list[Sampled] = []
     start = time.perf_counter()
     compiled = sampler.lower(job.params, batches[0].keys, batches[0].given).compile()
     compile_seconds = time.perf_counter() - start
 
-    def draw(keys: Any, given: Any) -> Any:
-        return compiled(*sampler.arguments(job.params, keys, given))
+    def draw(batch: Batch) -> Any:
+        given = sampler.arguments(job.params, batch.keys, batch.given, counted=batch.counted)
+        drawn = compiled(*given)
+        if not decides:
+            return drawn
+        ran.append(drawn)
+        return drawn.samples
 
     start = time.perf_counter()
     with bar.shown(len(batches) * len(sampler.inputs.t)):
         samples = draw_all(draw, batches)
         jax.effects_barrier()  # the last callbacks may still be on their way
-    return Result(samples, compile_seconds, time.perf_counter() - start)
+    return Result(samples, compile_seconds, time.perf_counter() - start, jax.device_get(ran))
 
 
 def make_progress(visible: bool = True) -> Progress:

@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         result = run(job, options.progress)
         print(describe_time(result))
+        if result.ran:
+            print(describe_decisions(job, result))
         samples = decode(job, result.samples)
         with told_in_one_line(PROGRAM):
             write_samples(job, samples)
@@ -190,6 +192,18 @@ def describe_time(result: Result) -> str:
         f"time     {result.compile_seconds:.1f} s to compile, {result.run_seconds:.2f} s to run, "
         f"{rate:.3g} {unit}/s"
     )
+
+
+def describe_decisions(job: SamplingJob, result: Result) -> str:
+    """What a cache that decides has run: steps, FLOPs, and of the first batch which steps."""
+    sampler = job.settings.sampler(job.model)
+    kinds = [run.kinds for run in result.ran]
+    told = f"ran      {sampler.summary(job.batch, kinds)}"
+    first = np.asarray(kinds[0].trunk)
+    if first.ndim > 1:  # each sample, or each half of guidance, has its own
+        return told
+    shown = "".join("x" if kind else "." for kind in first)
+    return f"{told}\nsteps    {shown} (x: computed)"
 
 
 def describe_files(job: SamplingJob) -> str:

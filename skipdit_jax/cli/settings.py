@@ -41,9 +41,14 @@ class Settings(NamedTuple):
     driver: str
     hoist: bool | None = None
 
-    def sampler(self, model: Backbone, progress: Callable[[Any], None] | None = None) -> Sampler:
+    def sampler(
+        self,
+        model: Backbone,
+        progress: Callable[[Any], None] | None = None,
+        details: bool = False,
+    ) -> Sampler:
         """Makes the program; raises ValueError for settings that the model cannot follow."""
-        return Sampler(model, progress=progress, **self._asdict())
+        return Sampler(model, progress=progress, details=details, **self._asdict())
 
 
 def make_settings(

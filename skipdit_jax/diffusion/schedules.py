@@ -158,6 +158,19 @@ class Diffusion(Parameterization):
         """The part that a traced step depends on."""
         return Parameterization(prediction=self.prediction, variance=self.variance)
 
+    def noise_at(self, timesteps: Table) -> Table:
+        """The share of noise in latents at these timesteps, float64 [S]: q of a flow.
+
+        Of a process of betas sqrt(1-ᾱ) / (sqrt(ᾱ) + sqrt(1-ᾱ)), q of the same ratio of noise to
+        data; between two timesteps ᾱ is interpolated.
+        """
+        if self.schedule == FLOW:
+            return timesteps / REFERENCE_TIMESTEPS
+        alpha_bar = self.training_alpha_bar
+        kept = np.interp(timesteps, np.arange(len(alpha_bar)), alpha_bar)
+        data, noise = np.sqrt(kept), np.sqrt(1 - kept)
+        return noise / (data + noise)
+
     def respace(self, spacing: str) -> "Diffusion":
         """The same training process with other kept timesteps."""
         return dataclasses.replace(self, spacing=spacing)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from skipdit_jax import compiler
+from skipdit_jax.caching.decisions import EACH
 from skipdit_jax.caching.plan import Kinds, Sockets
 from skipdit_jax.caching.summary import bytes_of
 from skipdit_jax.contracts import Backbone
@@ -33,8 +34,10 @@ class Sampled(NamedTuple):
     Attributes:
       samples: float32 [B,H,W,C].
       kinds: of every step, int32 [S] for each filled socket of the cache: the last kind of a socket
-        computes everything.
-      compared: float32 [S], the number that a method which decides looked at; None for others.
+        computes everything. Where each sample decides for itself, [B,S]; where condition and no
+        condition do, [S,2].
+      compared: float32, like the kinds: the number that a method which decides looked at, 0 where
+        it looked at none; None for others.
       taps: what every step made, if asked for too.
     """
 
@@ -71,7 +74,9 @@ def split_and_draw(keys: Key[Array, "B"], shape: tuple[int, ...]) -> tuple[Image
     return loop.normal(first, shape), later
 
 
-def denoiser_of(program: Program, params: Params, x: Images, condition: Condition) -> Denoiser:
+def denoiser_of(
+    program: Program, params: Params, x: Images, condition: Condition, counted: Any = None
+) -> Denoiser:
     """The call of a step, and the state it starts from."""
     model, guided = program.model, program.guided_channels is not None
     hoist = program.hoist
@@ -85,6 +90,7 @@ def denoiser_of(program: Program, params: Params, x: Images, condition: Conditio
         program.guided_channels,
         program.sockets,
         hoist,
+        counted,
     )
 
 
@@ -126,22 +132,44 @@ def sampling_run(
     listener: Any = None,
 ) -> Samples:
     """Draws one batch; see `calls.sample`."""
-    denoiser = denoiser_of(program, params, x, condition)
     if program.static_kinds is not None:
         plan = plan._replace(kinds=program.static_kinds)
-    samples, taps = loop.run(
-        denoiser,
-        program.stepper,
-        program.kind,
-        x,
-        inputs,
-        loop.sample_noise(keys, program.model.sample_shape),
-        plan=plan,
-        driver=program.driver,
-        taps=program.taps,
-        details=program.details,
-        listener=listener,
-    )
+
+    def draw(x: Images, keys: Any, condition: Condition, counted: Any) -> Any:
+        return loop.run(
+            denoiser_of(program, params, x, condition, counted),
+            program.stepper,
+            program.kind,
+            x,
+            inputs,
+            loop.sample_noise(keys, program.model.sample_shape),
+            plan=plan,
+            driver=program.driver,
+            taps=program.taps,
+            details=program.details,
+            listener=listener,
+        )
+
+    decision = program.sockets.decision
+    if decision is not None and decision.over == EACH:
+        samples, taps = _one_by_one(draw, x, keys, condition)
+    else:
+        samples, taps = draw(x, keys, condition, plan.counted)
     if program.details and taps is not None:
         return Sampled(samples, taps.kinds, taps.compared, taps if program.taps else None)
     return (samples, taps) if program.taps else samples
+
+
+def _one_by_one(
+    draw: Any, x: Images, keys: Key[Array, "B"], condition: Condition
+) -> tuple[Images, loop.Taps | None]:
+    """Each sample in a batch of its own, one after the other: what it reuses it alone decides."""
+
+    def alone(one: Any) -> Any:
+        return draw(*jax.tree.map(lambda leaf: leaf[None], one), None)
+
+    samples, taps = jax.lax.map(alone, (x, keys, condition))  # [B,1,...], [B,S,...]
+    if taps is not None:
+        made = jax.tree.map(lambda a: jnp.moveaxis(a[:, :, 0], 0, 1), taps[:2])
+        taps = taps._replace(model_output=made[0], sample=made[1])
+    return samples[:, 0], taps

@@ -1,5 +1,6 @@
 """A sampling program bound to a model: settings checked, plan made, arguments gathered."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -101,12 +102,19 @@ class Sampler:
         )
 
     def arguments(
-        self, params: Params, keys: Key[Array, "B"], labels: Any = None, x: Given | None = None
+        self,
+        params: Params,
+        keys: Key[Array, "B"],
+        labels: Any = None,
+        x: Given | None = None,
+        counted: Any = None,
     ) -> tuple[Any, ...]:
         """The data arguments of the compiled program for one run; they are checked here."""
-        return (*self._data(params, keys, labels, x), self._listener())
+        return (*self._data(params, keys, labels, x, counted), self._listener())
 
-    def _data(self, params: Params, keys: Any, labels: Any, x: Any = None) -> tuple[Any, ...]:
+    def _data(
+        self, params: Params, keys: Any, labels: Any, x: Any = None, counted: Any = None
+    ) -> tuple[Any, ...]:
         model, params = self._program.model, sharding.off_explicit(params)
         keys, x = sharding.off_explicit((arguments.as_keys(keys), x))
         condition = model.conditioning.prepare(labels, len(keys))
@@ -115,7 +123,10 @@ class Sampler:
             x = noise if self._start == 1 else noise * self._start
         else:
             x = arguments.as_latents(model, x, len(keys))
-        return params, x, keys, condition, self.inputs, self._steps
+        steps = self._steps
+        if self._program.sockets.decision is not None:
+            steps = steps._replace(counted=arguments.as_counted(counted, len(keys)))
+        return params, x, keys, condition, self.inputs, steps
 
     def _listener(self) -> Any:
         if self.progress is None:
@@ -129,6 +140,7 @@ class Sampler:
         keys: Key[Array, "B"],
         labels: Any = None,
         x: Given | None = None,
+        counted: Any = None,
     ) -> Samples:
         """Samples one batch.
 
@@ -137,19 +149,27 @@ class Sampler:
           keys: one per sample, [B].
           labels: one per sample, or whatever the model is conditioned on.
           x: what to start from in place of noise drawn from the keys, [B,H,W,C].
+          counted: bool [B], which samples count where a cache decides as it runs; the others only
+            fill up a batch. None: all.
 
         Returns:
           Float32 [B,H,W,C]; with taps also `Taps`; with details `Sampled`.
         """
-        return sampling_run(self._program, *self.arguments(params, keys, labels, x))
+        return sampling_run(self._program, *self.arguments(params, keys, labels, x, counted))
 
     def lower(self, params: Params, keys: Key[Array, "B"], labels: Any = None) -> Any:
         """The traced program (`jax.stages.Lowered`); its compiled form takes `arguments`."""
         listener = None if self.progress is None else NOBODY
         return sampling_run.lower(self._program, *self._data(params, keys, labels), listener)
 
-    def summary(self, batch: int) -> CacheSummary:
-        """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch."""
+    def summary(self, batch: int, ran: Sequence[Kinds] = ()) -> CacheSummary:
+        """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch.
+
+        Args:
+          batch: samples.
+          ran: of a cache that decides, the kinds of batches that were drawn (`Sampled.kinds`): the
+            FLOPs that they took. None: what it may come to at best.
+        """
         model = self._program.model
         rows = batch * (2 if self.guidance.doubles else 1)
 
@@ -163,9 +183,8 @@ class Sampler:
         left_out = None
         if self._program.hoist is None and shapes[-1] is None:
             left_out = digest_of(self._program, params, condition)
-        return summarise(
-            self.plan, len(self.inputs.t), model.costs, rows, *shapes, left_out=left_out
-        )
+        more = {"left_out": left_out, "ran": ran}
+        return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes, **more)
 
 
 def clips(model: Backbone) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from skipdit_jax.caching import notation, planning
 from skipdit_jax.caching.plan import CachePolicy, Plan, Run
@@ -77,6 +77,16 @@ def as_latents(model: Backbone, x: Any, batch: int | None = None) -> Float[Array
     if found != (rows, *shape):
         raise ValueError(f"x: found shape {found}, wanted {(rows, *shape)}")
     return jnp.asarray(x, jnp.float32)
+
+
+def as_counted(counted: Any, batch: int) -> Bool[np.ndarray, "B"]:
+    """Which of so many samples count where a cache decides (None: all); one must."""
+    found = np.ones(batch, bool) if counted is None else np.asarray(counted)
+    if found.dtype != bool or found.shape != (batch,) or not found.any():
+        raise ValueError(
+            f"counted: found {_shown(counted)}, wanted {batch} flags, one of them true"
+        )
+    return found
 
 
 def laid_out(diffusion: Diffusion, steps: int | str, like: str) -> str:
@@ -213,6 +223,7 @@ def make_plan(
         sublayers=tuple(name for name, _ in model.costs.sublayers),
         guided=guidance.doubles,
         restarts=planning.entries(both) if alone else (),
+        noise=diffusion.noise_at(timesteps),
     )
     plan = cache.plan(run)
     planning.check(plan, run)

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from skipdit_jax.caching.choose import choose
+from skipdit_jax.caching.decisions import Told
 from skipdit_jax.caching.engine import EMPTY, State, empty_state, evaluate
 from skipdit_jax.caching.plan import Kinds, Rows, Sockets
 from skipdit_jax.contracts import StagedModel
@@ -30,12 +31,14 @@ class Denoiser(NamedTuple):
       state: what to start from, of zeros; its rows are both halves of a guided batch.
       prepare: t [S] -> what a call can be given as `prepared`, leaves [S,...]; or None.
       digest: what was made of the condition before the first step; None: nothing.
+      told: state behind a step -> what was decided in it; None where nothing is.
     """
 
     call: Callable[[Latents, Scalar, Scalar | Strength, Any, Kinds, Rows, Any], tuple[Array, Any]]
     state: Any
     prepare: Callable[[Float[Array, "S"]], Any] = _nothing
     digest: Any = None
+    told: Callable[[Any], Told] | None = None
 
 
 class Guided(NamedTuple):
@@ -53,6 +56,7 @@ def make_denoiser(
     guided_channels: int | None = None,
     sockets: Sockets = EMPTY,
     hoist: bool = False,
+    counted: Bool[Array, "B"] | None = None,
 ) -> Denoiser:
     """Makes the call of a sampling loop.
 
@@ -65,6 +69,8 @@ def make_denoiser(
       sockets: what is cached.
       hoist: make all that depends on the condition alone now, for all calls
         (`StagedModel.digest`); where the model has no such thing it means nothing.
+      counted: which samples count where a method decides; the others only fill up a batch. None:
+        all.
     """
     guided = null_condition is not None
     channels = x.shape[-1] if guided_channels is None else min(guided_channels, x.shape[-1])
@@ -76,7 +82,7 @@ def make_denoiser(
 
     def network(x: Latents, t: Scalar, condition: Condition, *rest: Any) -> tuple[Array, State]:
         t_rows = jnp.broadcast_to(t, x.shape[:1])
-        return evaluate(model, sockets, x, t_rows, condition, *rest)
+        return evaluate(model, sockets, x, t_rows, condition, *rest, counted=counted)
 
     def plain(
         x: Latents,
@@ -90,15 +96,53 @@ def make_denoiser(
         out, state = network(rows_of(x), t, both, state, kinds, rows, prepared)
         return (mix(out, scale, channels) if guided else out), state
 
+    if guided and sockets.decision is not None and sockets.decision.separate:
+        start = empty_state(model, sockets, x, jnp.zeros(len(x), jnp.float32), condition)
+        call = _apart(network, both, channels)
+        return Denoiser(call, (start, start), digest=digest, told=_told_apart)
     rows = rows_of(x)
     start = empty_state(model, sockets, rows, jnp.zeros(rows.shape[:1], jnp.float32), both)
+    told = None if sockets.decision is None else _told
     prepare = partial(_prepared, model, both, len(rows)) if sockets.sub else _nothing
     if sockets.guide is None:
-        return Denoiser(plain, start, prepare, digest)
+        return Denoiser(plain, start, prepare, digest, told)
     one = jax.eval_shape(model.embed, x, jnp.zeros(len(x), jnp.float32), condition)
     call = _under_guide(sockets, network, condition, both, channels)
     own = sockets.guide.initialise(jax.eval_shape(model.head, *one))
     return Denoiser(call, Guided(start, own), prepare, digest)
+
+
+def _told(state: State) -> Told:
+    return state.decision.told
+
+
+def _told_apart(states: tuple[State, State]) -> Told:
+    """Of the call with the condition and of that without, [2]."""
+    return jax.tree.map(lambda *both: jnp.stack(both), *map(_told, states))
+
+
+def _apart(
+    network: Callable[..., tuple[Array, State]], both: Condition, channels: int
+) -> Callable[..., tuple[Array, tuple[State, ...]]]:
+    """The call of a step whose halves decide for themselves; see `Denoiser`."""
+
+    def call(
+        x: Latents,
+        t: Scalar,
+        scale: Scalar | Strength,
+        states: tuple[State, State],
+        kinds: Kinds,
+        rows: Rows,
+        prepared: Any,
+    ) -> tuple[Array, tuple[State, ...]]:
+        made = []
+        for half, state in enumerate(states):
+            condition = jax.tree.map(lambda a: jnp.split(a, 2)[half], both)  # noqa: B023
+            made.append(network(x, t, condition, state, kinds, rows, prepared))
+        out = jnp.concatenate([out for out, _ in made])
+        return mix(out, scale, channels), tuple(state for _, state in made)
+
+    return call
 
 
 def _prepared(model: StagedModel, condition: Condition, rows: int, t: Float[Array, "S"]) -> Any:

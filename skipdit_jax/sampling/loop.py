@@ -43,10 +43,12 @@ class Steps(NamedTuple):
     Attributes:
       kinds: of every step; numpy, or numbers of Python, for drivers that fix them in the program.
       rows: numbers of every step.
+      counted: which samples count where a method decides, bool [B]; None where none does.
     """
 
     kinds: Kinds = Kinds()
     rows: Rows = Rows()
+    counted: Any = None
 
     def each(self, count: int) -> list[Kinds]:
         """The kinds of each of so many steps, as numbers of Python."""
@@ -60,8 +62,10 @@ class Taps(NamedTuple):
     Attributes:
       model_output: guided network output, [S,B,..,C_out]; memory then grows with S.
       sample: latents after the step, [S,B,..,C].
-      kinds: of the step, int32 [S] for each filled socket of the cache.
-      compared: float32 [S], what a method that decides compared; None for others.
+      kinds: of the step, int32 [S] for each filled socket of the cache; of a method that decides
+        for condition and no condition [S,2].
+      compared: float32 [S] or [S,2], what a method that decides compared, 0 where it looked at no
+        number; None for others.
     """
 
     model_output: Array | None
@@ -176,10 +180,14 @@ def run(
         x, state = stepper.step(kind, row.c, output, x, drawn, state)
         if listener is not None:
             jax.debug.callback(report, listener, row.index)
-        told = jax.tree.map(partial(jnp.asarray, dtype=jnp.int32), kinds) if details else None
         made = (output, x) if taps else (None, None)
-        return (x, cached, state), Taps(*made, kinds=told) if taps or details else None
+        told = _told(denoiser, kinds, cached) if details else (None, None)
+        return (x, cached, state), Taps(*made, *told) if taps or details else None
 
+    if denoiser.told is not None and driver != "scan":
+        raise ValueError(
+            f"driver: found {driver!r} with a cache that decides as it runs, wanted 'scan'"
+        )
     if driver not in drivers.DRIVERS:
         raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")
     steps = Steps() if plan is None else plan
@@ -193,3 +201,12 @@ def run(
         kinds = steps.each(len(inputs.index))
     (x, *_), tapped = getattr(drivers, driver)(step, carry, rows, kinds)
     return x, tapped
+
+
+def _told(denoiser: Denoiser, kinds: Kinds, cached: Any) -> tuple[Kinds, Array | None]:
+    """The kinds of a step, and what was compared."""
+    kinds = jax.tree.map(partial(jnp.asarray, dtype=jnp.int32), kinds)
+    if denoiser.told is None:
+        return kinds, None
+    told = denoiser.told(cached)
+    return kinds._replace(trunk=told.kind), told.compared

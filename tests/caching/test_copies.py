@@ -8,6 +8,7 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.sampling import loop
 from skipdit_jax.sampling.guidance import Guidance
 from tests.caching import hlo, toys
+from tests.caching.test_deciding import CASES as DECIDING
 from tests.caching.test_methods import CASES, STEPS, some_kind
 from tests.caching.toys import Kind
 
@@ -38,6 +39,13 @@ def test_what_is_kept_is_never_copied(case):
     cached = sampling_loop(some_kind(case), case.policy)
     assert max(line.elements for line in cached) >= HIDDEN
     assert hlo.largest(cached, "copy") < HIDDEN
+
+
+@hlo.MEASURED
+@pytest.mark.parametrize("case", DECIDING.values(), ids=DECIDING.keys())
+def test_what_a_decision_compares_is_never_copied_either(case):
+    """Nor is what is kept of the trunk, whose forecasts only the loop knows."""
+    assert hlo.largest(sampling_loop(case.kind, case.policy), "copy") < HIDDEN
 
 
 @hlo.MEASURED

@@ -121,8 +121,10 @@ class Drawn(NamedTuple):
 
 def run_of(kind, steps):
     """What a policy is told."""
-    timesteps = Diffusion(spacing=str(steps)).timesteps[::-1]
-    return Run(timesteps, STAGES, kind.skips, kind.names, kind.guided)
+    diffusion = Diffusion(spacing=str(steps))
+    timesteps = diffusion.timesteps[::-1]
+    noise = diffusion.noise_at(timesteps.astype(np.float64))
+    return Run(timesteps, STAGES, kind.skips, kind.names, kind.guided, noise=noise)
 
 
 def draw(kind, policy, steps=6, driver="scan", still=False, seed=0):
@@ -158,6 +160,7 @@ def _traced(x, share, inputs, planned, kind, sockets, driver):
         plan=planned,
         driver=driver,
         taps=True,
+        details=True,
     )
     return taps
 

@@ -108,6 +108,7 @@ def run_of(model, diffusion) -> Run:
         num_skips=model.num_skips,
         sublayers=tuple(name for name, _ in model.costs.sublayers),
         guided=True,
+        noise=diffusion.noise_at(diffusion.timesteps[::-1].astype(np.float64)),
     )
 
 

@@ -105,6 +105,7 @@ def run(
         plan=steps,
         driver=driver,
         taps=True,
+        details=True,
     )
     return taps
 
