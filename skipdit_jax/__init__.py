@@ -12,6 +12,7 @@ from skipdit_jax.caching.methods.pab import Pab
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
+from skipdit_jax.caching.methods.toca import DuCa, ToCa
 from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.contracts import Costs
@@ -41,6 +42,7 @@ __all__ = [
     "DecodeOptions",
     "DeepCache",
     "DeltaDiT",
+    "DuCa",
     "Diffusion",
     "Family",
     "FasterCache",
@@ -54,6 +56,7 @@ __all__ = [
     "SkipCache",
     "SmoothCache",
     "TaylorSeer",
+    "ToCa",
     "__version__",
     "create_model",
     "decode_latents",

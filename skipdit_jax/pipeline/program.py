@@ -45,6 +45,9 @@ Samples = Images | tuple[Images, loop.Taps] | Sampled | Any
 """Samples, with taps a pair; Any spares callers a cast."""
 
 
+CACHE_DRAWS = 2**31  # behind the number of every step: no draw of a cache is one of the noise
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """What a compiled sampler depends on; everything else is data."""
@@ -68,8 +71,16 @@ def split_and_draw(keys: Key[Array, "B"], shape: tuple[int, ...]) -> tuple[Image
     return loop.normal(first, shape), later
 
 
-def denoiser_of(program: Program, params: Params, x: Images, condition: Condition) -> Denoiser:
+def denoiser_of(
+    program: Program,
+    params: Params,
+    x: Images,
+    condition: Condition,
+    keys: Key[Array, "B"] | None = None,
+) -> Denoiser:
     """The call of a step, and the state it starts from."""
+    if keys is not None and program.sockets.draws:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, CACHE_DRAWS))(keys)
     model, guided = program.model, program.guided_channels is not None
     return make_denoiser(
         bind(model, params),
@@ -79,6 +90,7 @@ def denoiser_of(program: Program, params: Params, x: Images, condition: Conditio
         program.guided_channels,
         program.sockets,
         program.hoist,
+        keys if program.sockets.draws else None,
     )
 
 
@@ -94,7 +106,7 @@ def sampling_run(
     listener: Any = None,
 ) -> Samples:
     """Draws one batch; see `calls.sample`."""
-    denoiser = denoiser_of(program, params, x, condition)
+    denoiser = denoiser_of(program, params, x, condition, keys)
     if program.static_kinds is not None:
         plan = plan._replace(kinds=program.static_kinds)
     samples, taps = loop.run(

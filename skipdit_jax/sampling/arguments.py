@@ -213,6 +213,7 @@ def make_plan(
         sublayers=tuple(name for name, _ in model.costs.sublayers),
         guided=guidance.doubles,
         restarts=planning.entries(both) if alone else (),
+        grid=getattr(model, "token_grid", None),
     )
     plan = cache.plan(run)
     planning.check(plan, run)

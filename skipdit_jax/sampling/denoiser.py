@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.engine import EMPTY, State, empty_state, evaluate
@@ -53,6 +53,7 @@ def make_denoiser(
     guided_channels: int | None = None,
     sockets: Sockets = EMPTY,
     hoist: bool = False,
+    keys: Key[Array, "B"] | None = None,
 ) -> Denoiser:
     """Makes the call of a sampling loop.
 
@@ -65,6 +66,7 @@ def make_denoiser(
       sockets: what is cached.
       hoist: make all that depends on the condition alone now, for all calls
         (`StagedModel.digest`); where the model has no such thing it means nothing.
+      keys: of each sample, for sockets that draw (`Sockets.draws`): both halves draw the same.
     """
     guided = null_condition is not None
     channels = x.shape[-1] if guided_channels is None else min(guided_channels, x.shape[-1])
@@ -76,7 +78,8 @@ def make_denoiser(
 
     def network(x: Latents, t: Scalar, condition: Condition, *rest: Any) -> tuple[Array, State]:
         t_rows = jnp.broadcast_to(t, x.shape[:1])
-        return evaluate(model, sockets, x, t_rows, condition, *rest)
+        own = keys if keys is None or len(keys) == len(x) else doubled(keys)
+        return evaluate(model, sockets, x, t_rows, condition, *rest, keys=own)
 
     def plain(
         x: Latents,

@@ -62,8 +62,8 @@ def of_set_d(golden, group, policy) -> Loop:
     return Loop(group, policy, spacing, "ddim", how["scale"], channels, True, LIMITS["d"])
 
 
-def replay(golden, made: Loop, driver: str = "scan") -> tuple[Any, Any]:
-    """Our plan and what every step gave, from the recorded noise."""
+def replay(golden, made: Loop, driver: str = "scan", fresh: bool = False) -> tuple[Any, Any]:
+    """Our plan and what every step gave, from the recorded noise; `fresh` traces it anew."""
     model = model_of(golden)
     half = len(golden["z"]) // 2
     z = jnp.asarray(channel_last(golden["z"]))[:half]
@@ -87,7 +87,7 @@ def replay(golden, made: Loop, driver: str = "scan") -> tuple[Any, Any]:
     stepper = STEPPERS[made.sampler](clip=made.clip)
     data = (golden["aux/t_freqs"], params_of(golden, model), z, y[:half], y[half:], noises, inputs)
     how = (model, stepper, diffusion.parameterization, made.channels, sockets, driver)
-    if plan is None or driver == "scan":
+    if plan is None or (driver == "scan" and not fresh):
         return plan, jax.device_get(run_recorded(*data, steps, *how))
     taps = jax.jit(lambda *data: run_recorded.__wrapped__(*data, steps, *how))(*data)
     return plan, jax.device_get(taps)
@@ -108,12 +108,13 @@ def run_of(model, diffusion) -> Run:
         num_skips=model.num_skips,
         sublayers=tuple(name for name, _ in model.costs.sublayers),
         guided=True,
+        grid=model.token_grid,
     )
 
 
-def check(golden, made: Loop, driver: str = "scan") -> Any:
+def check(golden, made: Loop, driver: str = "scan", fresh: bool = False) -> Any:
     """Compares every step of model output and sample; returns the plan."""
-    plan, taps = replay(golden, made, driver)
+    plan, taps = replay(golden, made, driver, fresh)
     if plan is not None:
         planning.check(plan, run_of(model_of(golden), Diffusion(spacing=made.respacing)))
     for name, got, limit in zip(
