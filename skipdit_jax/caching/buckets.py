@@ -23,6 +23,7 @@ from skipdit_jax.caching.plan import (
 )
 
 Counts = Int[np.ndarray, "S sites"]
+Group = Int[np.ndarray, "steps"]
 
 
 def choose_tokens(
@@ -75,9 +76,7 @@ def choose_tokens(
 
 def _kinds(
     whole: Bool[np.ndarray, "S sites"], gathered: Counts, buckets: int
-) -> tuple[
-    Int[np.ndarray, "S"], tuple[tuple[bool, ...], ...], tuple[tuple[int, ...], ...]
-]:
+) -> tuple[Int[np.ndarray, "S"], tuple[tuple[bool, ...], ...], tuple[tuple[int, ...], ...]]:
     """The kind of each step; of each kind what it computes whole, and how many tokens of the rest.
 
     The cheapest come first: nothing, the buckets, one kind for each way of computing some sites
@@ -104,7 +103,7 @@ def _kinds(
     )
 
 
-def in_buckets(counts: Counts, buckets: int) -> list[Int[np.ndarray, "steps"]]:
+def in_buckets(counts: Counts, buckets: int) -> list[Group]:
     """Cuts steps, from the smallest budget to the largest, into that many groups or fewer.
 
     All steps of a group compute as much as its largest does at each site; the groups are those

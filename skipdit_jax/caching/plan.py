@@ -269,7 +269,7 @@ class Plan(NamedTuple):
         return rows.flags if rows.flags is not None else np.array(sub.kinds)[self.kinds.sub]
 
     def shares(self, surplus: bool = True) -> Float[np.ndarray, "S sites"]:
-        """How much of each site each step computes, 0 to 1; of tokens with those dropped, or not."""
+        """How much of each site each step computes, 0 to 1; with surplus tokens or without."""
         sub, rows = self.sockets.sub, self.rows.sub
         whole = self.computed()
         if sub is None or sub.tokens is None or rows is None or rows.tokens is None:

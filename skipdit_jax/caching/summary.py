@@ -25,6 +25,7 @@ class CacheSummary:
       cache_bytes: size of what is kept from step to step.
       prepared_bytes: of what is made for each of the steps before the first.
       digest_bytes: of what is made of the condition before the first, the same for all steps.
+      surplus_flops: of one cached call, on average: of tokens that are computed and dropped.
     """
 
     full_steps: int
@@ -34,6 +35,7 @@ class CacheSummary:
     cache_bytes: int
     prepared_bytes: int = 0
     digest_bytes: int = 0
+    surplus_flops: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -71,6 +73,9 @@ class CacheSummary:
                 f"{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
                 f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster)"
             )
+            if self.surplus_flops:
+                chosen = self.flops - self.cached_steps * self.surplus_flops
+                told += f", {chosen / 1e12:.4g} of them of tokens that were chosen"
         else:
             told = f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
         sizes = [
@@ -79,22 +84,27 @@ class CacheSummary:
         return "; ".join([told, ", ".join(sizes)] if sizes else [told])
 
 
-def flops_of_steps(plan: Plan, costs: Costs) -> Float[np.ndarray, "S"]:
+def flops_of_steps(plan: Plan, costs: Costs, surplus: bool = True) -> Float[np.ndarray, "S"]:
     """FLOPs of each step, for one row of the network's batch.
 
-    The stages that a step runs, with the fusions in front of them, less the sub-layers that it
-    reuses in them; half of it where a guide runs the condition alone.
+    The stages that a step runs, with the fusions in front of them, less what it reuses of the
+    sub-layers in them; half of it where a guide runs the condition alone.
+
+    Args:
+      plan: the caching plan.
+      costs: FLOPs of the model's parts.
+      surplus: with tokens that are computed and dropped.
     """
     sub, trunk = plan.sockets.sub, plan.sockets.trunk
-    computed = plan.computed()
+    computed = plan.shares(surplus)
     prices = dict(costs.sublayers)
     flops = []
     for step in range(plan.steps):
         run = _stages_run(trunk, None if trunk is None else int(plan.kinds.trunk[step]), costs)
         total = sum(costs.stages(u, u + 1) for u in run)
         if sub is not None:
-            reused = [site for site, c in zip(sub.sites, computed[step], strict=True) if not c]
-            total -= sum(prices[name] for stage, name in reused if stage in run)
+            shares = zip(sub.sites, computed[step], strict=True)
+            total -= sum((1 - c) * prices[name] for (stage, name), c in shares if stage in run)
         flops.append(total)
     alone = plan.sockets.guide is not None and plan.kinds.guide == 0
     return np.where(alone, 0.5, 1.0) * np.array(flops, np.float64)
@@ -145,12 +155,13 @@ def summarise(
             **sizes,
         )
     reuse = plan.reuse
-    cached = rows * flops_of_steps(plan, costs)[reuse]
+    cached, chosen = (rows * flops_of_steps(plan, costs, s)[reuse] for s in (True, False))
     return CacheSummary(
         full_steps=int(np.sum(~reuse)),
         cached_steps=int(np.sum(reuse)),
         full_flops=full,
         cached_flops=float(cached.mean()) if len(cached) else float(full),
+        surplus_flops=float((cached - chosen).mean()) if len(cached) else 0.0,
         **sizes,
     )
 

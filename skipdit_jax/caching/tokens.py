@@ -75,7 +75,8 @@ def _whole(sub: Sub, access: Access, sublayer: Sublayer, after: Kept) -> Array:
     for mlp, attention in SCORED_BY.items():
         worth, age = (beside((stage, mlp), what) for what in (WORTH, AGE))
         if name == attention and worth in after:
-            assert sublayer.worth is not None and sub.tokens is not None
+            assert sublayer.worth is not None
+            assert sub.tokens is not None
             told = sublayer.worth(sublayer.x, sub.tokens.score)
             after[worth] = access.write(after[worth], told)
         if name == mlp:
@@ -94,7 +95,8 @@ def _some(
     after: Kept,
 ) -> None:
     """Computes an MLP for the tokens that are chosen of it (arXiv 2410.05317, section 3.2)."""
-    assert sub.tokens is not None and rows is not None
+    assert sub.tokens is not None
+    assert rows is not None
     site, count = sub.sites[place], rows.count[place]
     at_age = beside(site, AGE)
     age = access.read(after[at_age])
@@ -112,9 +114,6 @@ def _some(
         after[site] = access.write(after[site], new)
         older = _scattered(older, chosen, jnp.zeros(chosen.shape, jnp.float32))
     after[at_age] = access.write(after[at_age], older)
-
-
-
 
 
 def normalised(worth: Scores) -> Scores:

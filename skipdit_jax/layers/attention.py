@@ -23,6 +23,7 @@ HIDDEN_LOGIT = -1e9  # finite in bfloat16 too; its exponential is 0 beside any l
 Heads = Float[Array, "B *tokens h d"]
 Keys = Float[Array, "B *others h d"]
 Bias = Float[Array, "B *rows M"]
+PerToken = Float[Array, "B *tokens"]
 Places = Float[Array, "h N M"]
 
 
@@ -111,7 +112,7 @@ def _softmax(logits: Array) -> tuple[Float[Array, "rows N M"], Float[Array, "row
     return weights, jnp.sum(weights, axis=-1, keepdims=True)
 
 
-def attention_received(q: Heads, k: Heads, axis: int = TOKENS) -> Float[Array, "B *tokens"]:
+def attention_received(q: Heads, k: Heads, axis: int = TOKENS) -> PerToken:
     """How much of all attention each token receives: sums of columns of the mean map of the heads.
 
     Written as `fold_attention` begins: where that runs beside it XLA computes both once. Beside a
@@ -130,7 +131,7 @@ def attention_received(q: Heads, k: Heads, axis: int = TOKENS) -> Float[Array, "
     return jnp.moveaxis(received, -1, axis - TOKENS - 1)
 
 
-def smallness(v: Heads) -> Float[Array, "B *tokens"]:
+def smallness(v: Heads) -> PerToken:
     """1 - |v| of each token, summed over heads: DuCa's score beside kernels without a map."""
     return jnp.sum(1 - jnp.linalg.norm(v.astype(jnp.float32), axis=-1), axis=-1)
 
@@ -197,7 +198,7 @@ class SelfAttention(nn.Module):
         out = attend(q, k, v, self.implementation, self.axis - 1)  # heads add an axis
         return self.proj(out.reshape(x.shape))
 
-    def worth(self, x: Float[Array, "B *tokens D"], kind: str) -> Float[Array, "B *tokens"]:
+    def worth(self, x: Float[Array, "B *tokens D"], kind: str) -> PerToken:
         """What each token is worth; see `contracts.Sublayer`."""
         q, k, v = self._heads(x)
         return smallness(v) if kind == VALUES else attention_received(q, k, self.axis - 1)
@@ -274,7 +275,7 @@ class Attention(nn.Module):
 
     def worth(
         self, x: Float[Array, "B *tokens D"], kind: str, places: Tables | None = None
-    ) -> Float[Array, "B *tokens"]:
+    ) -> PerToken:
         """What each token of x is worth to it; see `contracts.Sublayer`."""
         k, v = self.keys_values(x, places)
         if kind == VALUES:

@@ -28,13 +28,14 @@ RULES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 """Published budgets: (value at 0, slope) of the factor of steps, over s / S, and of layers."""
 
 Layers = Int[np.ndarray, "S layers"]
+LayerOfSite = Int[np.ndarray, "sites"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToCa(Method):
     """Renews the MLPs of some tokens at each step, and everything at one of about N.
 
-    Steps are counted from the end, s = S-1 .. 0; a layer is an MLP with its attention, l = 0 .. L-1.
+    Steps are counted from the end, s = S-1 .. 0; a layer l = 0 .. L-1 is an MLP with its attention.
 
     Attributes:
       interval: N. The interval of a step is N / (1.4 - 0.8 s / S), and 2 for 0.2 S <= s < 0.4 S.
@@ -168,7 +169,7 @@ class DuCa(ToCa):
         return Plan(sockets, Kinds(trunk=kinds, sub=inner.kinds.sub), Rows(sub=inner.rows.sub))
 
 
-def _layers(run: Run) -> Int[np.ndarray, "sites"]:
+def _layers(run: Run) -> LayerOfSite:
     """Which layer each sub-layer belongs to: an MLP ends one."""
     ends = np.array([name in SCORED_BY for _, name in run.sites()], np.int64)
     return np.cumsum(ends) - ends
