@@ -132,9 +132,9 @@ CASES = {
         other=sd.ToCa(interval=4, ratio=0.12, age=9.0),
     ),
     "duca": Case(
-        sd.DuCa(interval=5, ratio=0.2),
+        sd.DuCa(interval=5, ratio=0.12),
         sd.DuCa(interval=1, ratio=0.0),
-        other=sd.DuCa(interval=5, ratio=0.2, bonus=9.0, age=9.0),
+        other=sd.DuCa(interval=5, ratio=0.12, age=9.0),
     ),
     "two": Case(
         notation.read("block-cache(every=2)+faster-cache(attention=False, guidance=True, alpha=1)"),

@@ -112,16 +112,21 @@ def run_of(model, diffusion) -> Run:
     )
 
 
-def check(golden, made: Loop, driver: str = "scan", fresh: bool = False) -> Any:
+def check(golden, made: Loop, driver: str = "scan") -> Any:
     """Compares every step of model output and sample; returns the plan."""
-    plan, taps = replay(golden, made, driver, fresh)
+    plan, taps = replay(golden, made, driver)
     if plan is not None:
         planning.check(plan, run_of(model_of(golden), Diffusion(spacing=made.respacing)))
+    compare_steps(golden, made, taps)
+    return plan
+
+
+def compare_steps(golden, made: Loop, taps) -> None:
+    """Compares every step of model output and sample."""
     for name, got, limit in zip(
         ("model_out", "sample"), (taps.model_output, taps.sample), made.limits, strict=True
     ):
         compare(got, golden[f"{made.group}/{name}"], f"{made.group}/{name}", limit)
-    return plan
 
 
 def assert_computed(golden, plan, key, names) -> None:

@@ -1,6 +1,7 @@
 """ToCa and DuCa against loops of their originals: steps, budgets, tokens, scores, outputs."""
 
 import dataclasses
+import functools
 import json
 from typing import NamedTuple
 from unittest import mock
@@ -12,8 +13,8 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.caching import tokens
-from tests.parity.cached import check, of_set_c
-from tests.parity.goldens import assert_close
+from tests.parity.cached import compare_steps, of_set_c, replay
+from tests.parity.goldens import assert_close, load
 from tests.parity.test_caches import PAIR, STEP, groups, setting
 
 BUDGETS = {"ToCa-ddim50": "ddim50", "ToCa-ddpm250": "ddpm250", "ToCa": "ddim50"}
@@ -29,25 +30,22 @@ class Seen(NamedTuple):
     score: np.ndarray | None
 
 
-def policy_of(golden, group, **changes):
+def policy_of(golden, group):
     how = setting(golden, group)
-    method = sd.DuCa if "DuCa" in golden_repo(golden) else sd.ToCa
-    settings = {
-        "interval": how["N"],
-        "ratio": how["R"],
-        "age": how["lam"],
-        "budget": BUDGETS[how["scheduler"]],
-        "score": SCORES[how["cache_type"]],
-    }
-    return method(**{**settings, **changes})
+    method = sd.DuCa if "DuCa" in json.loads(str(golden["info"]))["repo"] else sd.ToCa
+    return method(
+        interval=how["N"],
+        ratio=how["R"],
+        age=how["lam"],
+        budget=BUDGETS[how["scheduler"]],
+        score=SCORES[how["cache_type"]],
+    )
 
 
-def golden_repo(golden):
-    return json.loads(str(golden["info"]))["repo"]
-
-
-def followed(golden, group, policy):
-    """Our plan, checked against recorded outputs, and what each layer did, by (step, layer)."""
+@functools.cache
+def followed(path, group):
+    """Our plan, what every step made, and what each layer did at it, by (step, layer)."""
+    golden = load(path)
     seen, original = {}, tokens._some
 
     def spied(sub, number, place, rows, access, keys, sublayer, after):
@@ -74,14 +72,16 @@ def followed(golden, group, policy):
         mock.patch.object(tokens, "_some", spied),
         mock.patch.object(tokens, "draw", recorded),
     ):
-        plan = check(golden, of_set_c(golden, group, policy), fresh=True)
+        made = of_set_c(golden, group, policy_of(golden, group))
+        plan, taps = replay(golden, made, fresh=True)
     jax.effects_barrier()
-    return plan, seen
+    return plan, taps, seen
 
 
-def assert_as_recorded(golden, group, policy):
-    """Types and budgets of the plan, and of every token step the tokens and their scores."""
-    plan, seen = followed(golden, group, policy)
+def assert_as_recorded(golden, group):
+    """Outputs, types, budgets, and of every token step the tokens and their scores."""
+    plan, taps, seen = followed(golden.folder / f"{golden.stem}.npz", group)
+    compare_steps(golden, of_set_c(golden, group, None), taps)
     kinds, fresh = golden[f"{group}/type"], golden[f"{group}/fresh"]
     whole = plan.computed().reshape(*kinds.shape, len(PAIR))
     assert np.array_equal(whole, np.repeat(kinds[..., None] == FULL, len(PAIR), -1)), group
@@ -94,20 +94,19 @@ def assert_as_recorded(golden, group, policy):
         assert np.array_equal(told.age == 0, fresh[step, layer]), place
         if told.score is not None:
             assert_close(told.score, golden[f"{group}/score"][step, layer], SCORE_LIMIT, place)
-    return plan
 
 
 @pytest.mark.golden("toca_small", "duca_small")
 def test_small_runs(golden):
     for group in groups(golden):
-        assert_as_recorded(golden, group, policy_of(golden, group))
+        assert_as_recorded(golden, group)
 
 
 @pytest.mark.slow
 @pytest.mark.golden("toca", "duca", "toca_ddpm250")
 def test_published_runs(golden):
     for group in groups(golden):
-        assert_as_recorded(golden, group, policy_of(golden, group))
+        assert_as_recorded(golden, group)
 
 
 @pytest.mark.golden("toca_small")
