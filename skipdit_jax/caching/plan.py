@@ -168,13 +168,13 @@ class TokenRows(NamedTuple):
     """Numbers of the choice of tokens.
 
     Attributes:
-      count: int32 [S,sites], how many are chosen; LEFT leaves their ages as they are, too.
+      chosen: int32 [S,sites], how many of its tokens are; LEFT leaves ages as they are, too.
       step: int32 [S], which step it is: draws follow from it.
       age: float32 [S], what each step that did not choose a token adds to its score.
       bonus: float32 [S], what multiplies the best score of each square of tokens.
     """
 
-    count: Int[np.ndarray, "S sites"]
+    chosen: Int[np.ndarray, "S sites"]
     step: Int[np.ndarray, "S"]
     age: Float[np.ndarray, "S"]
     bonus: Float[np.ndarray, "S"]
@@ -275,7 +275,7 @@ class Plan(NamedTuple):
         if sub is None or sub.tokens is None or rows is None or rows.tokens is None:
             return whole.astype(np.float64)
         sizes = np.array(sub.tokens.sizes)[self.kinds.sub]
-        some = sizes if surplus else np.maximum(rows.tokens.count, 0)
+        some = sizes if surplus else np.maximum(rows.tokens.chosen, 0)
         return np.where(whole, 1.0, some / np.prod(sub.tokens.grid))
 
 

@@ -97,7 +97,7 @@ def _some(
     """Computes an MLP for the tokens that are chosen of it (arXiv 2410.05317, section 3.2)."""
     assert sub.tokens is not None
     assert rows is not None
-    site, count = sub.sites[place], rows.count[place]
+    site, count = sub.sites[place], rows.chosen[place]
     at_age = beside(site, AGE)
     age = access.read(after[at_age])
     older = age + (count != LEFT).astype(age.dtype)

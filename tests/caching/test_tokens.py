@@ -124,7 +124,7 @@ def test_clips_choose_in_each_frame():
     model, params = tiny("Latte-S/2", num_frames=3)
     how = {"interval": 4, "budget": "ddpm250"}
     sampler = sd.Sampler(model, steps=12, method="ddim", guidance=2.0, cache=sd.ToCa(**how))
-    tall = sampler.plan.rows.sub.tokens.count.reshape(12, 2, 2, 2)
+    tall = sampler.plan.rows.sub.tokens.chosen.reshape(12, 2, 2, 2)
     assert (tall[..., 0] == 0).all()
     assert np.array_equal(tall[..., 1].reshape(12, 4), sd.ToCa(**how).counts(12, 4, 16))
     policy = sd.ToCa(**how, ratio=100.0)

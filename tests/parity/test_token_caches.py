@@ -85,7 +85,7 @@ def assert_as_recorded(golden, group):
     kinds, fresh = golden[f"{group}/type"], golden[f"{group}/fresh"]
     whole = plan.computed().reshape(*kinds.shape, len(PAIR))
     assert np.array_equal(whole, np.repeat(kinds[..., None] == FULL, len(PAIR), -1)), group
-    count = plan.rows.sub.tokens.count.reshape(whole.shape)[..., 1]
+    count = plan.rows.sub.tokens.chosen.reshape(whole.shape)[..., 1]
     assert np.array_equal(count[kinds == SOME], golden[f"{group}/k"][kinds == SOME]), group
     assert np.array_equal(count[kinds == AGGRESSIVE], np.full((kinds == AGGRESSIVE).sum(), -1))
     for step, layer in np.argwhere(kinds == SOME):
