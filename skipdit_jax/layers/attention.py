@@ -125,7 +125,8 @@ def attention_received(q: Heads, k: Heads, axis: int = TOKENS) -> PerToken:
     """
     q, k = (jnp.moveaxis(a, axis, -2) for a in (q, k))
     moved = q.shape  # [..., h, N, d]
-    weights, total = _softmax(_logits(*(a.reshape(-1, *a.shape[-2:]) for a in (q, k))))
+    q, k = (a.reshape(-1, *a.shape[-2:]) for a in (q, k))
+    weights, total = _softmax(_logits(q, k))
     received = jnp.einsum("bnm,bn->bm", weights, 1 / total[..., 0])
     received = jnp.mean(received.reshape(moved[:-1]), axis=-2)
     return jnp.moveaxis(received, -1, axis - TOKENS - 1)
