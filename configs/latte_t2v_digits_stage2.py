@@ -2,10 +2,10 @@
 
     python train.py --config configs/latte_t2v_digits_stage2.py --workdir RUN
 
-A digit that moves can be seen through much noise: eight frames show it. Which way it goes is told by
-words alone where the signal has less than about 0.003 of the power: a 30th of the timesteps of the
-cosine schedule, a quarter of those of the linear one. And where clips begin anywhere, neither the
-words nor the number of a frame alone say where its digit is, only both: of that 6,000 steps of
+A digit that moves can be seen through much noise: eight frames show it. Which way it goes is told
+by words alone where the signal has less than about 0.003 of the power: a 30th of the timesteps of
+the cosine schedule, a quarter of those of the linear one. And where clips begin anywhere, neither
+the words nor the number of a frame alone say where its digit is, only both: of that 6,000 steps of
 stage one learned the axis and no more. Clips that lead outward give words a meaning of their own.
 """
 

@@ -18,6 +18,7 @@ from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.methods.tea_cache import TeaCache
+from skipdit_jax.caching.methods.toca import DuCa, ToCa
 from skipdit_jax.caching.notation import register_policy
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.contracts import Costs
@@ -50,6 +51,7 @@ __all__ = [
     "DeepCache",
     "DeltaDiT",
     "Diffusion",
+    "DuCa",
     "EasyCache",
     "Family",
     "FasterCache",
@@ -66,6 +68,7 @@ __all__ = [
     "SmoothCache",
     "TaylorSeer",
     "TeaCache",
+    "ToCa",
     "__version__",
     "create_model",
     "decode_latents",

@@ -73,6 +73,12 @@ class Costs:
         return (hi - lo) * self.stage + fusions * self.fuse
 
 
+WORTHS = ("attention", "values")
+"""What a token is worth to attention: how much of it it receives, or by the size of its values."""
+
+Worth = Callable[[Array, str], Float[Array, "B *frames N"]]
+
+
 class Sublayer(NamedTuple):
     """A sub-layer at the place where a model makes its update: h <- h + gate * update.
 
@@ -82,7 +88,8 @@ class Sublayer(NamedTuple):
       x: its input behind norm and modulation, [B,N,D] or [B,F,N,D].
       gate: what multiplies its update, broadcastable to x; None where it has none.
       run: x, or some of its tokens, -> the update before the gate.
-      mass: attention only: how much of all attention each token receives, [B,N]; else None.
+      worth: attention of tokens to each other only: (x, one of `WORTHS`) -> float32 [B,..,N], by
+        which methods choose tokens. None in other sub-layers, and in models that cannot tell.
     """
 
     stage: int
@@ -90,7 +97,7 @@ class Sublayer(NamedTuple):
     x: Array
     gate: Any
     run: Callable[[Array], Array]
-    mass: Callable[[], Float[Array, "B N"]] | None = None
+    worth: Worth | None = None
 
     def plain(self) -> tuple[Any, Array]:
         """What happens without a hook: the gate, and the update computed."""
@@ -121,10 +128,10 @@ class Seam(NamedTuple):
         x: Array,
         gate: Any,
         run: Callable[[Array], Array],
-        mass: Callable[[], Float[Array, "B N"]] | None = None,
+        worth: Worth | None = None,
     ) -> tuple[Any, Array]:
         """Returns the gate and the update of a sub-layer; see `Sublayer`."""
-        sublayer = Sublayer(self.stage, name, x, gate, run, mass)
+        sublayer = Sublayer(self.stage, name, x, gate, run, worth)
         return sublayer.plain() if self.hook is None else self.hook(sublayer)
 
 

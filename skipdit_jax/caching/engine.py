@@ -7,7 +7,7 @@ arrays are [R,B,...], R values of the past of B rows.
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from skipdit_jax.caching import deciding, rings, sublayers, trunk
 from skipdit_jax.caching.choose import choose
@@ -39,6 +39,7 @@ def evaluate(
     prepared: Any = None,
     part: Part | None = None,
     counted: Any = None,
+    keys: Key[Array, "B"] | None = None,
 ) -> tuple[Array, State]:
     """One network call under the sockets `trunk` and `sub` of a plan.
 
@@ -54,6 +55,7 @@ def evaluate(
       prepared: of this step, see `StagedModel.prepare`.
       part: which rows of what is kept are those of x; None if all.
       counted: which samples count where a method decides, see `decisions.Movement`.
+      keys: of each row, for sockets that draw (`Sockets.draws`).
 
     Returns:
       The prediction [B,H,W,C_out], and the state for the next step.
@@ -74,7 +76,7 @@ def evaluate(
             run = sublayers.plain_runner(model, c)
         else:
             row = SubRows() if rows.sub is None else rows.sub
-            run = sublayers.runner(model, c, sockets.sub, kinds.sub, row, part)
+            run = sublayers.runner(model, c, sockets.sub, kinds.sub, row, part, keys)
         kept, slots, _ = state
         if socket is None or socket.head:
             h, _, slots = run(h, {}, slots, 0, model.num_stages)

@@ -29,6 +29,7 @@ from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.methods.taylor_seer import TaylorSeer
 from skipdit_jax.caching.methods.tea_cache import TeaCache
+from skipdit_jax.caching.methods.toca import DuCa, ToCa
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.config import field_names, long_form, make_from_text
 
@@ -51,6 +52,8 @@ METHODS = (
     AdaCache,
     SeaCache,
     EasyCache,
+    ToCa,
+    DuCa,
 )
 POLICIES: dict[str, type] = {method.NAME: method for method in METHODS}
 """Name in the long form -> method."""

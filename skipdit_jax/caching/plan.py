@@ -40,6 +40,7 @@ class Run(NamedTuple):
         a guide left out before has nothing of the past.
       noise: float64 [S], the share of noise in each step's latents: 0 is data, 1 pure noise; None
         where nobody says.
+      grid: rows and columns of the tokens of a picture or frame; None where nobody tells.
     """
 
     timesteps: Int[np.ndarray, "S"]
@@ -49,6 +50,7 @@ class Run(NamedTuple):
     guided: bool = False
     restarts: tuple[int, ...] = ()
     noise: Float[np.ndarray, "S"] | None = None
+    grid: tuple[int, int] | None = None
 
     @property
     def steps(self) -> int:
@@ -130,6 +132,24 @@ class Trunk(NamedTuple):
         return len(self.spans) + 1 + self.head
 
 
+class Tokens(NamedTuple):
+    """How MLPs that a step does not compute whole are computed for some tokens of each frame.
+
+    Attributes:
+      sizes: for each kind of step, for each site, how many tokens are gathered: at least as many as
+        any step of the kind chooses. What is surplus is computed and dropped.
+      grid: rows and columns of the tokens of a frame.
+      score: by which tokens are chosen: one of `contracts.WORTHS`, or `RANDOM`.
+    """
+
+    sizes: tuple[tuple[int, ...], ...]
+    grid: tuple[int, int]
+    score: str
+
+
+RANDOM = "random"  # draws in place of what attention tells
+
+
 class Sub(NamedTuple):
     """The socket of sub-layers.
 
@@ -139,12 +159,34 @@ class Sub(NamedTuple):
         are of too many kinds: then a flag for each site is data, with a conditional of its own.
       ring: what is kept of each.
       gated: keep an update behind its gate, and reuse it with its old gate.
+      tokens: which tokens of reused sites are computed; None: none. There are kinds then, one slot,
+        and no gates are kept.
     """
 
     sites: tuple[Site, ...]
     kinds: tuple[tuple[bool, ...], ...]
     ring: Ring = Ring()
     gated: bool = False
+    tokens: Tokens | None = None
+
+
+class TokenRows(NamedTuple):
+    """Numbers of the choice of tokens.
+
+    Attributes:
+      chosen: int32 [S,sites], how many of its tokens are; LEFT leaves ages as they are, too.
+      step: int32 [S], which step it is: draws follow from it.
+      age: float32 [S], what each step that did not choose a token adds to its score.
+      bonus: float32 [S], what multiplies the best score of each square of tokens.
+    """
+
+    chosen: Int[np.ndarray, "S sites"]
+    step: Int[np.ndarray, "S"]
+    age: Float[np.ndarray, "S"]
+    bonus: Float[np.ndarray, "S"]
+
+
+LEFT = -1  # a count
 
 
 class SubRows(NamedTuple):
@@ -153,10 +195,12 @@ class SubRows(NamedTuple):
     Attributes:
       ring: of its ring; None with one slot.
       flags: bool [S,sites], computed or not, if there are no kinds; else None.
+      tokens: of the choice of tokens, where there is one.
     """
 
     ring: RingRows | None = None
     flags: Bool[np.ndarray, "S sites"] | None = None
+    tokens: TokenRows | None = None
 
 
 class Sockets(NamedTuple):
@@ -169,6 +213,12 @@ class Sockets(NamedTuple):
     trunk: Trunk | None = None
     sub: Sub | None = None
     decision: Any = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether something is chosen at random."""
+        tokens = None if self.sub is None else self.sub.tokens
+        return tokens is not None and tokens.score == RANDOM
 
     def kinds(self) -> "Kinds":
         """How many kinds of step each has; None if it is empty, or its flags are data."""
@@ -223,11 +273,21 @@ class Plan(NamedTuple):
         return found
 
     def computed(self) -> Bool[np.ndarray, "S sites"]:
-        """Which sites of the socket of sub-layers each step computes."""
+        """Which sites of the socket of sub-layers each step computes whole."""
         sub, rows = self.sockets.sub, self.rows.sub
         if sub is None or rows is None:
             return np.ones((self.steps, 0), bool)
         return rows.flags if rows.flags is not None else np.array(sub.kinds)[self.kinds.sub]
+
+    def shares(self, surplus: bool = True) -> Float[np.ndarray, "S sites"]:
+        """How much of each site each step computes, 0 to 1; with surplus tokens or without."""
+        sub, rows = self.sockets.sub, self.rows.sub
+        whole = self.computed()
+        if sub is None or sub.tokens is None or rows is None or rows.tokens is None:
+            return whole.astype(np.float64)
+        sizes = np.array(sub.tokens.sizes)[self.kinds.sub]
+        some = sizes if surplus else np.maximum(rows.tokens.chosen, 0)
+        return np.where(whole, 1.0, some / np.prod(sub.tokens.grid))
 
 
 @runtime_checkable

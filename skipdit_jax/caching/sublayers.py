@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
-from skipdit_jax.caching import rings
+from skipdit_jax.caching import rings, tokens
 from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.plan import Ring, RingRows, Site, Sub, SubRows
 from skipdit_jax.caching.rings import Access, Part
@@ -35,8 +35,14 @@ def runner(
     index: Index | None,
     row: SubRows,
     part: Part | None = None,
+    keys: Key[Array, "rows"] | None = None,
 ) -> Runner:
     """Runs stages with the sub-layers that this kind of step computes, the others reused."""
+
+    def hook(number: int | None, after: Rings) -> Hook:
+        if sub.tokens is not None and number is not None:
+            return tokens.hook(sub, number, row, part, keys, after)
+        return _hook(sub, None if number is None else sub.kinds[number], row, part, after)
 
     def run(h: Array, skips: Skips, slots: Rings, lo: int, hi: int) -> Any:
         if lo == hi:
@@ -44,13 +50,13 @@ def runner(
         behind = {u for u in range(lo, hi) if model.num_stages - 1 - u >= hi}
         mine = {site: ring for site, ring in slots.items() if lo <= site[0] < hi}
 
-        def stages(kind: tuple[bool, ...] | None, h: Array, mine: Rings) -> Any:
+        def stages(number: int | None, h: Array, mine: Rings) -> Any:
             after = dict(mine)
-            h, pushed = model.run(h, c, skips, lo, hi, hook=_hook(sub, kind, row, part, after))
+            h, pushed = model.run(h, c, skips, lo, hi, hook=hook(number, after))
             return h, {u: pushed[u] for u in behind & pushed.keys()}, after
 
         if sub.kinds:
-            branches = [partial(stages, kind) for kind in sub.kinds]
+            branches = [partial(stages, number) for number in range(len(sub.kinds))]
             assert index is not None
             h, pushed, mine = choose(index, branches, h, mine)
         else:
@@ -125,9 +131,12 @@ def empty(model: StagedModel, sub: Sub, x: Latents, t: Timesteps, condition: Con
       ValueError: a site that the model does not have.
     """
     found: dict[Site, jax.ShapeDtypeStruct] = {}
+    worths: set[Site] = set()
 
     def look(sublayer: Sublayer) -> tuple[Any, Array]:
         value = _value(sub, sublayer)
+        if sublayer.worth is not None:
+            worths.add((sublayer.stage, sublayer.name))
         found[sublayer.stage, sublayer.name] = jax.ShapeDtypeStruct(value.shape, value.dtype)
         return sublayer.plain()
 
@@ -141,4 +150,5 @@ def empty(model: StagedModel, sub: Sub, x: Latents, t: Timesteps, condition: Con
     ]
     if missing:
         raise ValueError(f"cache: the model has no {missing[0]} that could be reused")
-    return {site: rings.empty(sub.ring, found[site]) for site in sub.sites}
+    kept = {site: rings.empty(sub.ring, found[site]) for site in sub.sites}
+    return kept if sub.tokens is None else {**kept, **tokens.empty(sub, found, worths)}

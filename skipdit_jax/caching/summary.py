@@ -28,6 +28,7 @@ class CacheSummary:
       digest_bytes: of what is made of the condition before the first, the same for all steps.
       left_out_bytes: of that, where it is made at each step because it would be too large.
       open: the reused steps are those that may be: the loop decides, and may compute any of them.
+      surplus_flops: of one cached call, on average: of tokens that are computed and dropped.
     """
 
     full_steps: int
@@ -39,6 +40,7 @@ class CacheSummary:
     digest_bytes: int = 0
     left_out_bytes: int = 0
     open: bool = False
+    surplus_flops: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -77,6 +79,9 @@ class CacheSummary:
                 f"{least}{self.flops / 1e12:.4g} of {self.flops_uncached / 1e12:.4g} TFLOP "
                 f"({saved:.0f} % saved, at most {self.ceiling:.2f}x faster)"
             )
+            if self.surplus_flops:
+                chosen = self.flops - self.cached_steps * self.surplus_flops
+                told += f", {chosen / 1e12:.4g} of them of tokens that were chosen"
         else:
             told = f"{self.full_steps} steps computed; {self.flops / 1e12:.4g} TFLOP"
         sizes = [
@@ -89,22 +94,27 @@ class CacheSummary:
         return "; ".join(parts)
 
 
-def flops_of_steps(plan: Plan, costs: Costs) -> Float[np.ndarray, "S"]:
+def flops_of_steps(plan: Plan, costs: Costs, surplus: bool = True) -> Float[np.ndarray, "S"]:
     """FLOPs of each step, for one row of the network's batch.
 
-    The stages that a step runs, with the fusions in front of them, less the sub-layers that it
-    reuses in them; half of it where a guide runs the condition alone.
+    The stages that a step runs, with the fusions in front of them, less what it reuses of the
+    sub-layers in them; half of it where a guide runs the condition alone.
+
+    Args:
+      plan: the caching plan.
+      costs: FLOPs of the model's parts.
+      surplus: with tokens that are computed and dropped.
     """
     sub, trunk = plan.sockets.sub, plan.sockets.trunk
-    computed = plan.computed()
+    computed = plan.shares(surplus)
     prices = dict(costs.sublayers)
     flops = []
     for step in range(plan.steps):
         run = _stages_run(trunk, None if trunk is None else int(plan.kinds.trunk[step]), costs)
         total = sum(costs.stages(u, u + 1) for u in run)
         if sub is not None:
-            reused = [site for site, c in zip(sub.sites, computed[step], strict=True) if not c]
-            total -= sum(prices[name] for stage, name in reused if stage in run)
+            shares = zip(sub.sites, computed[step], strict=True)
+            total -= sum((1 - c) * prices[name] for (stage, name), c in shares if stage in run)
         flops.append(total)
     alone = plan.sockets.guide is not None and plan.kinds.guide == 0
     return np.where(alone, 0.5, 1.0) * np.array(flops, np.float64)
@@ -165,13 +175,14 @@ def summarise(
     if decides and ran:
         return _as_run(plan, costs, rows, ran, sizes)
     reuse = plan.reuse
-    cached = rows * flops_of_steps(plan, costs)[reuse]
+    cached, chosen = (rows * flops_of_steps(plan, costs, s)[reuse] for s in (True, False))
     return CacheSummary(
         full_steps=int(np.sum(~reuse)),
         cached_steps=int(np.sum(reuse)),
         full_flops=full,
         cached_flops=float(cached.mean()) if len(cached) else float(full),
         open=decides,
+        surplus_flops=float((cached - chosen).mean()) if len(cached) else 0.0,
         **sizes,
     )
 

@@ -16,12 +16,14 @@ IMPLEMENTATIONS = ("auto", "xla", "cudnn", "fold")
 CUDNN_MAX_HEAD_DIM = 128  # on every card: docs/notes.md, Attention on GPU
 CUDNN_HEAD_DIM_MULTIPLE = 8
 
+VALUES = "values"  # of `contracts.WORTHS`
 TOKENS = -3  # axis of N in [..., N, h, d]
 HIDDEN_LOGIT = -1e9  # finite in bfloat16 too; its exponential is 0 beside any logit
 
 Heads = Float[Array, "B *tokens h d"]
 Keys = Float[Array, "B *others h d"]
 Bias = Float[Array, "B *rows M"]
+PerToken = Float[Array, "B *tokens"]
 Places = Float[Array, "h N M"]
 
 
@@ -84,20 +86,55 @@ def fold_attention(
     q, k, v = (jnp.moveaxis(a, axis, -2) for a in (q, k, v))
     moved = q.shape  # [..., h, N, d]
     q, k, v = (a.reshape(-1, *a.shape[-2:]) for a in (q, k, v))
-    if scaled:
-        q = q * jnp.asarray(moved[-1] ** -0.5, q.dtype)
-    logits = jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
+    logits = _logits(q, k, scaled)
     if bias is not None:  # the same for all heads and queries
         heads = bias.reshape(-1, 1, bias.shape[-1]).astype(jnp.float32)
         logits = logits + jnp.repeat(heads, moved[-3], axis=0)
     if places is not None:
         logits = logits + jnp.tile(places, (len(logits) // moved[-3], 1, 1))
-    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights, total = _softmax(logits)
     out = jnp.einsum("bnm,bmd->bnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
     # Dividing after the product touches d values per token instead of N.
     out = (out / total).astype(v.dtype)
     return jnp.moveaxis(out.reshape(moved), -2, axis)
+
+
+def _logits(q: Array, k: Array, scaled: bool = True) -> Float[Array, "rows N M"]:
+    """Of heads [rows,N,d]; float32."""
+    if scaled:
+        q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+    return jnp.einsum("bnd,bmd->bnm", q, k, preferred_element_type=jnp.float32)
+
+
+def _softmax(logits: Array) -> tuple[Float[Array, "rows N M"], Float[Array, "rows N 1"]]:
+    """What a softmax divides, and by what."""
+    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    return weights, jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def attention_received(q: Heads, k: Heads, axis: int = TOKENS) -> PerToken:
+    """How much of all attention each token receives: sums of columns of the mean map of the heads.
+
+    Written as `fold_attention` begins: where that runs beside it XLA computes both once. Beside a
+    fused kernel it is a pass of its own, of a quarter of its FLOPs.
+
+    Args:
+      q: [..., h, d].
+      k: as q.
+      axis: see `attend`.
+    """
+    q, k = (jnp.moveaxis(a, axis, -2) for a in (q, k))
+    moved = q.shape  # [..., h, N, d]
+    q, k = (a.reshape(-1, *a.shape[-2:]) for a in (q, k))
+    weights, total = _softmax(_logits(q, k))
+    received = jnp.einsum("bnm,bn->bm", weights, 1 / total[..., 0])
+    received = jnp.mean(received.reshape(moved[:-1]), axis=-2)
+    return jnp.moveaxis(received, -1, axis - TOKENS - 1)
+
+
+def smallness(v: Heads) -> PerToken:
+    """1 - |v| of each token, summed over heads: DuCa's score beside kernels without a map."""
+    return jnp.sum(1 - jnp.linalg.norm(v.astype(jnp.float32), axis=-1), axis=-1)
 
 
 def attend(
@@ -138,27 +175,39 @@ class SelfAttention(nn.Module):
     """One qkv linear, attention, one output linear.
 
     Attributes:
+      width: D.
       num_heads: h.
       implementation: see `resolve`.
       axis: of the input [..., D], negative: positions along it see each other.
     """
 
+    width: int
     num_heads: int
     implementation: str = "auto"
     axis: int = -2
     dtype: DType = jnp.float32
     param_dtype: DType = jnp.float32
 
-    @nn.compact
+    def setup(self):
+        """Makes the parts, named as their parameters."""
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self.qkv, self.proj = Linear(3 * self.width, **types), Linear(self.width, **types)
+
     def __call__(self, x: Float[Array, "B *tokens D"]) -> Float[Array, "B *tokens D"]:
         """Returns the update, before its gate, in `dtype`."""
-        width = x.shape[-1]
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        qkv = Linear(3 * width, **types, name="qkv")(x)
-        qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, width // self.num_heads)
-        q, k, v = (qkv[..., part, :, :] for part in range(3))
+        q, k, v = self._heads(x)
         out = attend(q, k, v, self.implementation, self.axis - 1)  # heads add an axis
-        return Linear(width, **types, name="proj")(out.reshape(x.shape))
+        return self.proj(out.reshape(x.shape))
+
+    def worth(self, x: Float[Array, "B *tokens D"], kind: str) -> PerToken:
+        """What each token is worth; see `contracts.Sublayer`."""
+        q, k, v = self._heads(x)
+        return smallness(v) if kind == VALUES else attention_received(q, k, self.axis - 1)
+
+    def _heads(self, x: Array) -> list[Array]:
+        qkv = self.qkv(x)
+        qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, self.width // self.num_heads)
+        return [qkv[..., part, :, :] for part in range(3)]
 
 
 class KeysValues(NamedTuple):
@@ -224,6 +273,16 @@ class Attention(nn.Module):
             context = self.keys_values(context)
         out = attend(q, *context, self.implementation, self.axis - 1, bias)  # heads add an axis
         return self.proj(out.reshape(x.shape))
+
+    def worth(
+        self, x: Float[Array, "B *tokens D"], kind: str, places: Tables | None = None
+    ) -> PerToken:
+        """What each token of x is worth to it; see `contracts.Sublayer`."""
+        k, v = self.keys_values(x, places)
+        if kind == VALUES:
+            return smallness(v)
+        q = self._heads(self.q(x), self.q_norm if self.qk_norm else None, places)
+        return attention_received(q, k, self.axis - 1)
 
     def keys_values(
         self, context: Float[Array, "B *rows M E"], places: Tables | None = None

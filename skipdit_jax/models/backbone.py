@@ -124,6 +124,12 @@ class BackboneConfig:
         return self.grid[0] * self.grid[1] // self.patch_size**2
 
     @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one picture."""
+        height, width = (side // self.patch_size for side in self.grid)
+        return height, width
+
+    @property
     def out_channels(self) -> int:
         """C, or 2C with learned variance."""
         return self.in_channels * (2 if self.learn_sigma else 1)
@@ -161,6 +167,11 @@ class StagedBackbone(nn.Module):
     def sample_shape(self) -> tuple[int, ...]:
         """(H, W, C) of one latent, (F, H, W, C) of one clip."""
         return self.config.sample_shape
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one picture or frame."""
+        return self.config.token_grid
 
     @property
     def learns_variance(self) -> bool:

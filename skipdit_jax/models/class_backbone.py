@@ -63,7 +63,8 @@ class DiTBlock(nn.Module):
         """Makes the parts, named as their parameters."""
         config = self.config
         self.modulation = modulation_linear(6, config.hidden_size, **config.types)
-        self.attn = SelfAttention(config.num_heads, config.attention, self.axis, **config.types)
+        kind = config.hidden_size, config.num_heads, config.attention
+        self.attn = SelfAttention(*kind, self.axis, **config.types)
         self.mlp = Mlp(int(config.hidden_size * config.mlp_ratio), **config.types)
 
     def vectors(self, c: Float[Array, "B D"]) -> Float[Array, "B P"]:
@@ -75,7 +76,8 @@ class DiTBlock(nn.Module):
         vectors = modulation_vectors(self.modulation, c, h)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors  # each [B,1,D], [B,F or 1,1,D]
         attn, mlp = SUBLAYERS[self.axis]
-        h = gated(h, *seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn))
+        attended = seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn, self.attn.worth)
+        h = gated(h, *attended)
         return gated(h, *seam(mlp, modulate(h, shift_m, scale_m), gate_m, self.mlp))
 
 
@@ -165,5 +167,4 @@ class ClassBackbone(StagedBackbone):
 
     def positions(self) -> Float[Array, "1 N D"]:
         """The fixed table of a grid of tokens."""
-        height, width = (side // self.config.patch_size for side in self.config.grid)
-        return self.fixed("pos_embed", sincos_2d(height, width, self.config.hidden_size))
+        return self.fixed("pos_embed", sincos_2d(*self.token_grid, self.config.hidden_size))

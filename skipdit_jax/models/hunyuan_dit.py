@@ -129,10 +129,13 @@ class HunYuanBlock(nn.Module):
         def attend(x: Tokens) -> Tokens:
             return self.attn(x, places=c.places)
 
+        def worth(x: Tokens, kind: str) -> Float[Array, "B N"]:
+            return self.attn.worth(x, kind, c.places)
+
         def read(x: Tokens) -> Tokens:
             return self.cross_attn(x, c.text, places=c.places)
 
-        h = gated(h, *seam("attn", self.norm(h) + shift, None, attend))
+        h = gated(h, *seam("attn", self.norm(h) + shift, None, attend, worth))
         h = gated(h, *seam("xattn", self.cross_norm(h), None, read))
         return gated(h, *seam("mlp", self.mlp_norm(h), None, self.mlp))
 

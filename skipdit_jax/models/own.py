@@ -44,6 +44,7 @@ class OwnModel:
       costs: FLOPs of its parts, with U and K.
       conditioning: what it is conditioned on.
       learns_variance: whether the head gives C more channels.
+      token_grid: rows and columns of the tokens of a picture or frame; None: nobody needs them.
       params: bound parameters, for the length of one call.
     """
 
@@ -56,6 +57,7 @@ class OwnModel:
     costs: Costs
     conditioning: Conditioning = UNCONDITIONAL
     learns_variance: bool = False
+    token_grid: tuple[int, int] | None = None
     params: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
@@ -148,6 +150,7 @@ def own_model(
     digest: Callable[..., Any] | None = None,
     conditioning: Conditioning = UNCONDITIONAL,
     learns_variance: bool = False,
+    token_grid: tuple[int, int] | None = None,
 ) -> OwnModel:
     """Makes a model of plain functions, for `sample`, `Sampler` and all that take a model.
 
@@ -170,6 +173,8 @@ def own_model(
         `prepare` take in its place; made once for all steps.
       conditioning: such as `ClassConditioning(num_classes, dropout)`; default: nothing.
       learns_variance: whether the head gives C more channels, of the variance.
+      token_grid: rows and columns of the N tokens of a picture or frame, for caches that choose
+        tokens; their scores come from the seam's last argument, see `contracts.Sublayer`.
 
     Raises:
       ValueError: numbers that describe no model.
@@ -186,7 +191,7 @@ def own_model(
             "or neither"
         )
     parts = Parts(init, embed, stage, head, fuse, prepare, digest)
-    return OwnModel(parts, sample_shape, costs, conditioning, learns_variance)
+    return OwnModel(parts, sample_shape, costs, conditioning, learns_variance, token_grid)
 
 
 def _no_fuse(params: Any, number: int, h: Array, skip: Array) -> Array:

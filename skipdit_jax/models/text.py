@@ -139,7 +139,8 @@ class TextBlock(nn.Module):
         vectors = self.modulation(c.blocks, h.ndim)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = vectors  # each [B,1,D], [B,1,1,D]
         attn, mlp = SUBLAYERS[self.axis]
-        h = gated(h, *seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn))
+        attended = seam(attn, modulate(h, shift_a, scale_a), gate_a, self.attn, self.attn.worth)
+        h = gated(h, *attended)
         if self.axis == TOKENS:
             h = gated(h, *seam(CROSS, h, None, lambda x: self.read(x, c)))
         return gated(h, *seam(mlp, modulate(h, shift_m, scale_m), gate_m, self.mlp))

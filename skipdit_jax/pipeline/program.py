@@ -51,6 +51,9 @@ Samples = Images | tuple[Images, loop.Taps] | Sampled | Any
 """Samples, with taps a pair; Any spares callers a cast."""
 
 
+CACHE_DRAWS = 2**31  # behind the number of every step: no draw of a cache is one of the noise
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """What a compiled sampler depends on; everything else is data."""
@@ -75,9 +78,16 @@ def split_and_draw(keys: Key[Array, "B"], shape: tuple[int, ...]) -> tuple[Image
 
 
 def denoiser_of(
-    program: Program, params: Params, x: Images, condition: Condition, counted: Any = None
+    program: Program,
+    params: Params,
+    x: Images,
+    condition: Condition,
+    keys: Key[Array, "B"] | None = None,
+    counted: Any = None,
 ) -> Denoiser:
     """The call of a step, and the state it starts from."""
+    if keys is not None and program.sockets.draws:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, CACHE_DRAWS))(keys)
     model, guided = program.model, program.guided_channels is not None
     hoist = program.hoist
     if hoist is None:
@@ -91,6 +101,7 @@ def denoiser_of(
         program.sockets,
         hoist,
         counted,
+        keys if program.sockets.draws else None,
     )
 
 
@@ -137,7 +148,7 @@ def sampling_run(
 
     def draw(x: Images, keys: Any, condition: Condition, counted: Any) -> Any:
         return loop.run(
-            denoiser_of(program, params, x, condition, counted),
+            denoiser_of(program, params, x, condition, keys, counted),
             program.stepper,
             program.kind,
             x,

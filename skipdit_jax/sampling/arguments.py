@@ -224,6 +224,7 @@ def make_plan(
         guided=guidance.doubles,
         restarts=planning.entries(both) if alone else (),
         noise=diffusion.noise_at(timesteps),
+        grid=getattr(model, "token_grid", None),
     )
     plan = cache.plan(run)
     planning.check(plan, run)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from skipdit_jax.caching.choose import choose
 from skipdit_jax.caching.decisions import Told
@@ -57,6 +57,7 @@ def make_denoiser(
     sockets: Sockets = EMPTY,
     hoist: bool = False,
     counted: Bool[Array, "B"] | None = None,
+    keys: Key[Array, "B"] | None = None,
 ) -> Denoiser:
     """Makes the call of a sampling loop.
 
@@ -71,6 +72,7 @@ def make_denoiser(
         (`StagedModel.digest`); where the model has no such thing it means nothing.
       counted: which samples count where a method decides; the others only fill up a batch. None:
         all.
+      keys: of each sample, for sockets that draw (`Sockets.draws`): both halves draw the same.
     """
     guided = null_condition is not None
     channels = x.shape[-1] if guided_channels is None else min(guided_channels, x.shape[-1])
@@ -82,7 +84,8 @@ def make_denoiser(
 
     def network(x: Latents, t: Scalar, condition: Condition, *rest: Any) -> tuple[Array, State]:
         t_rows = jnp.broadcast_to(t, x.shape[:1])
-        return evaluate(model, sockets, x, t_rows, condition, *rest, counted=counted)
+        own = keys if keys is None or len(keys) == len(x) else doubled(keys)
+        return evaluate(model, sockets, x, t_rows, condition, *rest, counted=counted, keys=own)
 
     def plain(
         x: Latents,

@@ -24,7 +24,7 @@ def sampling_loop(kind, policy):
     return hlo.parse(lowered.compile().as_text()).sampling_loop()
 
 
-NEWER = ("smooth", "block-cache-foca", "faster-cache", "faster-cache-diffusers")
+NEWER = ("smooth", "block-cache-foca", "faster-cache", "faster-cache-diffusers", "toca", "duca")
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,20 @@ NEWER = ("smooth", "block-cache-foca", "faster-cache", "faster-cache-diffusers")
     ],
 )
 def test_what_is_kept_is_never_copied(case):
-    """Neither a value nor a ring of some: the toy copies nothing of that size by itself."""
-    cached = sampling_loop(some_kind(case), case.policy)
+    """Neither a value nor a ring of some: the toy copies nothing of that size by itself.
+
+    Where a kind of sub-layers stands inside the trunk, what leaves the stages is copied into its
+    ring, once on each side.
+    """
+    cached, sockets = sampling_loop(some_kind(case), case.policy), sockets_of(case)
     assert max(line.elements for line in cached) >= HIDDEN
-    assert hlo.largest(cached, "copy") < HIDDEN
+    both = sockets.trunk is not None and sockets.sub is not None
+    assert hlo.sized(cached, "copy", HIDDEN) <= (len(sockets.sub.kinds) if both else 0)
+    assert hlo.largest(cached, "copy") < HIDDEN + both
+
+
+def sockets_of(case):
+    return case.policy.plan(toys.run_of(some_kind(case), STEPS)).sockets
 
 
 @hlo.MEASURED

@@ -126,6 +126,16 @@ CASES = {
         other=sd.FasterCache(attention=False, guidance=True, guidance_every=2),
         needs=GUIDED,
     ),
+    "toca": Case(
+        sd.ToCa(interval=4, ratio=0.12),
+        sd.ToCa(interval=1, ratio=0.0),
+        other=sd.ToCa(interval=4, ratio=0.12, age=9.0),
+    ),
+    "duca": Case(
+        sd.DuCa(interval=5, ratio=0.12),
+        sd.DuCa(interval=1, ratio=0.0),
+        other=sd.DuCa(interval=5, ratio=0.12, age=9.0),
+    ),
     "two": Case(
         notation.read("block-cache(every=2)+faster-cache(attention=False, guidance=True, alpha=1)"),
         notation.read(

@@ -36,6 +36,8 @@ POLICIES = [
     sd.MagCache(file="ratios.json"),
     sd.FasterCache(attention=False, guidance=True, alpha=1.2, low_window=(1, 2)),
     sd.FasterCache(variant="diffusers", weight=0.3),
+    sd.ToCa(interval=4, budget="ddpm250", score="values", mixed=False, buckets=4),
+    sd.DuCa(score="random"),
     sd.Combined(policies=(SkipCache(every=3), sd.FasterCache(attention=False))),
     sd.Combined(policies=(SkipCache(every=3, branch=2), sd.Fora(), sd.FasterCache(alpha=1.0))),
 ]
@@ -62,6 +64,7 @@ def test_what_is_written_is_read_back(policy):
         ("delta", sd.DeltaDiT()),
         ("faster-diffusion", sd.FasterDiffusion()),
         ("faster-cache", sd.FasterCache()),
+        ("toca:4:0.1", sd.ToCa(interval=4, ratio=0.1)),
         ("deepcache:10", sd.DeepCache(full=10)),
         ("N3 + fora:2", sd.Combined(policies=(SkipCache(every=3), sd.Fora(every=2)))),
         ("block-cache(every=3, front=2)", BlockCache(every=3, front=2)),

@@ -69,7 +69,8 @@ def network(kind):
     def sublayer(seam, name, h, c):
         gate, inner, mixing = places[seam.stage, name]
         run = partial(_mlp, inner) if name.endswith("mlp") else partial(_attention, inner, mixing)
-        gate, update = seam(name, jnp.tanh(h) + c[:, None], (c @ gate)[:, None], run)
+        worth = None if name.endswith("mlp") else _worth
+        gate, update = seam(name, jnp.tanh(h) + c[:, None], (c @ gate)[:, None], run, worth)
         return h + gate * update
 
     def run(h, c, skips, lo, hi, hook=None):
@@ -98,6 +99,10 @@ def _attention(inner, mixing, x):
     return jnp.matmul(jnp.broadcast_to(mixing, (len(x), *mixing.shape)), x @ inner)
 
 
+def _worth(x, kind):
+    return jnp.sum(jnp.abs(x), axis=-1)
+
+
 class Moving(NamedTuple):
     """A stepper that goes so much of the way of DDIM: 0 stays where it is."""
 
@@ -123,8 +128,8 @@ def run_of(kind, steps):
     """What a policy is told."""
     diffusion = Diffusion(spacing=str(steps))
     timesteps = diffusion.timesteps[::-1]
-    noise = diffusion.noise_at(timesteps.astype(np.float64))
-    return Run(timesteps, STAGES, kind.skips, kind.names, kind.guided, noise=noise)
+    more = {"noise": diffusion.noise_at(timesteps.astype(np.float64)), "grid": (SIDE, SIDE)}
+    return Run(timesteps, STAGES, kind.skips, kind.names, kind.guided, **more)
 
 
 def draw(kind, policy, steps=6, driver="scan", still=False, seed=0):
