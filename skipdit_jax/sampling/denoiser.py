@@ -84,7 +84,7 @@ def make_denoiser(
 
     def network(x: Latents, t: Scalar, condition: Condition, *rest: Any) -> tuple[Array, State]:
         t_rows = jnp.broadcast_to(t, x.shape[:1])
-        own = keys if keys is None or len(keys) == len(x) else doubled(keys)
+        own = keys if keys is None or len(keys) == len(x) else jnp.concatenate([keys, keys])
         return evaluate(model, sockets, x, t_rows, condition, *rest, counted=counted, keys=own)
 
     def plain(
