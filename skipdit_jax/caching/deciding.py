@@ -15,7 +15,7 @@ from skipdit_jax.caching.trunk import StagedTrunk
 from skipdit_jax.contracts import StagedModel
 from skipdit_jax.typing import Condition, Index, Latents, Skips, Timesteps
 
-NOTHING = Told(np.zeros((), np.int32), np.zeros((), np.float32))
+NOTHING = Told._make((np.zeros((), np.int32), np.zeros((), np.float32)))
 
 
 def evaluate(

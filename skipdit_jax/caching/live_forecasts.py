@@ -67,7 +67,7 @@ class LiveTaylor:
             exists = (step >= self.first) & past.weights[i].any()
             new.append(jnp.where(exists, (new[-1] - past.weights[i]) / since, 0.0))
         behind = Differences(jnp.stack(new), past.done + 1, step)
-        row = RingRows(slot, sum(terms[1:], terms[0]))
+        row = RingRows._make((slot, sum(terms[1:], start=terms[0])))
         return row, _where(computed, behind, past)
 
 
@@ -108,7 +108,7 @@ class LiveFoca:
         forecast = jnp.where(known, newest + slope * moved, newest)
         behind = Window(jnp.stack([slots[-1], slots[slot]]), past.done + 1, step)
         reused = past._replace(last=jnp.stack([past.last[1], forecast]))
-        row = RingRows(slot, jnp.where(computed, past.last[1], forecast))
+        row = RingRows._make((slot, jnp.where(computed, past.last[1], forecast)))
         return row, _where(computed, behind, reused)
 
 

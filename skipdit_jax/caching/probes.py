@@ -43,11 +43,11 @@ class Watched:
         """The value."""
         raise NotImplementedError
 
-    def start(self, seen: Seen) -> Array:
+    def start(self, seen: Seen) -> Any:
         """See `decisions.Probe`."""
         return self.look(seen)
 
-    def measure(self, seen: Seen, kept: Array, movement: Movement) -> tuple[Any, Any]:
+    def measure(self, seen: Seen, kept: Any, movement: Movement) -> tuple[Any, Any]:
         """See `decisions.Probe`."""
         value = self.look(seen)
         number = movement(distance(value, kept), size(kept), pooled=self.pooled)

@@ -43,7 +43,7 @@ def accumulate(
     """The same numbers for each of so many steps; see `AccumulateRow`."""
     return AccumulateRow(
         of_all(steps, np.float32(threshold)),
-        of_all(steps, np.float32(polynomial)),
+        of_all(steps, np.asarray(polynomial, np.float32)),
         of_all(steps, np.int32(most)),
     )
 
@@ -162,7 +162,7 @@ class Below:
         return found
 
 
-def _decided(looked: Flag, reuses: Flag, row: DecisionRows, planned: Index) -> Flag:
+def _decided(looked: Any, reuses: Any, row: DecisionRows, planned: Index) -> Flag:
     """Whether a step is computed; a number that is none reuses nothing."""
     return jnp.where(looked, ~reuses, row.free | (planned > 0))
 

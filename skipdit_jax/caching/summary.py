@@ -157,7 +157,7 @@ def summarise(
         for themselves, each of them makes a call at each step.
     """
     full = rows * costs.total()
-    sizes = {
+    sizes: dict[str, Any] = {
         "cache_bytes": bytes_of(kept),
         "prepared_bytes": bytes_of(prepared),
         "digest_bytes": bytes_of(digest),
@@ -188,7 +188,7 @@ def summarise(
 
 
 def _as_run(
-    plan: Plan, costs: Costs, rows: int, ran: Sequence[Kinds], sizes: dict[str, int]
+    plan: Plan, costs: Costs, rows: int, ran: Sequence[Kinds], sizes: dict[str, Any]
 ) -> CacheSummary:
     """The calls that batches of so many rows have made; a kind of step costs the same at all."""
     computed = np.stack([np.asarray(kinds.trunk) == 1 for kinds in ran])

@@ -12,7 +12,7 @@ on the way and end at other pictures, good or bad: then look at the picture.
 import statistics
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def _summarised(job: SamplingJob, settings: Settings) -> tuple[Sampler, CacheSum
 def _as_drawn(job: SamplingJob, settings: Settings) -> CacheSummary:
     """What a cache that decides took for the first batch."""
     sampler, batch = settings.sampler(job.model, details=True), make_batch(job, 0)
-    drawn = sampler(job.params, batch.keys, batch.given, counted=batch.counted)
+    drawn: Any = sampler(job.params, batch.keys, batch.given, counted=batch.counted)
     return sampler.summary(job.batch, [drawn.kinds])
 
 

@@ -78,14 +78,14 @@ class _CaptionedDigits:
         self.texts, self.null_text = self._table.texts, self._table.null_text
         self.fingerprint = self._table.fingerprint
 
-    def _draw(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Said, Example]:
+    def _draw(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, int], Example]:
         """A glyph, what happens to it, and the embeddings of a caption that tells some of it."""
-        said = Said(
-            digit=int(self._labels[index]),
-            **{name: int(rng.integers(TOLD[name])) for name in ("way", "pace", "place")},
-        )
+        drawn = {name: int(rng.integers(TOLD[name])) for name in ("way", "pace", "place")}
+        said = Said(digit=int(self._labels[index]), **drawn)
         caption = caption_of(str(rng.choice(self._phrasings)), said)
-        return self._glyphs[index][None], said, {"label": np.int32(0)} | self._table[caption]
+        return self._glyphs[index][None], drawn, {"label": np.int32(0)} | self._table[caption]
 
 
 class DigitClips(_CaptionedDigits):
@@ -100,8 +100,9 @@ class DigitClips(_CaptionedDigits):
 
     def draw(self, index: int, window: Window, rng: np.random.Generator) -> Example:
         """See `ClipSource`."""
-        glyph, said, example = self._draw(index, rng)
-        corners = _straight(rng, WAYS[said.way], PACES[said.pace], window, self._outward)
+        glyph, drawn, example = self._draw(index, rng)
+        way, pace = WAYS[drawn["way"]], PACES[drawn["pace"]]
+        corners = _straight(rng, way, pace, window, self._outward)
         return example | {"image": render(glyph, corners)}
 
 
@@ -116,8 +117,9 @@ class DigitPictures(_CaptionedDigits):
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng(index)
-        glyph, said, example = self._draw(index % len(self._labels), rng)
-        corner = ROOM / 2 + (ROOM - PLACE) / 2 * np.array(PLACES[said.place])
+        glyph, drawn, example = self._draw(index % len(self._labels), rng)
+        place = np.array(PLACES[drawn["place"]], np.float64)
+        corner = ROOM / 2 + (ROOM - PLACE) / 2 * place
         corner += rng.uniform(-PLACE / 2, PLACE / 2, 2)
         return example | {"image": render(glyph, corner[None, None])[0]}
 

@@ -183,7 +183,7 @@ class Sampler:
         left_out = None
         if self._program.hoist is None and shapes[-1] is None:
             left_out = digest_of(self._program, params, condition)
-        more = {"left_out": left_out, "ran": ran}
+        more: dict[str, Any] = {"left_out": left_out, "ran": ran}
         return summarise(self.plan, len(self.inputs.t), model.costs, rows, *shapes, **more)
 
 

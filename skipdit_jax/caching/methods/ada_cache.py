@@ -94,10 +94,10 @@ class AdaCache(Method):
         unused = THRESHOLDS + 1 - len(rates)
         thresholds = [-np.inf] * unused + [threshold for threshold, _ in self._entries[:-1]]
         numbers = CodebookRow(
-            of_all(run.steps, np.float32(thresholds)),
-            of_all(run.steps, np.int32(rates[:1] * unused + rates)),
+            of_all(run.steps, np.asarray(thresholds, np.float32)),
+            of_all(run.steps, np.asarray(rates[:1] * unused + rates, np.int32)),
             (low <= step + 1) & (step + 1 <= high),
-            of_all(run.steps, np.float32((*self.scale, self.weight))),
+            of_all(run.steps, np.asarray((*self.scale, self.weight), np.float32)),
         )
         decision = Decision(probe, Codebook(len(probe.stages)), over=self.over)
         return decided(reuse_middle(run, free, 0, 0, residual=True), decision, free, numbers)
