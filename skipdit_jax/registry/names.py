@@ -59,6 +59,7 @@ _OF_TEXT = {
     "learn_sigma": False,
     "text_width": 64,
     "text_tokens": 24,
+    "text_dropout_prob": 0.1,
 }
 BUNDLED = {
     DIGITS: NamedModel(
