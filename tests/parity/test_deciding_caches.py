@@ -10,6 +10,7 @@ from skipdit_jax.diffusion.schedules import Diffusion
 from tests.parity.cached import of_set_d, replay, run_of
 from tests.parity.goldens import assert_close, channel_last
 from tests.parity.models import model_of
+from tests.parity.test_caches import STEP
 from tests.parity.test_loops import compare
 
 NUMBERS = 1e-4  # relative, of compared numbers: golden/d/README.md
@@ -129,3 +130,35 @@ def test_the_filter_of_seacache(golden):
     for name, want in golden.under("filter/").items():
         got = filtered(x, FilterRow(np.float32(name), np.float32(3.0)))
         assert_close(got, channel_last(want), 1e-5, name)
+
+
+DAMAGED = {
+    "fbcache": (test_first_block_cache, "metric"),
+    "teacache": (test_teacache, "acc"),
+    "dbcache": (test_dbcache, "metric"),
+    "adacache": (test_adacache, "metric"),
+    "seacache": (test_seacache, "acc"),
+}
+
+
+@pytest.mark.golden(*DAMAGED)
+def test_another_decision_is_seen(golden):
+    follows, _ = DAMAGED[golden.stem]
+    group = next(iter(golden.config["settings"]))
+    with pytest.raises(AssertionError, match=f"{group}/full"):
+        follows(golden.damaged(f"{group}/full"))
+
+
+@pytest.mark.golden("fbcache")
+@pytest.mark.parametrize(
+    ("key", "told", "region"),
+    [
+        ("metric", "compared", ()),
+        ("model_out", "model_out", STEP),
+        ("sample", "sample", STEP),
+    ],
+)
+def test_other_numbers_are_seen(golden, key, told, region):
+    group = next(iter(golden.config["settings"]))
+    with pytest.raises(AssertionError, match=f"{group}/{told}"):
+        test_first_block_cache(golden.damaged(f"{group}/{key}", region, by=1e-2))
