@@ -39,7 +39,7 @@ from benchmarks.digit_models import (
     facts,
     load_subject,
 )
-from skipdit_jax.caching.presets import LATTE_T2V_SKIP_CACHE
+from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.captioned_digits import PLACE, ROOM
@@ -161,8 +161,8 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add_sampler_flags(parser)
     add("--every", type=int, nargs="*", default=(2, 3, 4), metavar="N")
-    add("--start", type=int, default=LATTE_T2V_SKIP_CACHE.start, help="cache below this timestep")
-    add("--stop", type=int, default=LATTE_T2V_SKIP_CACHE.stop, help="and above this one")
+    add("--start", type=int, default=LATTE_SKIP_CACHE.start, help="cache below this timestep")
+    add("--stop", type=int, default=LATTE_SKIP_CACHE.stop, help="and above this one")
     add("--json", type=Path, metavar="FILE", help="also write the figures here")
     return parser.parse_args(argv)
 

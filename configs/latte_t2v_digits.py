@@ -26,6 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.text_dropout_prob = 0.1
 
     config.sampling.method = "ddpm"
-    config.sampling.guidance = 3.0
+    config.sampling.guidance = 4.0
     config.sampling.text_encoder = "digit-words"
     return config

@@ -17,4 +17,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "PixArt-S/8-skip"
     config.model.depth = 8
     del config.model["num_frames"]
+    config.sampling.guidance = 3.0
     return config

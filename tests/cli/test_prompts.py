@@ -144,8 +144,8 @@ def test_a_file_of_pixarts_authors_brings_its_own_null(folders, own_folder, caps
     tensors = load_file("plain.safetensors")
     save_file({**tensors, "y_embedder.y_embedding": null}, "authors.safetensors")
     flags = ("--text-encoder", str(folders / "pixart"), "--num-heads", "2", "--image-size", "32")
-    flags += ("--prompt", PROMPT, "--cfg-scale", "4", "--prompt-embeds", "words.npz")
-    found = drawn("authors.safetensors", *flags)
+    flags += ("--prompt", PROMPT, "--cfg-scale", "4")
+    found = drawn("authors.safetensors", *flags, "--prompt-embeds", "words.npz")
     assert "without  the text of no prompt that the file holds" in capsys.readouterr().out
     embeds = read_embeds("words.npz", {"t5": pipelines.WIDTH})["t5"]
     text, mask = embeds.text[:1], embeds.mask[:1].astype(np.float32)
