@@ -224,6 +224,11 @@ def test_movement_of_a_batch():
     assert float(mean(part, nothing)) == np.inf
 
 
+def close(found, wanted):
+    """But for rounding, which goes with the largest numbers."""
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-5 * np.abs(wanted).max())
+
+
 def test_easycache_by_hand():
     """The rule of its paper, step by step in numpy, around the whole network."""
     kind, policy = Kind(guided=False), CASES["easycache"].policy
@@ -250,7 +255,7 @@ def test_easycache_by_hand():
                 rate = np.abs(v - at[1]).mean() / np.abs(x - at[0]).mean()
             at, total = (x, v), 0.0
         assert drawn.taps.kinds.trunk[step] == (not reused)
-        np.testing.assert_allclose(drawn.taps.model_output[step], v, atol=1e-4)
+        close(drawn.taps.model_output[step], v)
         row = jax.tree.map(lambda column: jnp.asarray(column[step]), inputs.c)  # noqa: B023
         x = np.asarray(Ddim().step(how, row, *map(jnp.asarray, (v, x, x * 0)), ())[0])
-        np.testing.assert_allclose(drawn.taps.sample[step], x, atol=1e-4)
+        close(drawn.taps.sample[step], x)
