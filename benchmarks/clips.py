@@ -20,22 +20,29 @@ Columns:
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import report
-from benchmarks.digit_models import Subject, add_flags, facts, load_subject, make_cases
+from benchmarks.digit_models import (
+    Row,
+    Subject,
+    add_flags,
+    examined,
+    facts,
+    load_subject,
+    make_cases,
+)
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
 from skipdit_jax.data.moving_digits import CANVAS, MovingDigits, load_moving_digits
 from skipdit_jax.evaluation.distances import frechet_of_features
-from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.evaluation.judges.moving_digits import ClipJudge, fit_clip_judge, speeds
 from skipdit_jax.registry import MOVING_DIGITS, find_model
 
@@ -43,7 +50,6 @@ PER_CLASS = 20
 BATCH = 50
 PROGRAM = "benchmarks.clips"
 FRAME = (CANVAS, CANVAS, 1)
-Row = dict[str, Any]
 
 
 class Judge(NamedTuple):
@@ -72,24 +78,9 @@ def fit_judge(frames: int) -> Judge:
 def examine(subject: Subject, judge: Judge, flags: argparse.Namespace) -> Iterator[Row]:
     """One row for each way to sample, the run without cache first."""
     labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), flags.per_class)
-    reference = full_flops = None
-    for case in make_cases(subject, flags):
-        start = time.perf_counter()
-        clips = case.draw(labels, flags.seed, flags.batch)
-        print(f"{case.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        likeness, summary = "", case.summary
-        if reference is None:
-            reference, full_flops = clips, summary.flops
-        else:
-            frames = (a.reshape(-1, *FRAME) for a in (clips, reference))
-            likeness = float(psnr(*frames).mean())
-        yield {
-            "sampling": case.name,
-            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
-            "ceiling": full_flops / summary.flops,
-            **judge.marks(clips, labels),
-            "PSNR dB": likeness,
-        }
+    marks = partial(judge.marks, labels=labels)
+    settings = {"seed": flags.seed, "batch": flags.batch}
+    yield from examined(make_cases(subject, flags), labels, marks, FRAME, **settings)
 
 
 def read_flags(argv: Sequence[str]) -> argparse.Namespace:

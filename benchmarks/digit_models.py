@@ -3,7 +3,9 @@
 import argparse
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
+from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
 from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.typing import Params
@@ -26,6 +29,7 @@ from skipdit_jax.weights.recipe import read_diffusion, read_recipe
 
 PICTURE = (IMAGE_SIZE, IMAGE_SIZE, 1)
 INTERVALS = (2, 3, 4)  # N
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,46 @@ def caches(subject: Subject, flags: argparse.Namespace) -> Iterator[tuple[str, C
 def cached_cases(subject: Subject, flags: argparse.Namespace) -> list[Case]:
     """With each cache."""
     return [Case(name, subject, {"cache": cache}) for name, cache in caches(subject, flags)]
+
+
+def examined(
+    cases: Sequence[Case],
+    given: Any,
+    marks: Callable[[np.ndarray], Row],
+    frame: tuple[int, ...],
+    *,
+    seed: int,
+    batch: int,
+) -> Iterator[Row]:
+    """A row for each case: steps, ceiling, marks of its samples, and how like the first's they are.
+
+    Args:
+      cases: the run without cache first.
+      given: see `Case.draw`.
+      marks: of samples.
+      frame: (H, W, C) of a picture, or of each frame of a clip.
+      seed: see `Case.draw`.
+      batch: see `Case.draw`.
+    """
+    reference = full_flops = None
+    for case in cases:
+        start = time.perf_counter()
+        samples = case.draw(given, seed, batch)
+        seconds = time.perf_counter() - start
+        note = f"{case.subject.name}, {case.name}: {seconds:.0f} s with compilation"
+        print(note, file=sys.stderr, flush=True)
+        likeness, summary = "", case.summary
+        if reference is None:
+            reference, full_flops = samples, summary.flops
+        else:
+            likeness = float(psnr(*(s.reshape(-1, *frame) for s in (samples, reference))).mean())
+        yield {
+            "sampling": case.name,
+            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
+            "ceiling": full_flops / summary.flops,
+            **marks(samples),
+            "PSNR dB": likeness,
+        }
 
 
 def make_cases(subject: Subject, flags: argparse.Namespace) -> list[Case]:

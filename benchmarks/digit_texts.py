@@ -22,10 +22,10 @@ Columns:
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,16 +33,18 @@ from benchmarks import report
 from benchmarks.clips import FRAME, fit_judge
 from benchmarks.digit_models import (
     Case,
+    Row,
     Subject,
     add_sampler_flags,
     cached_cases,
+    examined,
     facts,
     load_subject,
 )
 from skipdit_jax.caching.presets import LATTE_SKIP_CACHE
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
-from skipdit_jax.data.captioned_digits import PLACE, ROOM
+from skipdit_jax.data.captioned_digits import PLACE
 from skipdit_jax.data.digit_captions import (
     CLIPS,
     CLIPS_HELD_OUT,
@@ -56,8 +58,7 @@ from skipdit_jax.data.digit_captions import (
     caption_of,
     gaps_of,
 )
-from skipdit_jax.data.moving_digits import CANVAS
-from skipdit_jax.evaluation.fidelity import psnr
+from skipdit_jax.data.moving_digits import CANVAS, ROOM
 from skipdit_jax.evaluation.judges.moving_digits import ClipJudge, centres, speeds
 from skipdit_jax.registry import CLIPS_OF_TEXT, DIGIT_WORDS, PICTURES_OF_TEXT, find_model
 from skipdit_jax.weights.texts import condition_of, embed_prompts, negative_prompt_of
@@ -66,7 +67,6 @@ PROGRAM = "benchmarks.digit_texts"
 COUNT, BATCH = 200, 50
 FRAMES = 8  # of the real clips that the classifier is fitted on
 MIDDLE = (PACES[0][1] + PACES[1][0]) / 2
-Row = dict[str, Any]
 
 
 class Asked(NamedTuple):
@@ -128,23 +128,10 @@ def examine(
     embeds = embed_prompts(model, texts, {"t5": flags.words})
     condition = condition_of(model, embeds, asked.prompts)
     marks = marks_of_clips if len(model.sample_shape) > len(FRAME) else marks_of_pictures
-    reference = full_flops = None
-    for case in [Case("no cache", subject, {}), *cached_cases(subject, flags)]:
-        start = time.perf_counter()
-        samples = case.draw(model.conditioning.prepare(condition, flags.count), flags.seed, BATCH)
-        print(f"{case.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        likeness, summary = "", case.summary
-        if reference is None:
-            reference, full_flops = samples, summary.flops
-        else:
-            likeness = float(psnr(*(s.reshape(-1, *FRAME) for s in (samples, reference))).mean())
-        yield {
-            "sampling": case.name,
-            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
-            "ceiling": full_flops / summary.flops,
-            **marks(judge, samples, asked),
-            "PSNR dB": likeness,
-        }
+    cases = [Case("no cache", subject, {}), *cached_cases(subject, flags)]
+    given = model.conditioning.prepare(condition, flags.count)
+    marked = partial(marks, judge, asked=asked)
+    yield from examined(cases, given, marked, FRAME, seed=flags.seed, batch=BATCH)
 
 
 def read_flags(argv: Sequence[str]) -> argparse.Namespace:

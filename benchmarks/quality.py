@@ -29,29 +29,36 @@ Steps, guidance and so on are those that each checkpoint recommends, unless flag
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import report
-from benchmarks.digit_models import Subject, add_flags, facts, load_subject, make_cases
+from benchmarks.digit_models import (
+    PICTURE,
+    Row,
+    Subject,
+    add_flags,
+    examined,
+    facts,
+    load_subject,
+    make_cases,
+)
 from skipdit_jax.caching.intervals import ALWAYS
 from skipdit_jax.caching.methods.skip_cache import PUBLISHED_STOP
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES, Digits, load_digits
 from skipdit_jax.evaluation.distances import frechet_of_features
-from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.evaluation.judges.digits import DigitClassifier, fit_digit_classifier
 from skipdit_jax.registry import DIGITS, find_model
 
 PER_CLASS = 100
 BATCH = 250
 PROGRAM = "benchmarks.quality"
-Row = dict[str, Any]
 
 
 class Judge(NamedTuple):
@@ -87,25 +94,10 @@ def to_nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 def examine(subject: Subject, judge: Judge, flags: argparse.Namespace) -> Iterator[Row]:
     """One row for each way to sample, the run without cache first."""
     labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), flags.per_class)
-    reference = full_flops = None
-    for case in make_cases(subject, flags):
-        start = time.perf_counter()
-        images = case.draw(labels, flags.seed, flags.batch)
-        note = f"{subject.name}, {case.name}: {time.perf_counter() - start:.0f} s with compilation"
-        print(note, file=sys.stderr, flush=True)
-        likeness, summary = "", case.summary
-        if reference is None:
-            reference, full_flops = images, summary.flops
-        else:
-            likeness = float(psnr(images, reference).mean())
-        yield {
-            "model": subject.name,
-            "sampling": case.name,
-            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
-            "ceiling": full_flops / summary.flops,
-            **judge.marks(images, labels),
-            "PSNR dB": likeness,
-        }
+    marks = partial(judge.marks, labels=labels)
+    settings = {"seed": flags.seed, "batch": flags.batch}
+    for row in examined(make_cases(subject, flags), labels, marks, PICTURE, **settings):
+        yield {"model": subject.name, **row}
 
 
 def real_rows(judge: Judge, per_class: int) -> Iterator[Row]:

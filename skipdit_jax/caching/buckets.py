@@ -21,6 +21,7 @@ from skipdit_jax.caching.plan import (
     TokenRows,
     Tokens,
 )
+from skipdit_jax.caching.planning import check_sites
 
 Counts = Int[np.ndarray, "S sites"]
 Group = Int[np.ndarray, "steps"]
@@ -52,12 +53,7 @@ def choose_tokens(
     Raises:
       ValueError: the model has no such sub-layers or does not tell the grid of its tokens.
     """
-    names = {name for _, name in sites}
-    if not sites or not names <= set(run.sublayers):
-        raise ValueError(
-            f"cache plan: found sub-layers {', '.join(run.sublayers) or 'none'} in the model, "
-            f"wanted {', '.join(sorted(names)) or 'some that can be reused'}"
-        )
+    check_sites(run, sites)
     if run.grid is None:
         raise ValueError("cache plan: found a model without `token_grid`, wanted rows and columns")
     whole, steps = whole.copy(), run.steps

@@ -118,12 +118,7 @@ def reuse_sublayers(
     Raises:
       ValueError: the model has no such sub-layers, or nothing to reuse at the first step.
     """
-    names = {name for _, name in sites}
-    if not sites or not names <= set(run.sublayers):
-        raise ValueError(
-            f"cache plan: found sub-layers {', '.join(run.sublayers) or 'none'} in the model, "
-            f"wanted {', '.join(sorted(names)) or 'some that can be reused'}"
-        )
+    check_sites(run, sites)
     computed = computed.copy()
     computed[list(run.restarts)] = True
     ring, rows = _forecasts(run, computed, forecast)
@@ -133,6 +128,16 @@ def reuse_sublayers(
     return Plan(
         Sockets(sub=sub), Kinds(sub=index if kinds else None), Rows(sub=SubRows(rows, flags))
     )
+
+
+def check_sites(run: Run, sites: Sequence[Site]) -> None:
+    """Raises ValueError where the model has no such sub-layers, or none are named."""
+    names = {name for _, name in sites}
+    if not sites or not names <= set(run.sublayers):
+        raise ValueError(
+            f"cache plan: found sub-layers {', '.join(run.sublayers) or 'none'} in the model, "
+            f"wanted {', '.join(sorted(names)) or 'some that can be reused'}"
+        )
 
 
 def whole_sublayers(run: Run, computed: StepFlags, forecast: Forecaster = hold) -> Plan:

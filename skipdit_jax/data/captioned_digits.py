@@ -23,12 +23,11 @@ from skipdit_jax.data.digit_captions import (
     caption_of,
     sayings,
 )
-from skipdit_jax.data.moving_digits import CANVAS, GLYPH, Places, enlarge, render
+from skipdit_jax.data.moving_digits import ROOM, Places, enlarge, render
 from skipdit_jax.data.sources import TEXT, Example
-from skipdit_jax.data.texts import mask_of
+from skipdit_jax.data.texts import arrays_of, mask_of
 from skipdit_jax.files import sha256_of
 
-ROOM = CANVAS - GLYPH
 PLACE = 3.0  # pixels that a place is wide and high: a fifth of the room
 EMPTY = ""
 VARIATIONS = 64  # of each digit, in pictures
@@ -48,13 +47,14 @@ class CaptionTable:
     """
 
     def __init__(self, path: str | Path, phrasings: Sequence[str]):
+        wanted = "wanted embeddings of benchmarks.digit_words"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                prompts, self._text, self._mask = (file[name] for name in EMBEDDED)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"data.path: {path}: {error}, wanted embeddings of benchmarks.digit_words"
-            ) from error
+            arrays = arrays_of(path)
+        except ValueError as error:
+            raise ValueError(f"data.path: {error}, {wanted}") from error
+        if missing := [name for name in EMBEDDED if name not in arrays]:
+            raise ValueError(f"data.path: {path} holds no {missing[0]}, {wanted}")
+        prompts, self._text, self._mask = (arrays[name] for name in EMBEDDED)
         self._rows = {str(prompt): row for row, prompt in enumerate(prompts)}
         for caption in (EMPTY, *(caption for caption, _ in sayings(phrasings))):
             if caption not in self._rows:

@@ -14,40 +14,96 @@ WITH_AN = (8,)  # an eight
 
 WAYS = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 """(down, right) of each way that a digit moves: up, down, left, right, then the diagonals."""
-_WAY = ("up", "down", "left", "right", "up and left", "up and right", "down and left")
-_TO = ("up", "down", "to the left", "to the right", "up and to the left", "up and to the right")
-_WARDS = ("upwards", "downwards", "leftwards", "rightwards", "upwards and left")
 PACES = ((0.7, 1.1), (1.6, 2.0))
 """Pixels a frame, from and to: slow, fast."""
 PLACES = tuple(itertools.product((-1, 0, 1), repeat=2))
 """(down, right) of the middle, of each place of a picture."""
-_SPOT = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom")
-_AT = ("at the top left", "at the top", "at the top right", "on the left", "in the middle")
-_NEAR = ("near the upper left corner", "near the upper edge", "near the upper right corner")
 
 GAPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "a": ("digit", tuple(f"{'an' if n in WITH_AN else 'a'} {d}" for n, d in enumerate(DIGITS))),
     "digit": ("digit", DIGITS),
     "number": ("digit", tuple(map(str, range(len(DIGITS))))),
-    "way": ("way", (*_WAY, "down and right")),
-    "to": ("way", (*_TO, "down and to the left", "down and to the right")),
+    "way": (
+        "way",
+        (
+            "up",
+            "down",
+            "left",
+            "right",
+            "up and left",
+            "up and right",
+            "down and left",
+            "down and right",
+        ),
+    ),
+    "to": (
+        "way",
+        (
+            "up",
+            "down",
+            "to the left",
+            "to the right",
+            "up and to the left",
+            "up and to the right",
+            "down and to the left",
+            "down and to the right",
+        ),
+    ),
     "wards": (
         "way",
-        (*_WARDS, "upwards and right", "downwards and left", "downwards and right"),
+        (
+            "upwards",
+            "downwards",
+            "leftwards",
+            "rightwards",
+            "upwards and left",
+            "upwards and right",
+            "downwards and left",
+            "downwards and right",
+        ),
     ),
     "slowly": ("pace", ("slowly", "quickly")),
     "slow": ("pace", ("slow", "fast")),
-    "spot": ("place", (*_SPOT, "bottom right")),
+    "spot": (
+        "place",
+        (
+            "top left",
+            "top",
+            "top right",
+            "left",
+            "middle",
+            "right",
+            "bottom left",
+            "bottom",
+            "bottom right",
+        ),
+    ),
     "at": (
         "place",
-        (*_AT, "on the right", "at the bottom left", "at the bottom", "at the bottom right"),
+        (
+            "at the top left",
+            "at the top",
+            "at the top right",
+            "on the left",
+            "in the middle",
+            "on the right",
+            "at the bottom left",
+            "at the bottom",
+            "at the bottom right",
+        ),
     ),
     "near": (
         "place",
         (
-            *_NEAR,
-            *("near the left edge", "near the centre", "near the right edge"),
-            *("near the lower left corner", "near the lower edge", "near the lower right corner"),
+            "near the upper left corner",
+            "near the upper edge",
+            "near the upper right corner",
+            "near the left edge",
+            "near the centre",
+            "near the right edge",
+            "near the lower left corner",
+            "near the lower edge",
+            "near the lower right corner",
         ),
     ),
 }

@@ -16,6 +16,7 @@ from skipdit_jax.data.clips import Window
 from skipdit_jax.data.sources import Example
 
 CANVAS, GLYPH = 32, 16
+ROOM = CANVAS - GLYPH  # how far a digit can go
 SPEEDS = (1.0, 2.0)
 """Pixels a frame."""
 MAX_DIGITS = 2
@@ -89,13 +90,12 @@ def enlarge(images: Float[np.ndarray, "N h h 1"]) -> Float[np.ndarray, "N 16 16"
 
 def _drift(rng: np.random.Generator, times: Int[np.ndarray, "F"], count: int) -> Places:
     """Corners of digits that start anywhere and bounce off the walls."""
-    room = CANVAS - GLYPH
-    start = rng.uniform(0, room, (count, 2))
+    start = rng.uniform(0, ROOM, (count, 2))
     angle, speed = rng.uniform(0, 2 * np.pi, count), rng.uniform(*SPEEDS, count)
     velocity = speed[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
     # A straight line through mirrored rooms, folded back into the first.
     straight = start[None] + times[:, None, None] * velocity[None]
-    return room - np.abs(straight % (2 * room) - room)
+    return ROOM - np.abs(straight % (2 * ROOM) - ROOM)
 
 
 def render(glyphs: Float[np.ndarray, "n 16 16"], corners: Places) -> Float[np.ndarray, "F 32 32 1"]:

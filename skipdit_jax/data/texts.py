@@ -4,6 +4,7 @@ An example has "text" [L,E] and "text_mask" [L], or those of several encoders ("
 embeddings of the empty caption lie once in a folder, in `null_text.npz`, by the same names.
 """
 
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,6 +71,15 @@ def write_null(folder: Path, null_text: Mapping[str, Any], fields: list[TextFiel
     return sha256_of(folder / NULL)
 
 
+def arrays_of(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; raises ValueError, beginning with the path, if it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
 def read_null(folder: Path, fields: list[TextField]) -> dict[str, np.ndarray]:
     """Reads it again, as float32.
 
@@ -77,11 +87,7 @@ def read_null(folder: Path, fields: list[TextField]) -> dict[str, np.ndarray]:
       ValueError: it is not there, damaged, or of other texts.
     """
     path = folder / NULL
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: {error}") from error
+    arrays = arrays_of(path)
     found = {name: array.shape for name, array in arrays.items()}
     if found != (wanted := {field.name: field.shape for field in fields}):
         raise ValueError(f"{path}: found {found}, wanted {wanted}")

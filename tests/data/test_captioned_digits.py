@@ -1,5 +1,7 @@
 """Digits with captions: what the words say is what the pixels do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,9 @@ def test_batches_have_texts_and_what_stands_in_for_dropped_ones(table, frames):
 def test_files_that_are_none_are_named(table, tmp_path):
     with pytest.raises(ValueError, match=r"^data\.path: .*no\.npz: .*, wanted embeddings of"):
         DigitClips("train", str(tmp_path / "no.npz"))
+    (tmp_path / "cut.npz").write_bytes(Path(table).read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"^data\.path: .*cut\.npz: .*, wanted embeddings of"):
+        DigitClips("train", str(tmp_path / "cut.npz"))
     np.savez(tmp_path / "few.npz", **{"prompts": ["", "a zero"], "t5/text": 0, "t5/mask": 0})
     with pytest.raises(ValueError, match=r"holds no 'a zero moving up', wanted all captions"):
         DigitClips("train", str(tmp_path / "few.npz"))

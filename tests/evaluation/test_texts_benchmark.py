@@ -10,9 +10,9 @@ import pytest
 import skipdit_jax as sd
 from benchmarks import digit_texts
 from skipdit_jax.data import digit_captions as captions
-from skipdit_jax.data.captioned_digits import PLACE, ROOM
+from skipdit_jax.data.captioned_digits import PLACE
 from skipdit_jax.data.digits import load_digits
-from skipdit_jax.data.moving_digits import enlarge, load_moving_digits, render
+from skipdit_jax.data.moving_digits import ROOM, enlarge, load_moving_digits, render
 from skipdit_jax.evaluation.judges import moving_digits
 from skipdit_jax.evaluation.judges.digits import fit_digit_classifier
 from skipdit_jax.evaluation.judges.moving_digits import fit_clip_judge
