@@ -74,7 +74,8 @@ def write_null(folder: Path, null_text: Mapping[str, Any], fields: list[TextFiel
 def arrays_of(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; raises ValueError, beginning with the path, if it is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file open that it opened and cannot read.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
