@@ -15,7 +15,7 @@ UP = {"PSNR dB": "PSNR to no cache, dB", "Fréchet": "Fréchet distance"}
 SCALES = {"PSNR dB": "linear", "Fréchet": "log"}  # distances of the worst are 20 times the best
 SIZE = 5.0, 3.6  # inches of a panel
 DPI = 110
-PAIRS, MARKERS = 10, "oD"  # of a dark and a light colour: the dark ones are taken first
+PAIRS, MARKERS = 10, "oD^"  # of a dark and a light colour: the dark ones are taken first
 
 
 def check(path: Path) -> None:
@@ -81,5 +81,5 @@ def _style(method: str) -> dict[str, Any]:
     if method == FEWER:
         return {"color": "black", "marker": "s", "linestyle": "--", "linewidth": 2, "zorder": 3}
     turn, pair = divmod(list(METHODS).index(method), PAIRS)
-    colour = colormaps["tab20"](2 * pair + turn)
+    colour = colormaps["tab20"](2 * pair + turn % 2)
     return {"color": colour, "marker": MARKERS[turn], "linewidth": 1}

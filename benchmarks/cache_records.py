@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cache_settings import Way
+from benchmarks.digit_models import Cost
 from skipdit_jax.checkpoints.atomic import replacing_file
 
 ROUNDING = 1e-9  # of a mean: equal marks of all seeds have no spread
@@ -67,22 +68,22 @@ class Ledger:
 def rows_of(ways: Sequence[Way], record: Record, seeds: Sequence[int]) -> list[Row]:
     """One row for each way to sample, the run without cache first; marks are (mean, spread)."""
     seconds = {name: float(np.median(rounds)) for name, rounds in record["seconds"].items()}
-    first = ways[0].case
-    full, slowest = first.summary, seconds[first.name]
-    rows = []
+    first = ways[0].case.name
+    rows: list[Row] = []
     for method, case in ways:
-        summary, drawn = case.summary, record["marks"][case.name]
-        several = [drawn[str(seed)] for seed in seeds]
+        drawn = [record["marks"][case.name][str(seed)] for seed in seeds]
+        values = {name: [one[name] for one in drawn] for name in drawn[0]}
+        cost = Cost(*(float(np.mean(values.pop(name))) for name in Cost._fields))
         rows.append(
             {
                 "method": method,
                 "setting": case.name,
-                "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
-                "GFLOP": summary.flops / 1e9,
-                "ceiling": full.flops / summary.flops,
+                "computed + reused": f"{cost.computed:.3g} + {cost.reused:.3g}",
+                "GFLOP": cost.gflop,
+                "ceiling": (rows[0]["GFLOP"] if rows else cost.gflop) / cost.gflop,
                 "s": seconds[case.name],
-                "speedup": slowest / seconds[case.name],
-                **{name: _spread([marks[name] for marks in several]) for name in several[0]},
+                "speedup": seconds[first] / seconds[case.name],
+                **{name: _spread(of_seeds) for name, of_seeds in values.items()},
             }
         )
     return rows

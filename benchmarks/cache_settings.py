@@ -4,13 +4,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from benchmarks.digit_models import Case, Subject
+from skipdit_jax.caching.methods.ada_cache import CODEBOOKS, AdaCache
 from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import summarise
 
 TARGETS = (1.5, 2.0, 3.0)
+THRESHOLDS = 0.01, 2.56, 17  # first, last, how many: a factor of the root of 2 lies between them
+FACTORS = 0.125, 32.0, 17
+TRIAL_SEED = 1000  # of samples that are drawn to see what a threshold comes to: none of the table's
 NEAR = 1.15  # a setting this many times off a target does not stand for it
 UNCACHED, FEWER = "no cache", "fewer steps"
 
@@ -108,6 +114,46 @@ def _faster_cache(steps: int) -> Iterator[Setting]:
     yield from _written(pattern, (10, 2), (10, 4), (20, 8))
 
 
+def _thresholds(pattern: str) -> Iterator[Setting]:
+    """Of methods that decide: what a threshold comes to depends on model and steps."""
+    return _written(pattern, *(float(f"{value:.2g}") for value in np.geomspace(*THRESHOLDS)))
+
+
+def _tea_cache(steps: int) -> Iterator[Setting]:
+    return _thresholds("teacache:{}")
+
+
+def _first_block(steps: int) -> Iterator[Setting]:
+    return _thresholds("first-block:{}")
+
+
+def _db_cache(steps: int) -> Iterator[Setting]:
+    return _thresholds("db-cache(threshold={}, front=2, warmup=2)")
+
+
+def _ada_cache(steps: int) -> Iterator[Setting]:
+    """The published codebook with all its thresholds so many times as far."""
+    for factor in np.geomspace(*FACTORS):
+        entries = tuple((float(factor * bound), rate) for bound, rate in CODEBOOKS["fast"])
+        yield Setting(f"adacache, fast, thresholds x {factor:.2g}", AdaCache(codebook=entries))
+
+
+def _sea_cache(steps: int) -> Iterator[Setting]:
+    return _thresholds("seacache:{}")
+
+
+def _easy_cache(steps: int) -> Iterator[Setting]:
+    return _thresholds("easycache(threshold={}, first=2)")
+
+
+def _toca(steps: int) -> Iterator[Setting]:
+    return _written("toca:{}", *range(2, 9))
+
+
+def _duca(steps: int) -> Iterator[Setting]:
+    return _written("duca:{}", *range(2, 9))
+
+
 METHODS: dict[str, Callable[[int], Iterable[Setting]]] = {
     "Skip-Cache": _skip_cache,
     "DeepCache": _deep_cache,
@@ -123,19 +169,28 @@ METHODS: dict[str, Callable[[int], Iterable[Setting]]] = {
     "SmoothCache": _smooth,
     "MagCache": _mag_cache,
     "FasterCache": _faster_cache,
+    "TeaCache": _tea_cache,
+    "first-block cache": _first_block,
+    "DBCache": _db_cache,
+    "AdaCache": _ada_cache,
+    "SeaCache": _sea_cache,
+    "EasyCache": _easy_cache,
+    "ToCa": _toca,
+    "DuCa": _duca,
 }
 PLAIN = ("Faster Diffusion", "Delta-DiT", "block cache", "FORA", "MagCache")
 """Methods that gain from a model without skips, or need one."""
 
 
 def choose(
-    subject: Subject, methods: Sequence[str], targets: Sequence[float] = TARGETS
+    subject: Subject, methods: Sequence[str], given: np.ndarray, targets: Sequence[float] = TARGETS
 ) -> tuple[list[Way], list[str]]:
     """The run without cache, each method at its settings nearest to the targets, fewer steps.
 
     Args:
       subject: what to sample.
       methods: keys of `METHODS`.
+      given: labels of a batch: it is drawn to see what a method that decides comes to.
       targets: FLOPs of the run without cache over those wanted.
 
     Returns:
@@ -144,7 +199,7 @@ def choose(
     steps = len(Case(UNCACHED, subject, {}).sampler.inputs.t)
     ways, left_out = [Way(UNCACHED, Case(f"{steps} steps", subject, {}))], []
     for method in methods:
-        cases, reason = _possible(subject, METHODS[method](steps))
+        cases, reason = _possible(subject, METHODS[method](steps), given, max(targets))
         near = {case.name: case for t in targets for case in _nearest(cases, t)}
         if not near:
             left_out.append(f"{method}: {'no setting comes near' if cases else reason}")
@@ -155,21 +210,31 @@ def choose(
 
 
 def _possible(
-    subject: Subject, settings: Iterable[Setting]
+    subject: Subject, settings: Iterable[Setting], given: np.ndarray, most: float
 ) -> tuple[list[tuple[float, Case]], str]:
-    """The settings that the model can follow, with their ceilings; and why it cannot the last."""
-    cases, reason = [], ""
+    """The settings that the model can follow, with their ceilings; and why it cannot the last.
+
+    Thresholds ascend: behind the first that saves more than anybody wants, none is tried.
+    """
+    cases: list[tuple[float, Case]] = []
+    reason = ""
     for setting in settings:
         case = Case(setting.name, subject, {"cache": setting.cache})
         try:
-            cases.append((ceiling_of(case), case))
+            ceiling = ceiling_of(case, given)
         except ValueError as error:
             reason = str(error)
+            continue
+        cases.append((ceiling, case))
+        if case.decides and ceiling > most * NEAR:
+            break
     return cases, reason
 
 
-def ceiling_of(case: Case) -> float:
-    """The ceiling of the summary, without the trace that counts its bytes."""
+def ceiling_of(case: Case, given: np.ndarray) -> float:
+    """The ceiling of the summary, without the trace that counts its bytes; of some samples."""
+    if case.decides:
+        return case.draw_counted(given, TRIAL_SEED, len(given))[1].ceiling
     sampler = case.sampler
     steps = len(sampler.inputs.t)
     return summarise(sampler.plan, steps, case.subject.model.costs, rows=1).ceiling

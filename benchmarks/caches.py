@@ -8,10 +8,11 @@ One command, from the root of the repository,
 samples the bundled Skip-DiT of digits (100 pictures of each), the bundled Latte-skip of moving
 digits (20 clips of each), and with --plain a model of digits without skips: every step computed;
 by every caching method, at its settings whose FLOP ceilings come nearest to 1.5, 2 and 3; and in so
-many fewer steps. A method without a setting within 15 % of a ceiling has no row for it. All come
-from the same noise; with ddim, the default, fewer steps draw no other noise on the way. Digits take
-50 steps and clips 20, guidance is what each checkpoint recommends, unless flags say otherwise. On
-two cores that do nothing else it takes about an hour.
+many fewer steps. A method without a setting within 15 % of a ceiling has no row for it. What the
+threshold of a method that decides comes to is seen on a batch of its own; its row tells what it
+then came to. All come from the same noise; with ddim, the default, fewer steps draw no other noise
+on the way. Digits take 50 steps and clips 20, guidance is what each checkpoint recommends, unless
+flags say otherwise. On two cores that do nothing else it takes about an hour and a half.
 
 Columns:
   ceiling     FLOPs of the run without cache over those of this one
@@ -127,12 +128,12 @@ def make_jobs(flags: argparse.Namespace, ledger: Ledger) -> Iterator[Job]:
         material = MATERIALS[name]
         typed = {**vars(flags), "steps": flags.steps or material.steps}
         subject = load_subject(source, argparse.Namespace(**typed), material.frame)
-        ways, left_out = choose(subject, methods, flags.ceilings)
-        for line in left_out:
-            print(f"left out of {subject.name}, {line}", file=sys.stderr)
         per_class = flags.per_class or material.per_class
         labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), per_class)
         batch = min(flags.batch or material.batch, len(labels))
+        ways, left_out = choose(subject, methods, spread(labels, batch), flags.ceilings)
+        for line in left_out:
+            print(f"left out of {subject.name}, {line}", file=sys.stderr)
         settings = {
             "sampling": str(subject),
             "weights": digest(subject.params),
@@ -144,12 +145,17 @@ def make_jobs(flags: argparse.Namespace, ledger: Ledger) -> Iterator[Job]:
         yield Job(subject, material, ways, labels, batch, record)
 
 
+def spread(labels: np.ndarray, batch: int) -> np.ndarray:
+    """So many of all labels, as even as can be: what a batch decides depends on what is in it."""
+    return labels[np.linspace(0, len(labels) - 1, batch).round().astype(int)]
+
+
 def time_ways(job: Job, rounds: int) -> None:
     """Times one batch of every way, in turn, unless that is known of all of them."""
     names = [way.case.name for way in job.ways]
     if set(names) <= set(job.record["seconds"]):
         return
-    keys, labels = sample_keys(jax.random.key(0), 0, job.batch), job.labels[: job.batch]
+    keys, labels = sample_keys(jax.random.key(0), 0, job.batch), spread(job.labels, job.batch)
 
     def call(way: Way) -> Callable[[], object]:
         sampler = way.case.sampler
@@ -167,10 +173,13 @@ def draw_ways(job: Job, seed: int) -> Iterator[str]:
     if not missing:
         return
     full = job.ways[0].case
-    reference = full.draw(job.labels, seed, job.batch)
+    reference, full_cost = full.draw_counted(job.labels, seed, job.batch)
     for case in missing:
-        samples = reference if case is full else case.draw(job.labels, seed, job.batch)
-        marks = job.judge.marks(samples, job.labels)
+        if case is full:
+            samples, cost = reference, full_cost
+        else:
+            samples, cost = case.draw_counted(job.labels, seed, job.batch)
+        marks = cost._asdict() | job.judge.marks(samples, job.labels)
         marks["asked %"] = marks.pop(job.material.accuracy)
         if case is not full:
             pair = frames_of(samples), frames_of(reference)

@@ -1,6 +1,6 @@
 """Cold compilation of a cached sampler, in a process of its own: seconds and memory.
 
-    python -m benchmarks.compiling --model DiT-XL/2-skip --steps 250
+    python -m benchmarks.compiling --model DiT-XL/2-skip --steps 250 --cache N3
 
 prints one line of JSON. Weights are abstract, the persistent compilation cache is off.
 """
@@ -12,14 +12,17 @@ import subprocess
 import sys
 import time
 
-MODEL = "DiT-XL/2-skip"
-STEPS = (250, 50)
+PROGRAMS = (  # model, steps, cache
+    ("DiT-XL/2-skip", 250, "N3"),
+    ("DiT-XL/2-skip", 50, "N3"),
+    ("DiT-XL/2", 50, "toca:3"),
+)
 BATCH = 2
 GUIDANCE = 4.0
 MIB = 2**20
 
 
-def compile_once(model_name: str, steps: int) -> dict[str, float]:
+def compile_once(model_name: str, steps: int, cache: str) -> dict[str, float]:
     """Traces, lowers and compiles the cached scan sampler for this machine."""
     start = time.perf_counter()
     import jax
@@ -31,7 +34,7 @@ def compile_once(model_name: str, steps: int) -> dict[str, float]:
 
     jax.config.update("jax_enable_compilation_cache", False)
     model = sd.create_model(model_name)
-    sampler = sd.Sampler(model, steps=steps, guidance=GUIDANCE, cache=sd.SkipCache(every=3))
+    sampler = sd.Sampler(model, steps=steps, guidance=GUIDANCE, cache=cache)
     keys = sample_keys(jax.random.key(0), 0, BATCH)
     params = abstract_params(model)
     ready = time.perf_counter()
@@ -62,15 +65,17 @@ def in_fresh_process(*command: str) -> dict[str, float]:
 
 
 def measure(quick: bool) -> list[dict[str, object]]:
-    """Rows of the table: the same sampler with many and few steps."""
-    model = "DiT-S/2-skip" if quick else MODEL
+    """Rows of the table: the same sampler with many and few steps; tokens in eight buckets."""
     rows = []
-    for steps in STEPS:
-        figures = in_fresh_process("benchmarks.compiling", "--model", model, "--steps", str(steps))
+    for name, steps, cache in PROGRAMS:
+        model = name.replace("XL", "S") if quick else name
+        command = ("--model", model, "--steps", str(steps), "--cache", cache)
+        figures = in_fresh_process("benchmarks.compiling", *command)
         rows.append(
             {
                 "model": model,
                 "steps": steps,
+                "cache": cache,
                 "import s": figures["import_s"],
                 "trace + lower s": figures["lower_s"],
                 "compile s": figures["compile_s"],
@@ -85,10 +90,12 @@ def measure(quick: bool) -> list[dict[str, object]]:
 def main() -> None:
     """Compiles one program and prints its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--steps", type=int, default=STEPS[0])
+    model, steps, cache = PROGRAMS[0]
+    parser.add_argument("--model", default=model)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--cache", default=cache)
     options = parser.parse_args()
-    print(json.dumps(compile_once(options.model, options.steps)))
+    print(json.dumps(compile_once(options.model, options.steps, options.cache)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks import report
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
-from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.caching.summary import CacheSummary
+from skipdit_jax.caching.plan import CachePolicy, Kinds
+from skipdit_jax.caching.summary import CacheSummary, summarise
 from skipdit_jax.data.digits import IMAGE_SIZE, NUM_CLASSES
 from skipdit_jax.evaluation.fidelity import psnr
 from skipdit_jax.pipeline import METHODS, Sampler, sample_keys
@@ -53,6 +53,22 @@ class Subject:
         return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
+class Cost(NamedTuple):
+    """What some samples have cost.
+
+    Attributes:
+      computed: steps, on average over batches.
+      reused: steps likewise.
+      gflop: of one sample.
+      ceiling: FLOPs of as many steps without cache, over these.
+    """
+
+    computed: float
+    reused: float
+    gflop: float
+    ceiling: float
+
+
 @dataclass(frozen=True)
 class Case:
     """One way to sample a subject."""
@@ -63,7 +79,14 @@ class Case:
 
     @property
     def sampler(self) -> Sampler:
-        return Sampler(self.subject.model, **{**self.subject.options, **self.changes})
+        options = {**self.subject.options, **self.changes, "details": True}
+        return Sampler(self.subject.model, **options)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the samples say which steps are reused."""
+        plan = self.sampler.plan
+        return plan is not None and plan.sockets.decision is not None
 
     @property
     def summary(self) -> CacheSummary:
@@ -80,12 +103,25 @@ class Case:
         Returns:
           float32 in [-1, 1].
         """
-        sampler, parts = self.sampler, []
+        return self.draw_counted(given, seed, batch)[0]
+
+    def draw_counted(self, given: Any, seed: int, batch: int) -> tuple[np.ndarray, Cost]:
+        """The same, and what it has cost: where samples decide, as these did."""
+        sampler, parts, ran = self.sampler, [], []
         for first in range(0, len(given), batch):
             asked = jax.tree.map(lambda leaf: leaf[first : first + batch], given)  # noqa: B023
             keys = sample_keys(jax.random.key(seed), first, len(asked))
-            parts.append(np.asarray(sampler(self.subject.params, keys, asked)))
-        return np.clip(np.concatenate(parts), -1, 1)
+            drawn = sampler(self.subject.params, keys, asked)
+            parts.append(np.asarray(drawn.samples))
+            ran.append(drawn.kinds)
+        return np.clip(np.concatenate(parts), -1, 1), self._cost(sampler, ran)
+
+    def _cost(self, sampler: Sampler, ran: list[Kinds]) -> Cost:
+        steps, costs = len(sampler.inputs.t), self.subject.model.costs
+        one = summarise(sampler.plan, steps, costs, rows=1, ran=ran)
+        computed = steps * one.full_steps / one.steps
+        full = steps * costs.total() * (2 if sampler.guidance.doubles else 1)
+        return Cost(computed, steps - computed, full / one.ceiling / 1e9, one.ceiling)
 
 
 def add_flags(

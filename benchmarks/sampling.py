@@ -6,18 +6,20 @@ From the root of the repository:
     python -m benchmarks.sampling [--sections speedup forward ...] [--json FILE]
 
 Sections:
-  speedup  Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
-  texts    the same for models of text
-  hoisting keys and values of texts made once before the loop against at each step
-  methods  every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
-  drivers  one scan with a cond, nested scans, a Python loop
-  forward  one full float32 forward pass of each family against PyTorch eager
-  decode   the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
-  compile  cold compilation of the cached XL/2-skip sampler, and its memory at 50 and 250 steps
-  h200     the same program compiled for an H200 without one: memory, compile time
+  speedup    Skip-Cache (N = 2, 3, 4) against no cache: measured speedup over the FLOP ceiling
+  texts      the same for models of text
+  hoisting   keys and values of texts made once before the loop against at each step
+  methods    every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
+  deciding   methods that decide, and that choose tokens, likewise: FLOPs are those really spent
+  decisions  what deciding costs where every step is computed
+  drivers    one scan with a cond, nested scans, a Python loop
+  forward    one full float32 forward pass of each family against PyTorch eager
+  decode     the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
+  compile    cold compilation of cached XL/2 samplers, and their memory
+  h200       the same program compiled for an H200 without one: memory, compile time
 
 Rivals take turns within one run; medians and minima are printed. On two cores the whole takes
-about 20 minutes and 12 GB of memory; run it on a machine that does nothing else. `--quick` is a
+about 40 minutes and 12 GB of memory; run it on a machine that does nothing else. `--quick` is a
 smoke test whose figures mean nothing.
 """
 
@@ -28,7 +30,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import compiling, h200, methods, report, speedup, texts
+from benchmarks import compiling, deciding, h200, methods, report, speedup, texts
 
 ROUNDS = 5
 FORWARD_ROUNDS = 15
@@ -106,6 +108,14 @@ def _sections(options: argparse.Namespace):
             "Caching methods against no cache",
             lambda: methods.measure(quick, rounds, options.models or [""]),
         ),
+        "deciding": (
+            "Methods that decide, and that choose tokens, against no cache",
+            lambda: deciding.measure(quick, rounds, options.models or [""]),
+        ),
+        "decisions": (
+            "What deciding costs",
+            lambda: deciding.measure_cost(quick, passes, options.models or [""]),
+        ),
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
@@ -121,14 +131,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("speedup", "texts", "hoisting", "methods", "drivers", "forward", "decode", "compile")
-    names = (*names, "h200")
+    names = ("speedup", "texts", "hoisting", "methods", "deciding", "decisions", "drivers")
+    names = (*names, "forward", "decode", "compile", "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--models",
         nargs="+",
         default=[""],
-        help="speedup, texts, hoisting, methods, forward: only those whose names begin so",
+        help="of the sections up to methods and deciding, decisions, forward: names that begin so",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, forward {FORWARD_ROUNDS}")

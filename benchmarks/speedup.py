@@ -75,7 +75,7 @@ class Bench:
 
     def call(self, program, sampler: sd.Sampler):
         arguments = jax.device_put(sampler.arguments(self.params, self.keys, self.labels))
-        return lambda: program(*arguments).block_until_ready()
+        return lambda: jax.block_until_ready(program(*arguments))
 
 
 def _row(case: Case, every: int, summary: CacheSummary, full: Timing, cached: Timing):

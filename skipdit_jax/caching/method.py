@@ -5,6 +5,11 @@ from typing import Any, ClassVar
 from skipdit_jax.config import long_form
 
 
+def decides(policy: Any) -> bool:
+    """Whether the samples say what a policy reuses; one of another make, or none, is static."""
+    return not getattr(policy, "STATIC", True)
+
+
 class Method:
     """A base of frozen dataclasses that are policies (`plan.CachePolicy`); no policy needs it.
 

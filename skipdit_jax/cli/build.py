@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 from skipdit_jax import registry, weights
+from skipdit_jax.caching import notation
+from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.checkpoints.load import NATIVE
@@ -65,7 +67,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     settings.sampler(model)
     if texts is None:
         model.conditioning.prepare(labels, count)
-    _check_comparison(options, settings, model)
+    _check_caches(options, settings, model)
     pixels = vae is not None or draws_pixels(model)
     targets, batch = _choose_files(options, pixels, makes_clips(model), texts is not None)
     if checkpoint is None:
@@ -101,8 +103,12 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
     )
 
 
-def _check_comparison(options: SampleOptions, settings: Settings, model: Backbone) -> None:
-    """Raises ValueError for --compare without anything to compare."""
+def _check_caches(options: SampleOptions, settings: Settings, model: Backbone) -> None:
+    """Raises ValueError for --compare without anything to compare, or nothing to plot."""
+    if options.plot_decisions is not None and not decides(settings.cache):
+        found = NO_CACHE if settings.cache is None else notation.short(settings.cache)
+        wanted = "wanted one that decides, such as teacache:0.2 (docs/caching.md)"
+        raise ValueError(f"--plot-decisions: found cache {found}, {wanted}")
     if options.compare is not None and (options.cache or "").strip() == NO_CACHE:
         raise ValueError(f"--compare: --cache {NO_CACHE} leaves nothing to compare with")
     if options.compare == () and settings.cache is None and not model.num_skips:

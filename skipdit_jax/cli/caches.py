@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import MIB, CacheSummary
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"one sample of {options.model}, {model.num_stages} stages, {model.num_skips} skips, "
         f"{options.steps} steps, {guided}; {model.config.dtype}"
     )
-    if any(not getattr(row.method, "STATIC", True) for row in rows):
+    if any(decides(row.method) for row in rows):
         print("dynamic: the samples decide; TFLOP and ceiling are the best that it may come to")
     print(
         f"a {notation.AND} joins methods of different sockets; docs/caching.md tells all settings"
@@ -135,7 +136,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
     if row.method is None:
         facts = ("every step computed", "", "", "")
     else:
-        static = "static" if getattr(row.method, "STATIC", True) else "dynamic"
+        static = "dynamic" if decides(row.method) else "static"
         paper = getattr(row.method, "PAPER", "")
         facts = (row.method.title, getattr(row.method, "KEEPS", ""), static, paper)
     title, keeps, plan, paper = facts

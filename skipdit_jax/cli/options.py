@@ -56,6 +56,7 @@ class SampleOptions:
     batch_size: int | None
     out: Path
     npz: Path | None
+    plot_decisions: Path | None
     compare: tuple[str, ...] | None
     progress: bool
     num_fid_samples: int | None
@@ -82,6 +83,8 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
     _check_many(options)
     if options.image_size and (options.width or options.height):
         raise ValueError("--image-size: is both sides, wanted no --width and --height beside it")
+    if options.compare is not None and options.plot_decisions is not None:
+        raise ValueError("--plot-decisions: draws one run, wanted no --compare beside it")
     if options.compare and any((options.cache, options.cache_step, options.cache_at_branch)):
         raise ValueError("--compare names caches: wanted no other flags of caches beside it")
     return options
@@ -101,7 +104,7 @@ def _check_many(options: SampleOptions) -> None:
         )
     if options.sample_dir is None:
         raise ValueError("--num-fid-samples: wanted --sample-dir, a folder for them")
-    few = ("class_labels", "num_samples", "batch_size", "npz", *OF_TEXT)
+    few = ("class_labels", "num_samples", "batch_size", "npz", "plot_decisions", *OF_TEXT)
     typed = [f"--{name.replace('_', '-')}" for name in few if getattr(options, name) is not None]
     typed += ["--compare"] * (options.compare is not None) + ["--out"] * (
         options.out != DEFAULT_OUT

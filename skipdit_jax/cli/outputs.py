@@ -27,12 +27,14 @@ class Targets(NamedTuple):
       arrays: .npz file; None if none was asked for.
       movies: MP4 and GIF file of clips; none for pictures.
       texts: the prompts, a line each, in the order of the samples; None without prompts.
+      curve: picture of what a cache that decides has compared; None if none was asked for.
     """
 
     picture: Path | None
     arrays: Path | None
     movies: tuple[Path, ...] = ()
     texts: Path | None = None
+    curve: Path | None = None
 
     @property
     def shown(self) -> list[Path]:
@@ -42,7 +44,8 @@ class Targets(NamedTuple):
     @property
     def files(self) -> list[Path]:
         """All of them."""
-        return [*self.shown, *(path for path in (self.arrays, self.texts) if path is not None)]
+        others = (self.arrays, self.texts, self.curve)
+        return [*self.shown, *(path for path in others if path is not None)]
 
 
 def choose_targets(
@@ -77,6 +80,8 @@ def choose_targets(
     if texts:
         targets = targets._replace(texts=out.with_suffix(TEXTS))
         check_writable("--out", out.with_suffix(TEXTS))
+    if options.plot_decisions is not None:
+        targets = _with_curve(targets, options.plot_decisions)
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
     if targets.arrays is not None and targets.arrays == targets.texts:
@@ -85,7 +90,8 @@ def choose_targets(
     places = {Path(place).resolve() for place in (*read, *(options.text_encoder or ())) if place}
     for path in targets.files:
         if path.resolve() in places:
-            flag = "--npz" if path == options.npz else "--out"
+            flags = {options.npz: "--npz", options.plot_decisions: "--plot-decisions"}
+            flag = flags.get(path, "--out")
             raise ValueError(f"{flag} {path}: is read by this run, wanted another file")
     for path in targets.shown:
         check_writable("--out", path)
@@ -94,6 +100,16 @@ def choose_targets(
     if targets.movies:
         load_encoder()
     return targets
+
+
+def _with_curve(targets: Targets, curve: Path) -> Targets:
+    if curve.suffix.lower() not in FORMATS:
+        wanted = f"wanted a name that ends in {' or '.join(FORMATS)}"
+        raise ValueError(f"--plot-decisions {curve}: {wanted}")
+    if curve in targets.files:
+        raise ValueError(f"--plot-decisions {curve}: is written by this run, wanted another file")
+    check_writable("--plot-decisions", curve)
+    return targets._replace(curve=curve)
 
 
 def check_writable(flag: str, path: Path) -> None:

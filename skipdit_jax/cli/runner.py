@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from skipdit_jax.caching.method import decides
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.files import cache_home
 from skipdit_jax.pipeline import Sampled, sample_keys
@@ -95,8 +96,8 @@ def run(job: SamplingJob, progress: bool = False) -> Result:
     """
     batches = make_batches(job)
     bar = StepBar(progress)
-    decides = not getattr(job.settings.cache, "STATIC", True)
-    sampler = job.settings.sampler(job.model, bar.advance if progress else None, details=decides)
+    telling = decides(job.settings.cache)
+    sampler = job.settings.sampler(job.model, bar.advance if progress else None, details=telling)
     ran: list[Sampled] = []
     start = time.perf_counter()
     compiled = sampler.lower(job.params, batches[0].keys, batches[0].given).compile()
@@ -105,7 +106,7 @@ def run(job: SamplingJob, progress: bool = False) -> Result:
     def draw(batch: Batch) -> Any:
         given = sampler.arguments(job.params, batch.keys, batch.given, counted=batch.counted)
         drawn = compiled(*given)
-        if not decides:
+        if not telling:
             return drawn
         ran.append(drawn)
         return drawn.samples

@@ -6,10 +6,12 @@ Exit codes: 0 done, 2 bad input (one line on stderr, nothing written).
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.decisions import EACH
 from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
@@ -22,6 +24,7 @@ from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies, save
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
 from skipdit_jax.cli.sample_flags import PROGRAM
 from skipdit_jax.runs.class_names import printable
+from skipdit_jax.visualise.curves import plot_decisions
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_picture, to_uint8
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
@@ -71,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples = decode(job, result.samples)
         with told_in_one_line(PROGRAM):
             write_samples(job, samples)
+            if job.targets.curve is not None:
+                write_curve(job, job.targets.curve, result)
     say(describe_files(job))
     return 0
 
@@ -101,6 +106,22 @@ def write_samples(job: SamplingJob, samples: np.ndarray) -> None:
     _write_shown(job, still, movie)
     if targets.arrays is not None:
         save_arrays(targets.arrays, samples, job.labels, job.pixels, **_texts(job))
+
+
+def write_curve(job: SamplingJob, path: Path, result: Result) -> None:
+    """Draws the decisions of the first batch; its first sample's, and condition's, if these decide.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    first = result.ran[0]
+    kinds, compared = np.asarray(first.kinds.trunk), np.asarray(first.compared)
+    if getattr(job.settings.cache, "over", None) == EACH:
+        kinds, compared = kinds[0], compared[0]
+    if kinds.ndim > 1:
+        kinds, compared = kinds[:, 0], compared[:, 0]
+    make_folders([path])
+    plot_decisions(path, kinds, compared)
 
 
 def write_comparison(job: SamplingJob, scores: Sequence[compare.Score]) -> None:

@@ -288,6 +288,12 @@ def _add_output(group: Any) -> None:
         "not written",
     )
     add(
+        "--plot-decisions",
+        type=Path,
+        metavar="FILE.png",
+        help="of a cache that decides: what it compared at each step, and which were computed",
+    )
+    add(
         "--compare",
         nargs="*",
         metavar="CACHE",

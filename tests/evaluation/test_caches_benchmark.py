@@ -10,8 +10,17 @@ import pytest
 
 from benchmarks import cache_figure, caches, quality
 from benchmarks.cache_records import cells, rows_of
-from benchmarks.cache_settings import FEWER, METHODS, NEAR, PLAIN, TARGETS, ceiling_of, choose
-from benchmarks.digit_models import load_subject
+from benchmarks.cache_settings import (
+    FEWER,
+    METHODS,
+    NEAR,
+    PLAIN,
+    TARGETS,
+    Way,
+    ceiling_of,
+    choose,
+)
+from benchmarks.digit_models import Case, load_subject
 from skipdit_jax.evaluation.judges.digits import fit_digit_classifier
 from tests.evaluation.test_quality_benchmark import save
 
@@ -74,19 +83,11 @@ def test_figures_of_other_settings_are_not_mixed(run, first, capsys):
 
 
 def test_marks_are_means_over_seeds_with_their_spread(first):
-    class Way:
-        class case:
-            name = "one"
-
-            class summary:
-                flops, full_steps, cached_steps = 1e9, 1, 0
-
-        def __iter__(self):
-            return iter(("method", self.case))
-
-    record = {"seconds": {"one": [3.0, 1.0, 2.0]}, "marks": {"one": {}}}
-    record["marks"]["one"] = {str(seed): {"Fréchet": value} for seed, value in enumerate((1, 2, 6))}
-    (row,) = rows_of([Way()], record, (0, 1, 2))
+    cost = {"computed": 1.0, "reused": 0.0, "gflop": 1.0, "ceiling": 1.0}
+    drawn = {str(seed): {**cost, "Fréchet": value} for seed, value in enumerate((1, 2, 6))}
+    record = {"seconds": {"one": [3.0, 1.0, 2.0]}, "marks": {"one": drawn}}
+    way = Way("method", Case("one", subject=None, changes={}))
+    (row,) = rows_of([way], record, (0, 1, 2))
     assert (row["s"], row["Fréchet"]) == (2.0, (3.0, np.std([1, 2, 6], ddof=1)))
     assert cells(row, ["Fréchet", "SSIM"]) == ["3 ± 2.6", ""]
 
@@ -94,8 +95,9 @@ def test_marks_are_means_over_seeds_with_their_spread(first):
 def test_settings_lie_near_their_targets_and_each_stands_once(tmp_path):
     flags = caches.read_flags(["--steps", "50"])
     subject = load_subject(Path(save(tmp_path / "plain.safetensors", "DiT-S/2")), flags)
-    ways, left_out = choose(subject, list(METHODS))
-    for ceiling in (ceiling_of(way.case) for way in ways if way.method in METHODS):
+    labels = np.arange(2, dtype=np.int32)
+    ways, left_out = choose(subject, list(METHODS), labels)
+    for ceiling in (ceiling_of(way.case, labels) for way in ways if way.method in METHODS):
         assert min(abs(np.log(ceiling / target)) for target in TARGETS) <= np.log(NEAR)
     names = [way.case.name for way in ways]
     assert len(set(names)) == len(names)

@@ -1,0 +1,158 @@
+"""Caches that decide, and that choose tokens: measured speedup over the FLOPs that they spent.
+
+A method that decides is set so that it computes about half of the steps: what its threshold has to
+be for that depends on the weights, which are random here. What deciding costs is measured with a
+threshold of nothing, where every step is computed: against no cache it is the whole difference.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+import skipdit_jax as sd
+from benchmarks.speedup import MIB, Bench, Case, against
+from benchmarks.timing import interleaved
+from skipdit_jax.caching.methods.ada_cache import CODEBOOKS
+from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.caching.summary import CacheSummary
+
+Threshold = Callable[[float], CachePolicy]
+
+
+def _ada_cache(factor: float) -> CachePolicy:
+    """The published codebook with its thresholds so many times as far; of 0 computes every step."""
+    entries = tuple((factor * bound, rate) for bound, rate in CODEBOOKS["fast"][:-1])
+    return sd.AdaCache(codebook=(*entries, CODEBOOKS["fast"][-1]))
+
+
+DECIDING: dict[str, Threshold] = {
+    "TeaCache": lambda threshold: sd.TeaCache(threshold=threshold),
+    "first-block cache": lambda threshold: sd.FirstBlockCache(threshold=threshold),
+    "DBCache, front 2": lambda threshold: sd.DBCache(threshold=threshold, front=2, warmup=2),
+    "AdaCache": _ada_cache,
+    "SeaCache": lambda threshold: sd.SeaCache(threshold=threshold),
+    "EasyCache": lambda threshold: sd.EasyCache(threshold=threshold, first=2),
+}
+TOKENS = ("toca:3", "duca:3")
+
+CPU_CASES = (Case("DiT-S/2", 50), Case("DiT-B/2", 50))
+GPU_CASES = tuple(Case("DiT-XL/2", 50, batch, 4.0, "bfloat16") for batch in (1, 8, 32))
+QUICK_CASES = (Case("DiT-S/2", 8, fields=(("depth", 3), ("input_size", 8))),)
+COST_STEPS = 12  # a decision costs the same at each of them
+TOGETHER = 4  # samples, where each may decide for itself
+
+HALF = 1.7, 2.3  # a ceiling between these is near enough to one of 2
+BOUNDS = 1e-4, 1e2  # of thresholds
+TRIALS = 10
+
+
+def _cases(quick: bool, models: Sequence[str]) -> list[Case]:
+    cases = GPU_CASES if jax.default_backend() == "gpu" else CPU_CASES
+    chosen = QUICK_CASES if quick else cases
+    return [case for case in chosen if case.model.startswith(tuple(models))]
+
+
+def settle(bench: Bench, make: Threshold, program: Any) -> tuple[sd.Sampler, CacheSummary]:
+    """The sampler that computes about half of its steps, or comes nearest, and what it has cost.
+
+    Args:
+      bench: of the model.
+      make: the method of a threshold.
+      program: compiled of any of them: the threshold is data.
+    """
+    low, high = np.log(BOUNDS)
+    tried = []
+    for _ in range(TRIALS):
+        sampler = bench.with_cache(make(float(np.exp((low + high) / 2))), details=True)
+        drawn = program(*sampler.arguments(bench.params, bench.keys, bench.labels))
+        summary = sampler.summary(bench.case.batch, [drawn.kinds])
+        tried.append((abs(np.log(summary.ceiling / np.mean(HALF))), sampler, summary))
+        if HALF[0] <= summary.ceiling <= HALF[1]:
+            break
+        if summary.ceiling < HALF[0]:
+            low = (low + high) / 2
+        else:
+            high = (low + high) / 2
+    _, sampler, summary = min(tried, key=lambda one: one[0])
+    return sampler, summary
+
+
+def measure(quick: bool, rounds: int, models: Sequence[str] = ("",)) -> list[dict[str, object]]:
+    """Rows of the table: the methods of each model against no cache, all interleaved.
+
+    Args:
+      quick: tiny sizes.
+      rounds: of all variants in turn.
+      models: beginnings of the names of those to measure.
+    """
+    return [row for case in _cases(quick, models) for row in _rows(Bench(case), rounds)]
+
+
+def _rows(bench: Bench, rounds: int) -> list[dict[str, object]]:
+    calls, summaries = {}, {}
+    for name, make in DECIDING.items():
+        program = bench.compile(bench.with_cache(make(1.0), details=True))
+        sampler, summaries[name] = settle(bench, make, program)
+        calls[name] = bench.call(program, sampler)
+    for name in TOKENS:
+        sampler = bench.with_cache(name)
+        calls[name], summaries[name] = _ready(bench, sampler), sampler.summary(bench.case.batch)
+    calls["none"] = _ready(bench, bench.with_cache(None))
+    times = interleaved(calls, rounds, warm_ups=1)
+    return [
+        {
+            "model": f"{bench.case.model} {bench.case.dtype}",
+            "batch": bench.case.batch,
+            "cache": name,
+            "computed + reused": f"{summary.full_steps} + {summary.cached_steps}",
+            **against(times["none"], times[name], summary.ceiling),
+            "cache MiB": summary.cache_bytes / MIB,
+        }
+        for name, summary in summaries.items()
+    ]
+
+
+def _ready(bench: Bench, sampler: sd.Sampler) -> Callable[[], object]:
+    return bench.call(bench.compile(sampler), sampler)
+
+
+def measure_cost(
+    quick: bool, rounds: int, models: Sequence[str] = ("",)
+) -> list[dict[str, object]]:
+    """Rows of the table: every step computed, with decisions and without, interleaved.
+
+    In a batch one number decides for all, and then each sample for itself, in calls of one sample:
+    against no cache that is what a method must save first.
+    """
+    rows = []
+    for case in _cases(quick, models)[:1]:
+        for batch in (1, TOGETHER):
+            rows += _costs(Bench(replace(case, steps=COST_STEPS, batch=batch)), rounds)
+    return rows
+
+
+def _costs(bench: Bench, rounds: int) -> list[dict[str, object]]:
+    samplers = {("no cache", ""): bench.with_cache(None)}
+    for name, make in DECIDING.items():
+        for over in ("mean", "each")[: bench.case.batch]:
+            samplers[name, over] = bench.with_cache(replace(make(0.0), over=over))
+    times = interleaved(
+        {str(key): _ready(bench, sampler) for key, sampler in samplers.items()}, rounds, warm_ups=1
+    )
+    first, *others = (times[str(key)] for key in samplers)
+    step = first.median / COST_STEPS
+    return [
+        {
+            "model": f"{bench.case.model} {bench.case.dtype}",
+            "batch": bench.case.batch,
+            "cache": name,
+            "over": over,
+            "a full step ms": 1e3 * step,
+            "deciding % of it (median)": 100 * (timing.median / first.median - 1),
+            "deciding % of it (min)": 100 * (timing.minimum / first.minimum - 1),
+        }
+        for (name, over), timing in zip(list(samplers)[1:], others, strict=True)
+    ]
