@@ -7,6 +7,7 @@ threshold of nothing, where every step is computed: against no cache it is the w
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from benchmarks.timing import interleaved
 from skipdit_jax.caching.methods.ada_cache import CODEBOOKS
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
+from skipdit_jax.layers.attention import attend, attention_received
 
 Threshold = Callable[[float], CachePolicy]
 
@@ -43,6 +45,9 @@ GPU_CASES = tuple(Case("DiT-XL/2", 50, batch, 4.0, "bfloat16") for batch in (1, 
 QUICK_CASES = (Case("DiT-S/2", 8, fields=(("depth", 3), ("input_size", 8))),)
 COST_STEPS = 12  # a decision costs the same at each of them
 TOGETHER = 4  # samples, where each may decide for itself
+
+ROWS, HEADS, HEAD_DIM = 2, 12, 64  # of DiT-B, guided
+TOKENS_OF_MAPS, QUICK_TOKENS = (256, 1024), (16,)
 
 HALF = 1.7, 2.3  # a ceiling between these is near enough to one of 2
 BOUNDS = 1e-4, 1e2  # of thresholds
@@ -156,3 +161,41 @@ def _costs(bench: Bench, rounds: int) -> list[dict[str, object]]:
         }
         for (name, over), timing in zip(list(samplers)[1:], others, strict=True)
     ]
+
+
+def measure_scores(quick: bool, rounds: int) -> list[dict[str, object]]:
+    """Rows of the table: attention alone, and with the attention that each token receives.
+
+    That is taken from the map that the implementation makes, where it makes one ("once"), or from a
+    second pass behind a barrier, as a fused kernel would need ("again").
+    """
+    return [_scores(tokens, rounds) for tokens in (QUICK_TOKENS if quick else TOKENS_OF_MAPS)]
+
+
+def _scores(tokens: int, rounds: int) -> dict[str, object]:
+    shape = (ROWS, tokens, HEADS, HEAD_DIM)
+    q, k, v = (jax.random.normal(key, shape) for key in jax.random.split(jax.random.key(0), 3))
+
+    def second(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return attend(q, k, v), attention_received(*jax.lax.optimization_barrier((q, k)))
+
+    programs = {
+        "alone": jax.jit(attend),
+        "once": jax.jit(lambda q, k, v: (attend(q, k, v), attention_received(q, k))),
+        "again": jax.jit(second),
+    }
+    times = interleaved(
+        {name: partial(_called, program, q, k, v) for name, program in programs.items()}, rounds
+    )
+    alone = times["alone"].median
+    return {
+        "tokens": tokens,
+        "attention ms": 1e3 * alone,
+        **{
+            f"scores {name} %": 100 * (times[name].median / alone - 1) for name in ("once", "again")
+        },
+    }
+
+
+def _called(program: Callable[..., Any], *arrays: jax.Array) -> object:
+    return jax.block_until_ready(program(*arrays))

@@ -12,6 +12,7 @@ Sections:
   methods    every caching method against no cache: speedup over the FLOP ceiling, bytes, memory
   deciding   methods that decide, and that choose tokens, likewise: FLOPs are those really spent
   decisions  what deciding costs where every step is computed
+  scores     what it costs that attention tells which tokens were looked at
   drivers    one scan with a cond, nested scans, a Python loop
   forward    one full float32 forward pass of each family against PyTorch eager
   decode     the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
@@ -116,6 +117,7 @@ def _sections(options: argparse.Namespace):
             "What deciding costs",
             lambda: deciding.measure_cost(quick, passes, options.models or [""]),
         ),
+        "scores": ("Worth of tokens", lambda: deciding.measure_scores(quick, passes)),
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
@@ -131,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("speedup", "texts", "hoisting", "methods", "deciding", "decisions", "drivers")
-    names = (*names, "forward", "decode", "compile", "h200")
+    names = ("speedup", "texts", "hoisting", "methods", "deciding", "decisions", "scores")
+    names = (*names, "drivers", "forward", "decode", "compile", "h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--models",
