@@ -168,25 +168,10 @@ def understood(network: nn.Module, params: Any, rows: dict[str, np.ndarray]) -> 
     return {name: float(np.mean(said[at] == rows["told"][:, at])) for at, name in enumerate(TOLD)}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Trains, tells how much is understood, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=DIGIT_WORDS, metavar="FOLDER")
-    parser.add_argument("--embeds", type=Path, metavar="FILE.npz")
-    parser.add_argument("--loss", type=Path, metavar="FILE.jsonl")
-    flags = parser.parse_args(argv)
-    flags.out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(SEED)
-    phrasings = (*CLIPS, *PICTURES)
-    told = list(sayings(phrasings))
-    with replacing_path(flags.out / SENTENCEPIECE) as path:
-        path.write_bytes(train_vocabulary([caption for caption, _ in told]))
-    tokenizer = read_tokenizer(flags.out / SENTENCEPIECE)
-    silent = [("", Said())] * (LOOSE // FILLERS)
-    examples = [told, loose_words(rng, phrasings, LOOSE) + silent]
-
+def train_encoder(
+    rng: np.random.Generator, examples: Sequence[Examples], tokenizer: Tokenizer
+) -> tuple[T5Encoder, Any, list[dict[str, Any]]]:
+    """The encoder, its weights with those of its heads, and the losses of its training."""
     network = T5Encoder(T5Config(vocab_size=tokenizer.size, **NETWORK))
     config = OptimizerConfig(
         lr=RATE, schedule="cosine", steps=STEPS, warmup_steps=LOGGED, clip_norm=1.0
@@ -211,11 +196,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         hooks,
         Meter(0, None, 1),
     )
+    return network, state.params, records
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, tells how much is understood, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=DIGIT_WORDS, metavar="FOLDER")
+    parser.add_argument("--embeds", type=Path, metavar="FILE.npz")
+    parser.add_argument("--loss", type=Path, metavar="FILE.jsonl")
+    flags = parser.parse_args(argv)
+    flags.out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(SEED)
+    phrasings = (*CLIPS, *PICTURES)
+    told = list(sayings(phrasings))
+    with replacing_path(flags.out / SENTENCEPIECE) as path:
+        path.write_bytes(train_vocabulary([caption for caption, _ in told]))
+    tokenizer = read_tokenizer(flags.out / SENTENCEPIECE)
+    silent = [("", Said())] * (LOOSE // FILLERS)
+    examples = [told, loose_words(rng, phrasings, LOOSE) + silent]
+
+    network, params, records = train_encoder(rng, examples, tokenizer)
     for name, held_out in (("clips", CLIPS_HELD_OUT), ("pictures", PICTURES_HELD_OUT)):
         rows = rows_of(list(sayings(held_out)), tokenizer)
-        print(f"held out, {name}: {understood(network, state.params, rows)}")
+        print(f"held out, {name}: {understood(network, params, rows)}")
     export_text_encoder(
-        flags.out / "model.safetensors", state.params["encoder"], network, layout="native"
+        flags.out / "model.safetensors", params["encoder"], network, layout="native"
     )
     if flags.loss:
         lines = ({"step": one["step"], "loss": one["loss"]} for one in records)
