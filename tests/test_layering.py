@@ -31,6 +31,7 @@ LAYERS = {
     "registry": 4,
     "pipeline": 5,
     "weights": 5,
+    "calibration": 6,
     "encoder_weights": 6,
     "runs": 6,
     "cli": 7,

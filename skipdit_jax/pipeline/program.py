@@ -1,6 +1,7 @@
 """The compiled sampler: what it is made for, and what it is given."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from skipdit_jax import compiler
 from skipdit_jax.caching.decisions import EACH
 from skipdit_jax.caching.plan import Kinds, Sockets
 from skipdit_jax.caching.summary import bytes_of
-from skipdit_jax.contracts import Backbone
+from skipdit_jax.contracts import Backbone, StagedModel
 from skipdit_jax.diffusion.schedules import Parameterization
 from skipdit_jax.models.stack import bind
 from skipdit_jax.sampling import loop
@@ -84,8 +85,9 @@ def denoiser_of(
     condition: Condition,
     keys: Key[Array, "B"] | None = None,
     counted: Any = None,
+    view: Callable[[StagedModel], StagedModel] = lambda model: model,
 ) -> Denoiser:
-    """The call of a step, and the state it starts from."""
+    """The call of a step, and the state it starts from; of the model as `view` shows it."""
     if keys is not None and program.sockets.draws:
         keys = jax.vmap(lambda key: jax.random.fold_in(key, CACHE_DRAWS))(keys)
     model, guided = program.model, program.guided_channels is not None
@@ -93,7 +95,7 @@ def denoiser_of(
     if hoist is None:
         hoist = bytes_of(digest_of(program, params, condition)) <= most_hoisted(params)
     return make_denoiser(
-        bind(model, params),
+        view(bind(model, params)),
         x,
         condition,
         model.conditioning.null(condition) if guided else None,

@@ -101,6 +101,11 @@ class Sampler:
             hoist=hoist,
         )
 
+    @property
+    def program(self) -> Program:
+        """What the compiled program depends on."""
+        return self._program
+
     def arguments(
         self,
         params: Params,

@@ -15,7 +15,7 @@ from skipdit_jax.sampling import drivers
 from skipdit_jax.sampling.denoiser import Denoiser
 from skipdit_jax.sampling.guidance import Guidance, Strength
 from skipdit_jax.sampling.progress import report
-from skipdit_jax.sampling.steppers import Schedule, Scheduled, Stepper
+from skipdit_jax.sampling.steppers import Schedule, Scheduled, Stepper, StepState
 from skipdit_jax.typing import Latents
 
 
@@ -54,6 +54,9 @@ class Steps(NamedTuple):
         """The kinds of each of so many steps, as numbers of Python."""
         filled = [(name, k) for name, k in self.kinds._asdict().items() if k is not None]
         return [Kinds(**{name: int(kinds[i]) for name, kinds in filled}) for i in range(count)]
+
+
+UNCACHED = Steps()
 
 
 class Taps(NamedTuple):
@@ -173,11 +176,10 @@ def run(
     """
 
     def step(carry: Any, row: Any, kinds: Kinds) -> tuple[Any, Taps | None]:
-        (x, cached, state), (row, rows, prepared) = carry, row
-        strength = row.scale if row.rescale is None else Strength(row.scale, row.rescale)
-        output, cached = denoiser.call(x, row.t, strength, cached, kinds, rows, prepared)
-        drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
-        x, state = stepper.step(kind, row.c, output, x, drawn, state)
+        row, *planned = row
+        (x, cached, state), output = advance(
+            denoiser, stepper, kind, noise, carry, row, kinds, *planned
+        )
         if listener is not None:
             jax.debug.callback(report, listener, row.index)
         made = (output, x) if taps else (None, None)
@@ -190,7 +192,7 @@ def run(
         )
     if driver not in drivers.DRIVERS:
         raise ValueError(f"driver is {driver!r}, wanted one of {', '.join(drivers.DRIVERS)}")
-    steps = Steps() if plan is None else plan
+    steps = UNCACHED if plan is None else plan
     inputs = jax.tree.map(jnp.asarray, inputs)
     rows = inputs, jax.tree.map(jnp.asarray, steps.rows), denoiser.prepare(inputs.t)
     carry = (x, denoiser.state, stepper.initialise(x))
@@ -201,6 +203,41 @@ def run(
         kinds = steps.each(len(inputs.index))
     (x, *_), tapped = getattr(drivers, driver)(step, carry, rows, kinds)
     return x, tapped
+
+
+def advance(
+    denoiser: Denoiser,
+    stepper: Stepper,
+    kind: Parameterization,
+    noise: Noise,
+    carry: tuple[Latents, Any, StepState],
+    row: StepInputs,
+    kinds: Kinds = UNCACHED.kinds,
+    rows: Rows = UNCACHED.rows,
+    prepared: Any = None,
+) -> tuple[tuple[Latents, Any, StepState], Array]:
+    """One step of `run`.
+
+    Args:
+      denoiser: see `run`.
+      stepper: see `run`.
+      kind: see `run`.
+      noise: see `run`.
+      carry: latents, what is cached, what the stepper remembers.
+      row: inputs of this step.
+      kinds: of the plan at this step.
+      rows: of the plan at this step.
+      prepared: what `Denoiser.prepare` made for this step.
+
+    Returns:
+      The carry behind the step, and the guided output of the network.
+    """
+    x, cached, state = carry
+    strength = row.scale if row.rescale is None else Strength(row.scale, row.rescale)
+    output, cached = denoiser.call(x, row.t, strength, cached, kinds, rows, prepared)
+    drawn = noise(row.index) if stepper.stochastic else jnp.zeros_like(x)
+    x, state = stepper.step(kind, row.c, output, x, drawn, state)
+    return (x, cached, state), output
 
 
 def _told(denoiser: Denoiser, kinds: Kinds, cached: Any) -> tuple[Kinds, Array | None]:

@@ -1,0 +1,1 @@
+"""Settings of caching methods, measured on a model: a few samples without cache tell them."""
