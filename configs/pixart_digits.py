@@ -14,6 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = load_config("latte_t2v_digits", beside=__file__)
     config.steps = 4000
     config.batch_size = 64
+    config.diffusion.schedule = "squaredcos_cap_v2"
+    config.data.outward = False  # that is of clips
     config.model.name = "PixArt-S/8-skip"
     config.model.depth = 8
     del config.model["num_frames"]
