@@ -1,5 +1,6 @@
 """Diffusion Transformers with long skips and Skip-Cache sampling, in JAX."""
 
+from skipdit_jax.caching.calibrated import load_calibrated as load_cache
 from skipdit_jax.caching.methods.ada_cache import AdaCache
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.combined import Combined
@@ -77,6 +78,7 @@ __all__ = [
     "export_vae",
     "init_params",
     "invert",
+    "load_cache",
     "load_checkpoint",
     "load_text_encoder",
     "load_vae",

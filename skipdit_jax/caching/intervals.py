@@ -1,5 +1,7 @@
 """The rule that most methods share: of every N steps one is computed, between two timesteps."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int
 
@@ -25,6 +27,31 @@ def interval_reuse(timesteps: Int[np.ndarray, "S"], every: int, start: int, stop
     before = np.concatenate([[np.iinfo(np.int64).max], tau[:-1]])
     every = min(every, max(len(tau), 1))  # a larger one never comes round, and may fit no integer
     return (np.arange(len(tau)) % every != 0) & (tau < start) & (before > stop)
+
+
+def listed_reuse(name: str, full: Sequence[int], steps: int) -> StepFlags:
+    """True but at the steps of a list.
+
+    Raises:
+      ValueError: beginning with the name of a method, for steps that the run does not have.
+    """
+    if max(full) >= steps:
+        raise ValueError(f"{name}: found step {max(full)} in full, wanted steps below {steps}")
+    return ~np.isin(np.arange(steps), full)
+
+
+def check_listed(name: str, full: Sequence[int], timed: bool) -> None:
+    """Raises ValueError, beginning with the name of a method, for a list that is none.
+
+    Args:
+      name: of the method.
+      full: the steps that are computed; empty for none listed.
+      timed: whether an interval stands beside it.
+    """
+    if full and min(full) != 0:
+        raise ValueError(f"{name}: full begins with {min(full)}, wanted step 0 in it")
+    if full and timed:
+        raise ValueError(f"{name}: found an interval beside a list of full steps, wanted one")
 
 
 def check_interval(name: str, every: int, start: int, stop: int) -> None:

@@ -102,7 +102,7 @@ def read(text: str, published: CachePolicy | None = None) -> CachePolicy | None:
 
     Examples:
       >>> read("block-cache(every=3)")
-      BlockCache(every=3, front=1, back=1, start=1000, stop=-1, forecast='hold')
+      BlockCache(every=3, front=1, back=1, start=1000, stop=-1, forecast='hold', full=())
     """
     parts = [part.strip() for part in _split(text)]
     if len(parts) > 1:
@@ -180,7 +180,8 @@ def write(policy: CachePolicy | None) -> str:
 
 def short(policy: CachePolicy) -> str:
     """A label for people: the method's own short form if it has one, else what `write` gives."""
-    return str(policy) if hasattr(policy, "parse") else write(policy)
+    known = isinstance(policy, Combined) or type(policy) in POLICIES.values()
+    return write(policy) if known and not hasattr(policy, "parse") else str(policy)
 
 
 def with_fields(policy: CachePolicy, **fields: Any) -> CachePolicy:

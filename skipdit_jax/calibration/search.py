@@ -153,24 +153,3 @@ def _moved(effects: Effects) -> Float[np.ndarray, "S G n"]:
     """How far the result moves over a gap of 0 to K steps behind each."""
     sums = np.cumsum(effects.astype(np.float64), axis=1)
     return np.concatenate([np.zeros_like(sums[:, :1]), sums], axis=1)
-
-
-def resampled(full: Sequence[int], steps: int, wanted: int) -> FullSteps:
-    """As many computed steps at the same places of a run of another length.
-
-    Args:
-      full: computed steps, ascending, the first among them.
-      steps: of the run that they were made for.
-      wanted: of the other.
-
-    Raises:
-      ValueError: the other run has fewer steps than are computed.
-    """
-    if len(full) > wanted:
-        raise ValueError(f"calibration: found {len(full)} computed steps, wanted at most {wanted}")
-    places = np.rint(np.array(full) * (wanted - 1) / max(steps - 1, 1)).astype(int)
-    for number in range(1, len(places)):  # none falls on the one before,
-        places[number] = max(places[number], places[number - 1] + 1)
-    for number in range(1, len(places) + 1):  # and all that follow have a place left
-        places[-number] = min(places[-number], wanted - number)
-    return tuple(places.tolist())

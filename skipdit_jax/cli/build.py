@@ -12,9 +12,11 @@ import numpy as np
 
 from skipdit_jax import registry, weights
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.calibrated import Calibrated
 from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
@@ -81,10 +83,14 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         prompts = embedded(options, texts, model, checkpoint, recipe.text_encoder)
         count = len(prompts.texts)
         model.conditioning.prepare(prompts.condition, count)
+    params = weights.load_opened(checkpoint, model)
+    if isinstance(settings.cache, Calibrated):
+        scale = float(settings.sampler(model).guidance.scale)
+        settings.cache.check(digest(params), settings.method, scale)
     return SamplingJob(
         name=_name(options) or checkpoint.path.name,
         model=model,
-        params=weights.load_opened(checkpoint, model),
+        params=params,
         source=f"{checkpoint.path} ({checkpoint.which})",
         notes=(*checkpoint.notes, *weights.assumptions(checkpoint, model)),
         settings=settings,

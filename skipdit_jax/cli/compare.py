@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.calibrated import read_cache
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.job import SamplingJob
@@ -124,7 +125,7 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
 def _named(job: SamplingJob, asked: Sequence[str]) -> list[CachePolicy]:
     """The policies of these texts, each once."""
     published = job.settings.cache or published_sampling(job.model).cache
-    found = [notation.read(text, published) for text in asked]
+    found = [read_cache(text, published) for text in asked]
     if None in found:
         raise ValueError(f"--compare {notation.NO_CACHE}: the full run is always among them")
     return list(dict.fromkeys(policy for policy in found if policy is not None))

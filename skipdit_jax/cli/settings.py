@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.calibrated import read_cache
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.cli.options import SampleOptions
@@ -129,7 +130,7 @@ def make_cache(
         return None
     if text is not None and step is not None:
         raise ValueError(f"--cache {text} names N already, wanted no --cache-step beside it")
-    cache = recommended if text is None else notation.read(text, recommended)
+    cache = recommended if text is None else read_cache(text, recommended)
     if cache is None and published is not None:  # --cache-step alone
         cache = notation.of_same_method(published, every=step)
     if cache is None:

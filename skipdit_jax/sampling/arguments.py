@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from skipdit_jax.caching import notation, planning
+from skipdit_jax.caching import planning
+from skipdit_jax.caching.calibrated import read_cache
 from skipdit_jax.caching.plan import CachePolicy, Plan, Run
 from skipdit_jax.config import shown
 from skipdit_jax.contracts import Backbone
@@ -187,7 +188,7 @@ def as_policy(
       ValueError: neither.
     """
     if isinstance(cache, str):
-        cache = notation.read(cache, recommended or published)
+        cache = read_cache(cache, recommended or published)
     if cache is None:
         return None
     if isinstance(cache, type) or not isinstance(cache, CachePolicy):
@@ -216,7 +217,17 @@ def make_plan(
     alone = guidance.doubles and not both.all()
     if cache is None:
         return planning.alone_outside(both) if alone else None
-    run = Run(
+    run = run_of(model, diffusion, guidance, timesteps)
+    plan = cache.plan(run)
+    planning.check(plan, run)
+    return planning.together([planning.alone_outside(both), plan]) if alone else plan
+
+
+def run_of(model: Backbone, diffusion: Diffusion, guidance: Guidance, timesteps: np.ndarray) -> Run:
+    """What a method may know of a run of these timesteps, in sampling order."""
+    both = guidance.inside(timesteps)
+    alone = guidance.doubles and not both.all()
+    return Run(
         timesteps=_scaled(timesteps.astype(np.int64), diffusion.num_timesteps),
         num_stages=model.num_stages,
         num_skips=model.num_skips,
@@ -226,9 +237,6 @@ def make_plan(
         noise=diffusion.noise_at(timesteps),
         grid=getattr(model, "token_grid", None),
     )
-    plan = cache.plan(run)
-    planning.check(plan, run)
-    return planning.together([planning.alone_outside(both), plan]) if alone else plan
 
 
 def _scaled(timesteps: Int[np.ndarray, "S"], num_timesteps: int) -> Int[np.ndarray, "S"]:

@@ -11,7 +11,6 @@ from skipdit_jax.calibration.search import (
     gap_costs,
     minimax,
     refined,
-    resampled,
 )
 
 STEPS = 9
@@ -79,18 +78,3 @@ def test_gaps_that_were_not_measured_have_no_error():
 def test_too_few_steps_cannot_cover_a_run(full, least):
     with pytest.raises(ValueError, match=rf"found {full} computed of 9 .* wanted {least} to 9"):
         cheapest(np.zeros((STEPS, 4)), full)
-
-
-@pytest.mark.parametrize("wanted", [5, 20, 31, 50, 100])
-def test_another_length_keeps_the_number_of_computed_steps(wanted):
-    full = (0, 1, 2, 29, 49)
-    other = resampled(full, 50, wanted)
-    assert len(set(other)) == len(full)
-    assert list(other) == sorted(other)
-    assert (other[0], other[-1]) == (0, wanted - 1)
-    assert resampled(full, 50, 50) == full
-
-
-def test_a_shorter_run_than_the_list_is_refused():
-    with pytest.raises(ValueError, match="found 5 computed steps, wanted at most 4"):
-        resampled((0, 1, 2, 3, 4), 50, 4)

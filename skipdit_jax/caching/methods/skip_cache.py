@@ -9,10 +9,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from skipdit_jax.caching.forecasts import Forecaster, by_name, hold
-from skipdit_jax.caching.intervals import ALWAYS, check_interval, interval_reuse
+from skipdit_jax.caching.intervals import (
+    ALWAYS,
+    check_interval,
+    check_listed,
+    interval_reuse,
+    listed_reuse,
+)
 from skipdit_jax.caching.plan import Plan, Run
 from skipdit_jax.caching.planning import reuse_middle
 from skipdit_jax.config import long_form
@@ -69,10 +73,7 @@ class SkipCache:
     def __post_init__(self):
         """Raises ValueError for settings that mean nothing."""
         by_name(self.forecast)
-        if self.full and min(self.full) != 0:
-            raise ValueError(f"SkipCache: full begins with {min(self.full)}, wanted step 0 in it")
-        if self.full and (self.every, self.start, self.stop) != UNTIMED:
-            raise ValueError("SkipCache: found an interval beside a list of full steps, wanted one")
+        check_listed("SkipCache", self.full, (self.every, self.start, self.stop) != UNTIMED)
         check_interval("SkipCache", self.every, *self._interval())
         if self.branch is not None and self.branch < 1:
             raise ValueError(f"SkipCache: branch is {self.branch}, wanted 1 or more")
@@ -92,10 +93,7 @@ class SkipCache:
           array([False,  True,  True, False])
         """
         if self.full:
-            if max(self.full) >= run.steps:
-                found = f"step {max(self.full)} in full"
-                raise ValueError(f"SkipCache: found {found}, wanted steps below {run.steps}")
-            reuse = ~np.isin(np.arange(run.steps), self.full)
+            reuse = listed_reuse("SkipCache", self.full, run.steps)
         else:
             reuse = interval_reuse(run.timesteps, self.every, *self._interval())
         return reuse_deep(run, reuse, self.branch or NARROWEST, by_name(self.forecast))

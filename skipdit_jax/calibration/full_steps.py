@@ -1,0 +1,166 @@
+"""The best list of computed steps of a method that reuses one range of stages, for a budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from skipdit_jax.caching import notation
+from skipdit_jax.caching.plan import CachePolicy, Span
+from skipdit_jax.caching.summary import CacheSummary
+from skipdit_jax.calibration.influence import measure_effects
+from skipdit_jax.calibration.search import cheapest, error_of, gap_costs, minimax, refined
+from skipdit_jax.pipeline import Sampler
+from skipdit_jax.typing import Params
+
+SUM, MINIMAX = "sum", "minimax"
+OBJECTIVES = (SUM, MINIMAX)
+GAPS = 3  # how many times as long as an even one a gap may be
+SHORTEST = 8  # steps that are looked at behind each, however few an even gap has
+
+Searched = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A list of computed steps, and what it was told to cost.
+
+    Attributes:
+      full: computed steps.
+      error: squared distance of a result to that without cache, foretold to first order.
+      even: the error of as many computed steps at even distances.
+    """
+
+    full: Searched
+    error: float
+    even: float
+
+
+def span_of(sampler: Sampler) -> Span:
+    """The range of stages that a sampler's cache reuses.
+
+    Raises:
+      ValueError: it reuses none, or more than one, or forecasts it.
+    """
+    sockets = None if sampler.plan is None else sampler.plan.sockets
+    alone = sockets is not None and sockets._replace(trunk=None) == type(sockets)()
+    trunk = sockets.trunk if sockets is not None and alone else None
+    if trunk is None or len(trunk.spans) != 1 or trunk.ring.slots > 1 or trunk.spans[0].skips:
+        raise ValueError(
+            "calibration: lists of computed steps are of methods that reuse one range of stages, "
+            "wanted skip-cache or block-cache"
+        )
+    return trunk.spans[0]
+
+
+def computed_steps(summary: CacheSummary, speedup: float) -> int:
+    """How many steps may be computed where the FLOPs are to be so many times fewer.
+
+    Raises:
+      ValueError: the method cannot save as much.
+    """
+    wanted = summary.flops_uncached / speedup
+    spared = summary.full_flops - summary.cached_flops
+    full = int((wanted - summary.steps * summary.cached_flops) / spared + 1e-9)  # of rounding
+    if full < 1 or speedup < 1:
+        most = summary.flops_uncached / (summary.flops_uncached - (summary.steps - 1) * spared)
+        raise ValueError(f"calibration: found a speedup of {speedup:g}, wanted 1 to {most:.3g}")
+    return min(full, summary.steps)
+
+
+def lags_for(steps: int, full: int) -> int:
+    """How many steps behind a computed one may have to reuse it."""
+    even = -(-steps // full)
+    return min(max(SHORTEST, GAPS * even), steps - 1)
+
+
+def measure(
+    sampler: Sampler,
+    params: Params,
+    keys: Key[Array, "B"],
+    labels: Any,
+    *,
+    span: Span,
+    lags: int,
+    batch: int,
+    seed: int = 0,
+    done: Callable[[int], None] = lambda samples: None,
+) -> Float[np.ndarray, "S K B"]:
+    """Effects of reused values on samples, so many at a time; see `measure_effects`.
+
+    Args:
+      sampler: without cache.
+      params: weights.
+      keys: one per sample.
+      labels: one per sample, or whatever the model is conditioned on: leaves [B,...].
+      span: that is reused.
+      lags: K.
+      batch: samples at a time; it divides their number.
+      seed: of the directions.
+      done: is told after each batch how many samples are.
+
+    Raises:
+      ValueError: the sampler caches, or the batch does not divide the samples.
+    """
+    if len(keys) % batch:
+        raise ValueError(f"calibration: found {len(keys)} samples, wanted a multiple of {batch}")
+    parts = []
+    for first in range(0, len(keys), batch):
+        rows = slice(first, first + batch)
+        given = jax.tree.map(lambda leaf: leaf[rows], labels)  # noqa: B023
+        found = measure_effects(
+            sampler, params, keys[rows], given, span=span, lags=lags, seed=seed + first
+        )
+        parts.append(found)
+        done(first + batch)
+    return np.concatenate(parts, axis=-1)
+
+
+def choose_full_steps(
+    effects: Float[np.ndarray, "S K n"], full: int, objective: str = SUM
+) -> Choice:
+    """The best list of so many computed steps.
+
+    Args:
+      effects: of `measure`.
+      full: how many.
+      objective: "sum", what all gaps do to the result together; "minimax", the dearest gap alone
+        (LeMiCa).
+
+    Raises:
+      ValueError: another objective, or too few steps for gaps as long as were measured.
+    """
+    if objective not in OBJECTIVES:
+        wanted = " or ".join(OBJECTIVES)
+        raise ValueError(f"calibration: objective is {objective!r}, wanted {wanted}")
+    costs, even = gap_costs(effects), evenly(len(effects), full)
+    if objective == MINIMAX:
+        best = minimax(costs, full)
+    else:
+        starts = (cheapest(costs, full), even)
+        best = min((refined(effects, start) for start in starts), key=_error(effects))
+    error = _error(effects)
+    return Choice(full=best, error=error(best), even=error(even))
+
+
+def _error(effects: Float[np.ndarray, "S K n"]) -> Callable[[Sequence[int]], float]:
+    return lambda full: error_of(effects, full)
+
+
+def evenly(steps: int, full: int) -> Searched:
+    """As many computed steps, the first among them, as far apart as can be."""
+    return tuple(sorted({int(i * steps / full) for i in range(full)}))
+
+
+def with_full_steps(policy: CachePolicy, full: Searched) -> CachePolicy:
+    """A policy of the same method and range, with a list in place of an interval.
+
+    Raises:
+      ValueError: its method takes none.
+    """
+    kept = {"branch", "front", "back", "forecast"}
+    fields = {name: getattr(policy, name) for name in kept if hasattr(policy, name)}
+    return notation.of_same_method(policy, **fields, full=full)

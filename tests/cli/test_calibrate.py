@@ -1,0 +1,71 @@
+"""From a model to a file of computed steps, and from that to pictures of this model alone."""
+
+import json
+import re
+
+import pytest
+
+from skipdit_jax.cli import calibrate, sample
+
+RUN = ["--num-sampling-steps", "8", "--sampler", "ddim", "--cfg-scale", "1"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What `calibrate` writes for the bundled digits, and what it tells."""
+    path = tmp_path_factory.mktemp("calibrated") / "fast.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "use_compilation_cache", lambda: None)
+        calibrate.main([*RUN, "--samples", "4", "--full", "3", "--out", str(path)])
+    return path
+
+
+def test_the_file_says_what_was_made_and_for_what(made):
+    found = json.loads(made.read_text())
+    assert re.fullmatch(r"skip-cache\(branch=1, full=\(0, \d, \d\)\)", found["cache"])
+    told = found["found"]
+    assert (told["computed"], told["steps"], told["samples"]) == (3, 8, 4)
+    assert told["foretold"]["PSNR dB"] >= told["foretold, even"]["PSNR dB"]
+    assert found["made for"]["sampler"] == "ddim"
+    assert len(found["made for"]["timesteps"]) == 8
+
+
+def test_sample_py_takes_it(made, capsys):
+    sample.main([*RUN, "--class-labels", "3", "--cache", str(made), "--out", "three.png"])
+    told = capsys.readouterr().out
+    assert f"cache {made}" in told
+    assert "3 steps computed, 5 reused" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--num-sampling-steps", "9"], "made for 8 steps"),
+        (["--sampler", "ddpm"], "made for the sampler ddim, found ddpm"),
+        (["--cfg-scale", "2"], "made for guidance 1, found 2"),
+    ],
+)
+def test_sample_py_takes_it_for_nothing_else(made, capsys, flags, told):
+    with pytest.raises(SystemExit) as caught:
+        sample.main([*RUN, "--class-labels", "3", "--cache", str(made), *flags])
+    assert caught.value.code == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--full", "3", "--out", "fast.txt"], "wanted a name that ends in .json"),
+        (["--full", "30", "--out", "fast.json"], "--full 30: wanted at most 8"),
+        (["--budget", "2", "--out", "fast.json"], "wanted a share of 1"),
+        (["--speedup", "40", "--out", "fast.json"], "found a speedup of 40, wanted 1 to "),
+        (["--speedup", "2", "--cache", "fora:2", "--out", "fast.json"], "wanted skip-cache or"),
+        (["--out", "fast.json"], "one of the arguments"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_told(own_folder, capsys, flags, told):
+    with pytest.raises(SystemExit) as caught:
+        calibrate.main([*RUN, *flags])
+    assert caught.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not [*own_folder.iterdir()]
