@@ -44,7 +44,7 @@ CPU_CASES = (Case("DiT-S/2", 50), Case("DiT-B/2", 50))
 GPU_CASES = tuple(Case("DiT-XL/2", 50, batch, 4.0, "bfloat16") for batch in (1, 8, 32))
 QUICK_CASES = (Case("DiT-S/2", 8, fields=(("depth", 3), ("input_size", 8))),)
 COST_STEPS = 12  # a decision costs the same at each of them
-TOGETHER = 4  # samples, where each may decide for itself
+TOGETHER = 2  # samples, where each may decide for itself
 
 ROWS, HEADS, HEAD_DIM = 2, 12, 64  # of DiT-B, guided
 TOKENS_OF_MAPS, QUICK_TOKENS = (256, 1024), (16,)

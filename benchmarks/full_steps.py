@@ -5,9 +5,9 @@ One command, from the root of the repository,
     python -m benchmarks.full_steps [--models digits clips] [--method ddim] [--json FILE]
 
 calibrates Skip-Cache on --samples samples of each bundled model, for as many computed steps as even
-intervals of N = 2, 3, 4 and 6 have, and draws --count others with each of --seeds: with the even
-list, with the list whose gaps together move the result least (what `cli.calibrate` writes), with
-the cheapest list of gaps that add up by themselves, and with the minimax list of LeMiCa.
+intervals of --every (N = 2, 3, 4, 6) have, and draws --count others with each of --seeds: with
+every N-th step, with the list whose gaps together move the result least (what `cli.calibrate`
+writes), with the cheapest list of gaps that add up by themselves, and with LeMiCa's minimax list.
 
 Columns:
   foretold  PSNR to samples without cache, to first order, on the samples of the calibration
@@ -39,7 +39,8 @@ from benchmarks.digit_models import (
 from skipdit_jax.calibration import full_steps
 from skipdit_jax.calibration.search import cheapest, error_of, gap_costs, minimax
 from skipdit_jax.checkpoints.atomic import replacing_file
-from skipdit_jax.cli.calibrate import BATCH, PEAK, SAMPLES
+from skipdit_jax.cli.calibrate import BATCH, SAMPLES
+from skipdit_jax.cli.calibrations import PEAK
 from skipdit_jax.cli.compare import frames_of
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
@@ -54,11 +55,12 @@ SEEDS = (0, 1, 2)
 FIRST_SEED = 1000  # of the calibration: none of the fresh samples'
 
 
-def lists_of(effects: np.ndarray, full: int) -> dict[str, tuple[int, ...]]:
-    """So many computed steps, in each way."""
-    costs = gap_costs(effects)
+def lists_of(effects: np.ndarray, every: int) -> dict[str, tuple[int, ...]]:
+    """Every N-th step, and as many in each other way."""
+    costs, even = gap_costs(effects), tuple(range(0, len(effects), every))
+    full = len(even)
     return {
-        "even": full_steps.evenly(len(effects), full),
+        "even": even,
         "searched": full_steps.choose_full_steps(effects, full).full,
         "cheapest gaps": cheapest(costs, full),
         "minimax": minimax(costs, full),
@@ -70,14 +72,13 @@ def effects_of(subject: Subject, samples: int, lags: int) -> np.ndarray:
     case = Case("", subject, {"cache": "none"})
     cached = Case("", subject, {"cache": "N2"}).sampler
     keys = sample_keys(jax.random.key(FIRST_SEED), 0, samples)
+    labels = np.arange(samples, dtype=np.int32) % NUM_CLASSES
     return full_steps.measure(
         sd.Sampler(subject.model, **{**subject.options, **case.changes}),
         subject.params,
-        keys,
-        np.arange(samples, dtype=np.int32) % NUM_CLASSES,
+        full_steps.batches_of(keys, labels, math.gcd(samples, BATCH)),
         span=full_steps.span_of(cached),
         lags=lags,
-        batch=math.gcd(samples, BATCH),
     )
 
 
@@ -87,11 +88,11 @@ def measure(subject: Subject, flags: argparse.Namespace) -> Iterator[Row]:
     uncached = Case("", subject, {"cache": "none"})
     full = {seed: uncached.draw(labels, seed, flags.batch) for seed in flags.seeds}
     steps = len(uncached.sampler.inputs.t)
-    fewest = -(-steps // max(INTERVALS))
+    fewest = -(-steps // max(flags.every))
     effects = effects_of(subject, flags.samples, full_steps.lags_for(steps, fewest))
-    for every in INTERVALS:
+    for every in flags.every:
         even = None
-        for name, chosen in lists_of(effects, -(-steps // every)).items():
+        for name, chosen in lists_of(effects, every).items():
             case = Case("", subject, {"cache": sd.SkipCache(full=chosen)})
             marks = []
             for seed, reference in full.items():
@@ -117,6 +118,9 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    for name, (bundled, _) in MODELS.items():
+        add(f"--{name}", type=Path, default=find_model(bundled).weights, metavar="SOURCE")
+    add("--every", type=int, nargs="+", default=list(INTERVALS), metavar="N")
     add("--samples", type=int, default=SAMPLES, help="of the calibration")
     add("--count", type=int, default=100, help="fresh samples of each seed")
     add("--seeds", type=int, nargs="+", default=list(SEEDS))
@@ -133,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = read_flags(argv)
     with told_in_one_line(PROGRAM):
         subjects = {
-            name: load_subject(find_model(MODELS[name][0]).weights, flags, MODELS[name][1])
+            name: load_subject(getattr(flags, name), flags, MODELS[name][1])
             for name in flags.models
         }
     told = facts(PROGRAM, argv, subjects.values())

@@ -115,7 +115,7 @@ def _sections(options: argparse.Namespace):
         ),
         "decisions": (
             "What deciding costs",
-            lambda: deciding.measure_cost(quick, passes, options.models or [""]),
+            lambda: deciding.measure_cost(quick, rounds, options.models or [""]),
         ),
         "scores": ("Worth of tokens", lambda: deciding.measure_scores(quick, passes)),
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),

@@ -1,6 +1,6 @@
 """The best list of computed steps of a method that reuses one range of stages, for a budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ GAPS = 3  # how many times as long as an even one a gap may be
 SHORTEST = 8  # steps that are looked at behind each, however few an even gap has
 
 Searched = tuple[int, ...]
+Batch = tuple[Array, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,45 +79,38 @@ def lags_for(steps: int, full: int) -> int:
 
 
 def measure(
-    sampler: Sampler,
-    params: Params,
-    keys: Key[Array, "B"],
-    labels: Any,
-    *,
-    span: Span,
-    lags: int,
-    batch: int,
-    seed: int = 0,
-    done: Callable[[int], None] = lambda samples: None,
-) -> Float[np.ndarray, "S K B"]:
-    """Effects of reused values on samples, so many at a time; see `measure_effects`.
+    sampler: Sampler, params: Params, batches: Iterable[Batch], *, span: Span, lags: int
+) -> Float[np.ndarray, "S K n"]:
+    """Effects of reused values on samples, a batch at a time; see `measure_effects`.
 
     Args:
       sampler: without cache.
       params: weights.
-      keys: one per sample.
-      labels: one per sample, or whatever the model is conditioned on: leaves [B,...].
+      batches: of equal sizes, each (keys [B], what they are conditioned on); see `batches_of`.
       span: that is reused.
       lags: K.
-      batch: samples at a time; it divides their number.
-      seed: of the directions.
-      done: is told after each batch how many samples are.
 
     Raises:
-      ValueError: the sampler caches, or the batch does not divide the samples.
+      ValueError: the sampler caches.
+    """
+    found = [
+        measure_effects(sampler, params, keys, given, span=span, lags=lags, seed=number)
+        for number, (keys, given) in enumerate(batches)
+    ]
+    return np.concatenate(found, axis=-1)
+
+
+def batches_of(keys: Key[Array, "n"], labels: Any, batch: int) -> Iterator[Batch]:
+    """Keys and labels of samples, so many at a time.
+
+    Raises:
+      ValueError: the batch does not divide the samples.
     """
     if len(keys) % batch:
         raise ValueError(f"calibration: found {len(keys)} samples, wanted a multiple of {batch}")
-    parts = []
     for first in range(0, len(keys), batch):
         rows = slice(first, first + batch)
-        given = jax.tree.map(lambda leaf: leaf[rows], labels)  # noqa: B023
-        found = measure_effects(
-            sampler, params, keys[rows], given, span=span, lags=lags, seed=seed + first
-        )
-        parts.append(found)
-        done(first + batch)
-    return np.concatenate(parts, axis=-1)
+        yield keys[rows], jax.tree.map(lambda leaf: leaf[rows], labels)  # noqa: B023
 
 
 def choose_full_steps(

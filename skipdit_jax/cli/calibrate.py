@@ -1,32 +1,34 @@
-"""python -m skipdit_jax.cli.calibrate: which steps to compute, measured on a model.
-
-Draws a few samples without cache, and once more backwards, which tells for every step how far the
-result moves if it reuses what an earlier one made. From that comes the list of computed steps that
-moves it least, for the FLOPs that may be spent; it goes to a file that --cache takes:
+"""python -m skipdit_jax.cli.calibrate: how to set a cache, measured on a model.
 
   python -m skipdit_jax.cli.calibrate --model dit-digits --sampler ddim --speedup 2 --out fast.json
   python sample.py --model dit-digits --sampler ddim --cache fast.json
 
+--method full-steps: the list of computed steps that moves samples least for the FLOPs that may be
+spent, of Skip-Cache or of the method of --cache (a block cache). A few samples are drawn without
+cache, and once more backwards, which tells for every step how far the result moves if it reuses
+what an earlier one made: three times what the samples cost.
+
+--method smooth: SmoothCache's schedule of attention and MLPs, by its authors' rule: from one
+drawing without cache.
+
 The file is for these weights, steps, sampler and guidance, and is refused for others. All other
-flags are those of sample.py, and say what is sampled and how. Three times what the samples cost.
+flags are those of sample.py, and say what is sampled and how.
 """
 
 import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.calibrated import SUFFIX, Calibrated, MadeFor
-from skipdit_jax.caching.plan import CachePolicy, Span
-from skipdit_jax.caching.summary import CacheSummary
-from skipdit_jax.calibration import full_steps
-from skipdit_jax.calibration.full_steps import OBJECTIVES, Choice
+from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.calibration.full_steps import OBJECTIVES, Batch, batches_of
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.cli.build import draw_labels, prepare_sampling
+from skipdit_jax.cli.calibrations import METHODS, Found, sampler_of
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.numbers import positive
@@ -34,13 +36,12 @@ from skipdit_jax.cli.options import SampleOptions, parse
 from skipdit_jax.cli.outputs import PICTURE, check_writable
 from skipdit_jax.cli.runner import StepBar, use_compilation_cache
 from skipdit_jax.pipeline import Sampler, sample_keys
-from skipdit_jax.registry.samples import draws_pixels, num_classes
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.sampling.arguments import run_of
 
 PROGRAM = "skipdit_jax.cli.calibrate"
 SAMPLES, BATCH = 64, 32
-PEAK = 2.0  # of pictures in [-1, 1]
-OF_SKIPS, OF_BLOCKS = "N2", "block-cache(every=2)"  # of models with long skips, and without
+MOST_SHOWN = 300  # letters of a cache
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,16 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_out(options.out)
         typed = parse([*others, "--out", str(options.out.with_suffix(PICTURE))])
         job = with_samples(prepare_sampling(typed), typed, options.samples)
-        cached = with_cache(job)
-        span, full = full_steps.span_of(cached), budget(options, cached.summary(1))
+        method = METHODS[options.method].prepared(job, options)
     use_compilation_cache()
     uncached = job.settings._replace(cache=None).sampler(job.model)
-    lags = full_steps.lags_for(len(uncached.inputs.t), full)
-    effects = measured(job, uncached, span, lags)
-    assert cached.cache is not None
-    choice = full_steps.choose_full_steps(effects, full, options.objective)
-    made = calibrated(job, uncached, cached.cache, choice)
+    measured = method.measure(uncached, shown_batches(job))
     with told_in_one_line(PROGRAM):
+        made = calibrated(job, uncached, *method.choose(measured))
         made.save(options.out)
     print(described(made))
     print(f"written  {options.out}")
@@ -86,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
     spent.add_argument("--budget", type=float, metavar="SHARE", help="of the FLOPs without cache")
     spent.add_argument("--full", type=positive, metavar="M", help="computed steps")
     spent.add_argument("--like", action="store_true", help="as many FLOPs as --cache takes")
-    add("--objective", choices=OBJECTIVES, default=OBJECTIVES[0], help="see docs/caching.md")
+    spent.add_argument("--error", type=float, metavar="A", help="threshold of SmoothCache's rule")
+    add("--method", choices=METHODS, default=next(iter(METHODS)), help="default: %(default)s")
+    add("--objective", choices=OBJECTIVES, default=OBJECTIVES[0], help="of full-steps")
     add("--samples", type=positive, default=SAMPLES, help="to measure on; default: %(default)s")
     add("--out", type=Path, required=True, metavar=f"FILE{SUFFIX}")
     return parser
@@ -99,35 +98,6 @@ def check_out(out: Path) -> None:
     check_writable("--out", out)
 
 
-def with_cache(job: SamplingJob) -> Sampler:
-    """The sampler with --cache, else with what is usual for the model.
-
-    Raises:
-      ValueError: the model cannot follow it.
-    """
-    usual = OF_SKIPS if job.model.num_skips else OF_BLOCKS
-    cache = usual if job.settings.cache is None else job.settings.cache
-    return Sampler(job.model, **{**job.settings._asdict(), "cache": cache})
-
-
-def budget(options: argparse.Namespace, summary: CacheSummary) -> int:
-    """How many steps may be computed.
-
-    Raises:
-      ValueError: more or fewer than there are, or than the method allows.
-    """
-    if options.full is not None:
-        if options.full > summary.steps:
-            raise ValueError(f"--full {options.full}: wanted at most {summary.steps}")
-        return options.full
-    if options.like:
-        return summary.full_steps
-    if options.budget is not None and not 0 < options.budget <= 1:
-        raise ValueError(f"--budget {options.budget:g}: wanted a share of 1")
-    speedup = options.speedup if options.budget is None else 1 / options.budget
-    return full_steps.computed_steps(summary, speedup)
-
-
 def with_samples(job: SamplingJob, typed: SampleOptions, count: int) -> SamplingJob:
     """The samples to measure on: what was typed, else so many of all classes."""
     if job.prompts is not None or typed.class_labels is not None:
@@ -136,27 +106,19 @@ def with_samples(job: SamplingJob, typed: SampleOptions, count: int) -> Sampling
     return dataclasses.replace(job, labels=labels, count=count)
 
 
-def measured(job: SamplingJob, uncached: Sampler, span: Span, lags: int) -> Any:
-    """Effects on the samples of a job, with a bar."""
-    batch = math.gcd(job.count, BATCH)
-    bar = StepBar()
+def shown_batches(job: SamplingJob) -> Iterator[Batch]:
+    """The samples of a job in batches of one size, with a bar."""
+    batch, bar = math.gcd(job.count, BATCH), StepBar()
     with bar.shown(job.count // batch, "batches"):
-        return full_steps.measure(
-            uncached,
-            job.params,
-            sample_keys(job.key, 0, job.count),
-            job.given,
-            span=span,
-            lags=lags,
-            batch=batch,
-            done=bar.advance,
-        )
+        for one in batches_of(sample_keys(job.key, 0, job.count), job.given, batch):
+            yield one
+            bar.advance()
 
 
 def calibrated(
-    job: SamplingJob, uncached: Sampler, policy: CachePolicy, choice: Choice
+    job: SamplingJob, uncached: Sampler, policy: CachePolicy, found: Found
 ) -> Calibrated:
-    """The policy of a choice, with what it was made for and what was foretold of it."""
+    """A policy with what it was made for, and what was found."""
     run = run_of(job.model, uncached.diffusion, uncached.guidance, uncached.inputs.t)
     made_for = MadeFor(
         digest=digest(job.params),
@@ -166,39 +128,35 @@ def calibrated(
         sampler=job.settings.method,
         guidance=float(uncached.guidance.scale),
     )
-    chosen = full_steps.with_full_steps(policy, choice.full)
-    summary = Sampler(job.model, **{**job.settings._asdict(), "cache": chosen}).summary(1)
-    found: dict[str, Any] = {
+    summary = sampler_of(job, policy).summary(1)
+    facts = {
         "model": job.name,
-        "computed": len(choice.full),
-        "steps": run.steps,
+        "computed": summary.full_steps,
+        "steps": summary.steps,
         "ceiling": summary.ceiling,
         "samples": job.count,
     }
-    for name, error in (("foretold", choice.error), ("foretold, even", choice.even)):
-        found[name] = mark(job, error)
-    return Calibrated(policy=chosen, made_for=made_for, found=found)
-
-
-def mark(job: SamplingJob, error: float) -> dict[str, float]:
-    """A squared distance as people read it: PSNR of pictures, the root mean square of latents."""
-    mean = error / math.prod(job.model.sample_shape)
-    if draws_pixels(job.model):
-        return {"PSNR dB": math.inf if mean == 0 else 10 * math.log10(PEAK**2 / mean)}
-    return {"rms": math.sqrt(mean)}
+    return Calibrated(policy=policy, made_for=made_for, found={**facts, **found})
 
 
 def described(made: Calibrated) -> str:
     """What was found, for people."""
-    found = made.found
-    ((name, best),) = found["foretold"].items()
-    even = found["foretold, even"][name]
-    return (
-        f"cache    {notation.write(made.policy)}\n"
-        f"found    {found['computed']} of {found['steps']} steps computed, at most "
-        f"{found['ceiling']:.2f}x faster; to samples without cache {name} {best:.4g} foretold, of "
-        f"as many steps at even distances {even:.4g} ({found['samples']} samples)"
-    )
+    found, told = made.found, notation.write(made.policy)
+    lines = [
+        f"cache    {told if len(told) < MOST_SHOWN else f'{told[:MOST_SHOWN]}...'}",
+        f"found    {found['computed']} of {found['steps']} steps computed in full, at most "
+        f"{found['ceiling']:.2f}x faster; measured on {found['samples']} samples",
+    ]
+    if "threshold" in found:
+        lines.append(f"error    {found['threshold']:.4g} at most")
+    if "foretold" in found:
+        ((name, best),) = found["foretold"].items()
+        even = found["foretold, even"][name]
+        lines.append(
+            f"foretold {name} {best:.4g} to samples without cache; of as many steps at even "
+            f"distances {even:.4g}"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,16 @@ def test_sample_py_takes_it(made, capsys):
     assert "3 steps computed, 5 reused" in told
 
 
+def test_a_schedule_of_smooth_cache_saves_what_was_asked(capsys):
+    flags = ["--method", "smooth", "--speedup", "1.3", "--samples", "2", "--out", "smooth.json"]
+    calibrate.main([*RUN, *flags])
+    found = json.loads(Path("smooth.json").read_text())
+    assert found["cache"].startswith("smooth(masks=(('attn', (1, ")
+    assert found["found"]["ceiling"] >= 1.3
+    sample.main([*RUN, "--class-labels", "3", "--cache", "smooth.json", "--out", "three.png"])
+    assert "cache smooth.json" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -60,6 +71,9 @@ def test_sample_py_takes_it_for_nothing_else(made, capsys, flags, told):
         (["--budget", "2", "--out", "fast.json"], "wanted a share of 1"),
         (["--speedup", "40", "--out", "fast.json"], "found a speedup of 40, wanted 1 to "),
         (["--speedup", "2", "--cache", "fora:2", "--out", "fast.json"], "wanted skip-cache or"),
+        (["--speedup", "40", "--method", "smooth", "--like", "--out", "f.json"], "not allowed"),
+        (["--like", "--method", "smooth", "--out", "f.json"], "wanted --speedup, --budget or"),
+        (["--error", "0.1", "--out", "f.json"], "--error: is of --method smooth"),
         (["--out", "fast.json"], "one of the arguments"),
     ],
 )

@@ -1,0 +1,168 @@
+"""How far values of a network move from step to step: sums of absolute differences, lag by lag.
+
+A run without cache keeps the last K values of whatever is watched, and leaves with scalars alone,
+
+    part[j, d] = sum |v_(j-d) - v_j|,   whole[j] = sum |v_j|,   d = 1..K
+
+over all rows, tokens and features, so memory does not depend on the number of steps. Sums of
+batches add up to those of all samples.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from skipdit_jax import compiler
+from skipdit_jax.contracts import Hook, StagedModel, Sublayer
+from skipdit_jax.pipeline import Sampler
+from skipdit_jax.pipeline.program import Program, denoiser_of
+from skipdit_jax.sampling import loop
+from skipdit_jax.typing import Condition, Latents, Params, Skips
+
+Watched = dict[str, Array]
+"""Name -> value of a step."""
+
+Step = Callable[[Any, Any], tuple[Any, Watched]]
+"""(carry, row) -> (carry of the next step, what is watched)."""
+
+
+class Drift(NamedTuple):
+    """Sums of what was watched.
+
+    Attributes:
+      part: name -> float32 [S,K], of differences to the values 1..K steps earlier; those of steps
+        before the first are 0.
+      whole: name -> float32 [S], of the values.
+    """
+
+    part: Mapping[str, Float[Array | np.ndarray, "S K"]]
+    whole: Mapping[str, Float[Array | np.ndarray, "S"]]
+
+    def __add__(self, other: Any) -> "Drift":
+        """Of both batches."""
+        return jax.tree.map(np.add, self, other)
+
+    def errors(self, name: str) -> Float[np.ndarray, "S K"]:
+        """Relative to the later value, by the earlier step i: part[i + d, d] / whole[i + d].
+
+        NaN where there is no step i + d.
+        """
+        part, whole = np.asarray(self.part[name]), np.asarray(self.whole[name])
+        steps, lags = part.shape
+        found = np.full((steps, lags), np.nan)
+        for lag in range(1, min(lags, steps - 1) + 1):
+            found[:-lag, lag - 1] = part[lag:, lag - 1] / whole[lag:]
+        return found
+
+
+def drift(step: Step, start: Any, rows: Any, lags: int) -> Drift:
+    """The sums of a run (traceable).
+
+    Args:
+      step: of the run.
+      start: its first carry.
+      rows: what the steps are given, leaves [S,...].
+      lags: K.
+    """
+    shapes = jax.eval_shape(step, start, jax.tree.map(lambda column: column[0], rows))[1]
+    ring = {name: jnp.zeros((lags, *v.shape), v.dtype) for name, v in shapes.items()}
+
+    def one(carry: Any, row_and_index: Any) -> tuple[Any, Drift]:
+        (carry, ring), (row, index) = carry, row_and_index
+        carry, values = step(carry, row)
+        known = jnp.arange(lags) < index
+        part = {name: jnp.where(known, _away(ring[name], v), 0) for name, v in values.items()}
+        whole = {name: jnp.abs(v.astype(jnp.float32)).sum() for name, v in values.items()}
+        ring = {name: jnp.concatenate([v[None], ring[name][:-1]]) for name, v in values.items()}
+        return (carry, ring), Drift(part, whole)
+
+    steps = len(jax.tree.leaves(rows)[0])
+    return jax.lax.scan(one, (start, ring), (rows, jnp.arange(steps)))[1]
+
+
+def _away(ring: Array, value: Array) -> Float[Array, "K"]:
+    difference = ring.astype(jnp.float32) - value[None].astype(jnp.float32)
+    return jnp.abs(difference).sum(axis=tuple(range(1, ring.ndim)))
+
+
+def watching_updates(model: StagedModel, seen: Watched) -> StagedModel:
+    """The same model; leaves what its sub-layers make, before their gates, in `seen`.
+
+    Raises:
+      ValueError: the model shows no sub-layers.
+    """
+
+    def look(sublayer: Sublayer) -> tuple[Any, Array]:
+        gate, update = sublayer.plain()
+        seen[site_name(sublayer.stage, sublayer.name)] = update
+        return gate, update
+
+    def run(
+        h: Array, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
+    ) -> tuple[Array, Skips]:
+        return model.run(h, c, skips, lo, hi, hook=look)
+
+    return replace(model, run=run)
+
+
+def site_name(stage: int, name: str) -> str:
+    """As schedules of SmoothCache write it."""
+    return f"{name}-{stage}"
+
+
+def measure_updates(
+    sampler: Sampler,
+    params: Params,
+    keys: Key[Array, "B"],
+    labels: Any = None,
+    *,
+    lags: int,
+) -> Drift:
+    """The drift of all sub-layers' updates, by `site_name`, on some samples.
+
+    Args:
+      sampler: without cache.
+      params: weights.
+      keys: one per sample, [B].
+      labels: one per sample, or whatever the model is conditioned on.
+      lags: K.
+
+    Raises:
+      ValueError: the sampler caches.
+    """
+    if sampler.plan is not None:
+        raise ValueError("calibration: found a sampler with a cache, wanted cache='none'")
+    given = sampler.arguments(params, keys, labels)[:5]
+    return jax.device_get(_updates(sampler.program, *given, lags=lags))
+
+
+@partial(compiler.jit, static_argnames=("program", "lags"))
+def _updates(
+    program: Program,
+    params: Params,
+    x: Latents,
+    keys: Key[Array, "B"],
+    condition: Condition,
+    inputs: loop.StepInputs,
+    *,
+    lags: int,
+) -> Drift:
+    noise, stepper = loop.sample_noise(keys, program.model.sample_shape), program.stepper
+
+    def step(carry: Any, row: loop.StepInputs) -> tuple[Any, Watched]:
+        seen: Watched = {}
+        view = partial(watching_updates, seen=seen)
+        denoiser = denoiser_of(program, params, x, condition, keys, view=view)
+        (x_next, _, state), _ = loop.advance(
+            denoiser, stepper, program.kind, noise, (carry[0], denoiser.state, carry[1]), row
+        )
+        return (x_next, state), seen
+
+    start = (x, stepper.initialise(x))
+    return drift(step, start, jax.tree.map(jnp.asarray, inputs), lags)
