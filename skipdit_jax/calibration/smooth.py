@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from skipdit_jax.caching import notation
+from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.calibration.drift import Drift
 
 LAGS = 3  # K of the authors
@@ -42,6 +44,14 @@ def schedule(errors: Float[np.ndarray, "S K"], threshold: float) -> list[int]:
 def masks(errors: dict[str, Float[np.ndarray, "S K"]], threshold: float) -> Masks:
     """The schedule of each kind, as `SmoothCache.of` takes it and the authors' JSON has it."""
     return {kind: schedule(found, threshold) for kind, found in errors.items()}
+
+
+def policy_of(masks: Masks) -> CachePolicy:
+    """SmoothCache with these schedules."""
+    pairs = tuple((kind, tuple(steps)) for kind, steps in masks.items())
+    policy = notation.read(f"smooth(masks={pairs!r})")
+    assert policy is not None
+    return policy
 
 
 def threshold_for(

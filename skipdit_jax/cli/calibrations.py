@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.plan import CachePolicy, Span
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.calibration import full_steps, smooth
@@ -108,11 +107,11 @@ class Smooth(NamedTuple):
         if threshold is None:
             assert self.speedup is not None
             threshold = smooth.threshold_for(errors, self._saved, self.speedup)
-        policy = SmoothCache.of(smooth.masks(errors, threshold))
+        policy = smooth.policy_of(smooth.masks(errors, threshold))
         return policy, {"threshold": threshold}
 
     def _saved(self, masks: smooth.Masks) -> float:
-        return sampler_of(self.job, SmoothCache.of(masks)).summary(1).ceiling
+        return sampler_of(self.job, smooth.policy_of(masks)).summary(1).ceiling
 
 
 METHODS: dict[str, Any] = {"full-steps": FullSteps, "smooth": Smooth}

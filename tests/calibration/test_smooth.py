@@ -43,7 +43,7 @@ def test_the_lowest_threshold_that_saves_enough():
     assert saved(smooth.masks(errors, found)) >= 1.4
     assert saved(smooth.masks(errors, found - 1e-6)) < 1.4
     with pytest.raises(ValueError, match="found a speedup of 9, wanted 1 to"):
-        smooth.threshold_for(errors, saved, 9)
+        smooth.threshold_for(errors, saved, 9.0)
 
 
 def test_kinds_are_means_over_layers():
