@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.plan import CachePolicy, Plan, Run
 from skipdit_jax.files import replacing_path
 
@@ -55,13 +56,16 @@ class Calibrated:
       found: what the calibration measured and foretold, for people.
     """
 
-    STATIC: ClassVar[bool] = True
-
     policy: CachePolicy
     made_for: MadeFor
     source: str = ""
     resample: bool = False
     found: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def STATIC(self) -> bool:
+        """Whether the plan is fixed before the run; see `method.Method`."""
+        return not decides(self.policy)
 
     @property
     def title(self) -> str:

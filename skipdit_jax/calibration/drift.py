@@ -28,6 +28,11 @@ from skipdit_jax.typing import Condition, Latents, Params, Skips
 Watched = dict[str, Array]
 """Name -> value of a step."""
 
+Watch = Callable[..., StagedModel]
+"""(model, seen) -> the same model, which leaves values in `seen` at trace time."""
+
+PROBE, OUTPUT = "probe", "output"
+
 Step = Callable[[Any, Any], tuple[Any, Watched]]
 """(carry, row) -> (carry of the next step, what is watched)."""
 
@@ -47,6 +52,14 @@ class Drift(NamedTuple):
     def __add__(self, other: Any) -> "Drift":
         """Of both batches."""
         return jax.tree.map(np.add, self, other)
+
+    def changes(self, name: str) -> Float[np.ndarray, "S"]:
+        """From each step to the next, relative to the earlier value: part[j, 1] / whole[j - 1].
+
+        0 of the first step, which has none before.
+        """
+        part, whole = np.asarray(self.part[name], np.float64), np.asarray(self.whole[name])
+        return np.append(0.0, part[1:, 0] / whole[:-1])
 
     def errors(self, name: str) -> Float[np.ndarray, "S K"]:
         """Relative to the later value, by the earlier step i: part[i + d, d] / whole[i + d].
@@ -111,20 +124,40 @@ def watching_updates(model: StagedModel, seen: Watched) -> StagedModel:
     return replace(model, run=run)
 
 
+def watching_changes(model: StagedModel, seen: Watched) -> StagedModel:
+    """The same model; leaves in `seen` what enters its first sub-layer, and what its head gives."""
+
+    def look(sublayer: Sublayer) -> tuple[Any, Array]:
+        seen.setdefault(PROBE, sublayer.x)
+        return sublayer.plain()
+
+    def run(
+        h: Array, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
+    ) -> tuple[Array, Skips]:
+        return model.run(h, c, skips, lo, hi, hook=look)
+
+    def head(h: Array, c: Any) -> Array:
+        seen[OUTPUT] = model.head(h, c)
+        return seen[OUTPUT]
+
+    return replace(model, run=run, head=head)
+
+
 def site_name(stage: int, name: str) -> str:
     """As schedules of SmoothCache write it."""
     return f"{name}-{stage}"
 
 
-def measure_updates(
+def measure_drift(
     sampler: Sampler,
     params: Params,
     keys: Key[Array, "B"],
     labels: Any = None,
     *,
     lags: int,
+    watch: Watch = watching_updates,
 ) -> Drift:
-    """The drift of all sub-layers' updates, by `site_name`, on some samples.
+    """The drift of what is watched, on some samples.
 
     Args:
       sampler: without cache.
@@ -132,6 +165,7 @@ def measure_updates(
       keys: one per sample, [B].
       labels: one per sample, or whatever the model is conditioned on.
       lags: K.
+      watch: shows values of the model: by default the updates of all sub-layers, by `site_name`.
 
     Raises:
       ValueError: the sampler caches.
@@ -139,11 +173,11 @@ def measure_updates(
     if sampler.plan is not None:
         raise ValueError("calibration: found a sampler with a cache, wanted cache='none'")
     given = sampler.arguments(params, keys, labels)[:5]
-    return jax.device_get(_updates(sampler.program, *given, lags=lags))
+    return jax.device_get(_drift_of(sampler.program, *given, lags=lags, watch=watch))
 
 
-@partial(compiler.jit, static_argnames=("program", "lags"))
-def _updates(
+@partial(compiler.jit, static_argnames=("program", "lags", "watch"))
+def _drift_of(
     program: Program,
     params: Params,
     x: Latents,
@@ -152,12 +186,13 @@ def _updates(
     inputs: loop.StepInputs,
     *,
     lags: int,
+    watch: Watch,
 ) -> Drift:
     noise, stepper = loop.sample_noise(keys, program.model.sample_shape), program.stepper
 
     def step(carry: Any, row: loop.StepInputs) -> tuple[Any, Watched]:
         seen: Watched = {}
-        view = partial(watching_updates, seen=seen)
+        view = partial(watch, seen=seen)
         denoiser = denoiser_of(program, params, x, condition, keys, view=view)
         (x_next, _, state), _ = loop.advance(
             denoiser, stepper, program.kind, noise, (carry[0], denoiser.state, carry[1]), row

@@ -11,6 +11,8 @@ what an earlier one made: three times what the samples cost.
 --method smooth: SmoothCache's schedule of attention and MLPs, by its authors' rule: from one
 drawing without cache.
 
+--method teacache: TeaCache's polynomial, and its threshold for the speedup, from the same.
+
 The file is for these weights, steps, sampler and guidance, and is refused for others. All other
 flags are those of sample.py, and say what is sampled and how.
 """

@@ -11,8 +11,14 @@ import numpy as np
 
 from skipdit_jax.caching.plan import CachePolicy, Span
 from skipdit_jax.caching.summary import CacheSummary
-from skipdit_jax.calibration import full_steps, smooth
-from skipdit_jax.calibration.drift import Drift, measure_updates
+from skipdit_jax.calibration import full_steps, smooth, tea
+from skipdit_jax.calibration.drift import (
+    OUTPUT,
+    PROBE,
+    Drift,
+    measure_drift,
+    watching_changes,
+)
 from skipdit_jax.calibration.full_steps import Batch
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.pipeline import Sampler
@@ -87,8 +93,7 @@ class Smooth(NamedTuple):
         Raises:
           ValueError: it shows none, or something else may be spent than FLOPs.
         """
-        if not job.model.costs.sublayers:
-            raise ValueError("--method smooth: found no sub-layers in the model")
+        check_sublayers(job, options.method)
         if options.full is not None or options.like:
             raise ValueError("--method smooth: wanted --speedup, --budget or --error")
         return cls(job, speedup_of(options), options.error)
@@ -96,7 +101,7 @@ class Smooth(NamedTuple):
     def measure(self, uncached: Sampler, batches: Iterable[Batch]) -> Any:
         """See `Calibration`."""
         parts = [
-            measure_updates(uncached, self.job.params, keys, given, lags=smooth.LAGS)
+            measure_drift(uncached, self.job.params, keys, given, lags=smooth.LAGS)
             for keys, given in batches
         ]
         return functools.reduce(operator.add, parts)
@@ -114,7 +119,51 @@ class Smooth(NamedTuple):
         return sampler_of(self.job, smooth.policy_of(masks)).summary(1).ceiling
 
 
-METHODS: dict[str, Any] = {"full-steps": FullSteps, "smooth": Smooth}
+class Tea(NamedTuple):
+    """TeaCache's polynomial, and its threshold for a speedup."""
+
+    job: SamplingJob
+    speedup: float
+
+    @classmethod
+    def prepared(cls, job: SamplingJob, options: argparse.Namespace) -> "Tea":
+        """Of a model that shows its sub-layers.
+
+        Raises:
+          ValueError: it does not, or something else may be spent than FLOPs.
+        """
+        check_sublayers(job, options.method)
+        speedup = speedup_of(options)
+        if speedup is None:
+            raise ValueError("--method teacache: wanted --speedup or --budget")
+        return cls(job, speedup)
+
+    def measure(self, uncached: Sampler, batches: Iterable[Batch]) -> list[Drift]:
+        """See `Calibration`."""
+        return [
+            measure_drift(uncached, self.job.params, keys, given, lags=1, watch=watching_changes)
+            for keys, given in batches
+        ]
+
+    def choose(self, measured: list[Drift]) -> tuple[CachePolicy, Found]:
+        """See `Calibration`."""
+        fit = tea.fitted([(one.changes(PROBE), one.changes(OUTPUT)) for one in measured])
+        foretold = [np.polyval(fit.polynomial, one.changes(PROBE)) for one in measured]
+        cost = sampler_of(self.job, "teacache").summary(1)
+        threshold = tea.threshold_for(
+            foretold, float(cost.full_flops), cost.cached_flops, self.speedup
+        )
+        found = {"degree": len(fit.polynomial) - 1, "threshold": threshold, "left": fit.left}
+        return tea.policy_of(fit.polynomial, threshold), found
+
+
+METHODS: dict[str, Any] = {"full-steps": FullSteps, "smooth": Smooth, "teacache": Tea}
+
+
+def check_sublayers(job: SamplingJob, method: str) -> None:
+    """Raises ValueError for a model that shows no sub-layers to look at."""
+    if not job.model.costs.sublayers:
+        raise ValueError(f"--method {method}: found no sub-layers in the model")
 
 
 def sampler_of(job: SamplingJob, cache: CachePolicy | str) -> Sampler:

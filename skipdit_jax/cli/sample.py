@@ -116,7 +116,8 @@ def write_curve(job: SamplingJob, path: Path, result: Result) -> None:
     """
     first = result.ran[0]
     kinds, compared = np.asarray(first.kinds.trunk), np.asarray(first.compared)
-    if getattr(job.settings.cache, "over", None) == EACH:
+    plan = job.settings.sampler(job.model).plan
+    if plan is not None and getattr(plan.sockets.decision, "over", None) == EACH:
         kinds, compared = kinds[0], compared[0]
     if kinds.ndim > 1:
         kinds, compared = kinds[:, 0], compared[:, 0]

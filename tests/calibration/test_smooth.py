@@ -6,7 +6,7 @@ import pytest
 
 import skipdit_jax as sd
 from skipdit_jax.calibration import smooth
-from skipdit_jax.calibration.drift import Drift, measure_updates
+from skipdit_jax.calibration.drift import Drift, measure_drift
 from skipdit_jax.pipeline import sample_keys
 from tests.networks import random_params
 
@@ -60,9 +60,9 @@ def test_batches_add_up():
     params, keys = random_params(model), sample_keys(jax.random.key(0), 0, 4)
     sampler = sd.Sampler(model, steps=6, method="ddim", cache="none")
     labels = np.arange(4, dtype=np.int32) % 3
-    whole = measure_updates(sampler, params, keys, labels, lags=2)
+    whole = measure_drift(sampler, params, keys, labels, lags=2)
     halves = [
-        measure_updates(sampler, params, keys[rows], labels[rows], lags=2)
+        measure_drift(sampler, params, keys[rows], labels[rows], lags=2)
         for rows in (slice(0, 2), slice(2, 4))
     ]
     assert set(whole.part) == {f"{kind}-{stage}" for kind in ("attn", "mlp") for stage in range(3)}
