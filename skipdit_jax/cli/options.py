@@ -8,7 +8,15 @@ from typing import Any
 from skipdit_jax.cli.distributed import Cluster, from_flags
 from skipdit_jax.cli.sample_flags import DEFAULT_OUT, MAX_FILES, make_parser
 
-OF_TEXT = ("prompt", "prompts", "negative_prompt", "text_encoder", "prompt_embeds", "seeds")
+OF_TEXT = (
+    "prompt",
+    "prompts",
+    "negative_prompt",
+    "text_encoder",
+    "prompt_embeds",
+    "seeds",
+    "offload_text",
+)
 """Options that a model of text alone has."""
 
 
@@ -55,6 +63,7 @@ class SampleOptions:
     dtype: str
     batch_size: int | None
     out: Path
+    offload_text: bool | None
     npz: Path | None
     plot_decisions: Path | None
     compare: tuple[str, ...] | None

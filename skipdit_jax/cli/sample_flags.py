@@ -220,6 +220,12 @@ def _add_text(group: Any) -> None:
         help="embeddings of the prompts: read if the file is there (then no encoder is needed), "
         "else written",
     )
+    add(
+        "--offload-text",
+        action="store_true",
+        default=None,
+        help="free the text encoders before the weights are read: that is always done",
+    )
     add("--width", type=positive, metavar="PIXELS", help="of pictures; default: the model's")
     add("--height", type=positive, metavar="PIXELS", help="of pictures; default: the model's")
     add("--fps", type=positive, metavar="N", help="frames per second of clips; default: 8")

@@ -27,7 +27,8 @@ def test_words_alone_become_a_clip(own_folder, capsys):
 
 
 def test_words_alone_become_a_picture(own_folder, capsys):
-    assert main(["--prompt", "a three at the top left", "--out", "three.png", *FEW]) == 0
+    flags = ("--out", "three.png", *FEW, "--offload-text")  # which is always done
+    assert main(["--prompt", "a three at the top left", *flags]) == 0
     assert "model    pixart-digits: 8 stages, 4 skips, 32x32x1" in capsys.readouterr().out
     picture = np.load("out.npz")["arr_0"] / 127.5 - 1
     assert np.all(centres(picture[:, None])[0, 0] < 12)
