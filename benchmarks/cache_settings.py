@@ -132,10 +132,14 @@ def _db_cache(steps: int) -> Iterator[Setting]:
 
 
 def _ada_cache(steps: int) -> Iterator[Setting]:
-    """The published codebook with all its thresholds so many times as far."""
     for factor in np.geomspace(*FACTORS):
-        entries = tuple((float(factor * bound), rate) for bound, rate in CODEBOOKS["fast"])
-        yield Setting(f"adacache, fast, thresholds x {factor:.2g}", AdaCache(codebook=entries))
+        yield Setting(f"adacache, fast, thresholds x {factor:.2g}", ada_cache(factor))
+
+
+def ada_cache(factor: float) -> AdaCache:
+    """Its published codebook with all thresholds so many times as far; 0 computes every step."""
+    entries = tuple((float(factor * bound), rate) for bound, rate in CODEBOOKS["fast"])
+    return AdaCache(codebook=entries)
 
 
 def _sea_cache(steps: int) -> Iterator[Setting]:

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import skipdit_jax as sd
+from benchmarks.cache_settings import ada_cache
 from benchmarks.speedup import MIB, Bench, Case, against
 from benchmarks.timing import interleaved
-from skipdit_jax.caching.methods.ada_cache import CODEBOOKS
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.layers.attention import attend, attention_received
@@ -24,17 +24,11 @@ from skipdit_jax.layers.attention import attend, attention_received
 Threshold = Callable[[float], CachePolicy]
 
 
-def _ada_cache(factor: float) -> CachePolicy:
-    """The published codebook with its thresholds so many times as far; of 0 computes every step."""
-    entries = tuple((factor * bound, rate) for bound, rate in CODEBOOKS["fast"][:-1])
-    return sd.AdaCache(codebook=(*entries, CODEBOOKS["fast"][-1]))
-
-
 DECIDING: dict[str, Threshold] = {
     "TeaCache": lambda threshold: sd.TeaCache(threshold=threshold),
     "first-block cache": lambda threshold: sd.FirstBlockCache(threshold=threshold),
     "DBCache, front 2": lambda threshold: sd.DBCache(threshold=threshold, front=2, warmup=2),
-    "AdaCache": _ada_cache,
+    "AdaCache": ada_cache,
     "SeaCache": lambda threshold: sd.SeaCache(threshold=threshold),
     "EasyCache": lambda threshold: sd.EasyCache(threshold=threshold, first=2),
 }

@@ -29,6 +29,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import compiling, deciding, h200, methods, report, speedup, texts
@@ -92,36 +93,28 @@ def _sections(options: argparse.Namespace):
     quick = options.quick
     rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
     passes = options.rounds or (QUICK_ROUNDS if quick else FORWARD_ROUNDS)
-    return {
-        "speedup": (
-            "Skip-Cache against no cache",
-            lambda: speedup.measure(quick, rounds, options.models or [""]),
-        ),
-        "texts": (
-            "Skip-Cache against no cache, models of text",
-            lambda: texts.measure(quick, rounds, options.models or [""]),
-        ),
-        "hoisting": (
-            "Texts read once against texts read at each step",
-            lambda: texts.measure_hoisting(quick, rounds, options.models or [""]),
-        ),
-        "methods": (
-            "Caching methods against no cache",
-            lambda: methods.measure(quick, rounds, options.models or [""]),
-        ),
+    models = options.models or [""]
+    by_model = {
+        "speedup": ("Skip-Cache against no cache", speedup.measure),
+        "texts": ("Skip-Cache against no cache, models of text", texts.measure),
+        "hoisting": ("Texts read once against texts read at each step", texts.measure_hoisting),
+        "methods": ("Caching methods against no cache", methods.measure),
         "deciding": (
             "Methods that decide, and that choose tokens, against no cache",
-            lambda: deciding.measure(quick, rounds, options.models or [""]),
+            deciding.measure,
         ),
-        "decisions": (
-            "What deciding costs",
-            lambda: deciding.measure_cost(quick, rounds, options.models or [""]),
-        ),
+        "decisions": ("What deciding costs", deciding.measure_cost),
+    }
+    return {
+        **{
+            name: (title, partial(measure, quick, rounds, models))
+            for name, (title, measure) in by_model.items()
+        },
         "scores": ("Worth of tokens", lambda: deciding.measure_scores(quick, passes)),
         "drivers": ("Drivers", lambda: speedup.compare_drivers(quick, rounds)),
         "forward": (
             "Full forward, float32, ours / PyTorch eager",
-            lambda: _forward(quick, passes, options.threads, options.models or [""]),
+            lambda: _forward(quick, passes, options.threads, models),
         ),
         "decode": ("Decoding of latents", lambda: _decode(quick, rounds, options.threads)),
         "compile": ("Cold compilation on this machine", lambda: compiling.measure(quick)),

@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from skipdit_jax import compiler
+from skipdit_jax.calibration.uncached import arguments_of, one_step
 from skipdit_jax.contracts import Hook, StagedModel, Sublayer
 from skipdit_jax.pipeline import Sampler
-from skipdit_jax.pipeline.program import Program, denoiser_of
+from skipdit_jax.pipeline.program import Program
 from skipdit_jax.sampling import loop
 from skipdit_jax.typing import Condition, Latents, Params, Skips
 
@@ -170,9 +171,7 @@ def measure_drift(
     Raises:
       ValueError: the sampler caches.
     """
-    if sampler.plan is not None:
-        raise ValueError("calibration: found a sampler with a cache, wanted cache='none'")
-    given = sampler.arguments(params, keys, labels)[:5]
+    given = arguments_of(sampler, params, keys, labels)
     return jax.device_get(_drift_of(sampler.program, *given, lags=lags, watch=watch))
 
 
@@ -188,16 +187,10 @@ def _drift_of(
     lags: int,
     watch: Watch,
 ) -> Drift:
-    noise, stepper = loop.sample_noise(keys, program.model.sample_shape), program.stepper
-
     def step(carry: Any, row: loop.StepInputs) -> tuple[Any, Watched]:
         seen: Watched = {}
         view = partial(watch, seen=seen)
-        denoiser = denoiser_of(program, params, x, condition, keys, view=view)
-        (x_next, _, state), _ = loop.advance(
-            denoiser, stepper, program.kind, noise, (carry[0], denoiser.state, carry[1]), row
-        )
-        return (x_next, state), seen
+        return one_step(program, params, x, keys, condition, view, carry, row), seen
 
-    start = (x, stepper.initialise(x))
+    start = (x, program.stepper.initialise(x))
     return drift(step, start, jax.tree.map(jnp.asarray, inputs), lags)

@@ -1,7 +1,8 @@
 """The best list of computed steps of a method that reuses one range of stages, for a budget."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,15 @@ from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy, Span
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.calibration.influence import measure_effects
-from skipdit_jax.calibration.search import cheapest, error_of, gap_costs, minimax, refined
+from skipdit_jax.calibration.search import (
+    FullSteps,
+    cheapest,
+    error_of,
+    gap_costs,
+    minimax,
+    refined,
+)
+from skipdit_jax.calibration.thresholds import check_speedup
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.typing import Params
 
@@ -21,7 +30,6 @@ OBJECTIVES = (SUM, MINIMAX)
 GAPS = 3  # how many times as long as an even one a gap may be
 SHORTEST = 8  # steps that are looked at behind each, however few an even gap has
 
-Searched = tuple[int, ...]
 Batch = tuple[Array, Any]
 
 
@@ -35,7 +43,7 @@ class Choice:
       even: the error of as many computed steps at even distances.
     """
 
-    full: Searched
+    full: FullSteps
     error: float
     even: float
 
@@ -67,8 +75,8 @@ def computed_steps(summary: CacheSummary, speedup: float) -> int:
     spared = summary.full_flops - summary.cached_flops
     full = int((wanted - summary.steps * summary.cached_flops) / spared + 1e-9)  # of rounding
     if full < 1 or speedup < 1:
-        most = summary.flops_uncached / (summary.flops_uncached - (summary.steps - 1) * spared)
-        raise ValueError(f"calibration: found a speedup of {speedup:g}, wanted 1 to {most:.3g}")
+        least = summary.flops_uncached - (summary.steps - 1) * spared
+        check_speedup(speedup, summary.flops_uncached / least)
     return min(full, summary.steps)
 
 
@@ -131,25 +139,21 @@ def choose_full_steps(
         wanted = " or ".join(OBJECTIVES)
         raise ValueError(f"calibration: objective is {objective!r}, wanted {wanted}")
     costs, even = gap_costs(effects), evenly(len(effects), full)
+    error = partial(error_of, effects)
     if objective == MINIMAX:
         best = minimax(costs, full)
     else:
         starts = (cheapest(costs, full), even)
-        best = min((refined(effects, start) for start in starts), key=_error(effects))
-    error = _error(effects)
+        best = min((refined(effects, start) for start in starts), key=error)
     return Choice(full=best, error=error(best), even=error(even))
 
 
-def _error(effects: Float[np.ndarray, "S K n"]) -> Callable[[Sequence[int]], float]:
-    return lambda full: error_of(effects, full)
-
-
-def evenly(steps: int, full: int) -> Searched:
+def evenly(steps: int, full: int) -> FullSteps:
     """As many computed steps, the first among them, as far apart as can be."""
     return tuple(sorted({int(i * steps / full) for i in range(full)}))
 
 
-def with_full_steps(policy: CachePolicy, full: Searched) -> CachePolicy:
+def with_full_steps(policy: CachePolicy, full: FullSteps) -> CachePolicy:
     """A policy of the same method and range, with a list in place of an interval.
 
     Raises:

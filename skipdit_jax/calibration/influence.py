@@ -24,9 +24,10 @@ from jaxtyping import Array, Float, Key
 
 from skipdit_jax import compiler
 from skipdit_jax.caching.plan import Span
+from skipdit_jax.calibration.uncached import arguments_of, one_step
 from skipdit_jax.contracts import StagedModel
 from skipdit_jax.pipeline import Sampler
-from skipdit_jax.pipeline.program import Program, denoiser_of
+from skipdit_jax.pipeline.program import Program
 from skipdit_jax.sampling import loop
 from skipdit_jax.typing import Condition, Latents, Params, Skips
 
@@ -96,12 +97,9 @@ def measure_effects(
     Raises:
       ValueError: the sampler caches.
     """
-    if sampler.plan is not None:
-        raise ValueError("calibration: found a sampler with a cache, wanted cache='none'")
-    params, x, keys, condition, inputs, *_ = sampler.arguments(params, keys, labels)
-    direction = signs(seed, x.shape)
-    program, given = sampler.program, (params, x, keys, condition, inputs, direction)
-    return np.asarray(effects(program, *given, span=span, lags=lags))
+    given = arguments_of(sampler, params, keys, labels)
+    direction = signs(seed, given[1].shape)
+    return np.asarray(effects(sampler.program, *given, direction, span=span, lags=lags))
 
 
 @partial(compiler.jit, static_argnames=("program", "span", "lags"))
@@ -133,17 +131,13 @@ def effects(
     Returns:
       Float32 [S,K,B], see `measure_effects`.
     """
-    noise, stepper = loop.sample_noise(keys, program.model.sample_shape), program.stepper
 
     def step(carry: Any, nudge: Array | float, row: loop.StepInputs) -> tuple[Any, Array]:
         values: list[Array] = []
         view = partial(watched, span=span, nudge=nudge, seen=values.append)
-        denoiser = denoiser_of(program, params, x, condition, keys, view=view)
-        (x_next, _, state), _ = loop.advance(
-            denoiser, stepper, program.kind, noise, (carry[0], denoiser.state, carry[1]), row
-        )
+        carry = one_step(program, params, x, keys, condition, view, carry, row)
         (value,) = values
-        return (x_next, state), value
+        return carry, value
 
     def forward(carry: Any, row: loop.StepInputs) -> tuple[Any, Any]:
         return step(carry, 0.0, row)[0], carry
@@ -155,7 +149,7 @@ def effects(
         found = _products(passed, value, len(x))
         return (gradient, Passed(*map(_shifted, passed, (of_value, value)))), found
 
-    start, rows = (x, stepper.initialise(x)), jax.tree.map(jnp.asarray, inputs)
+    start, rows = (x, program.stepper.initialise(x)), jax.tree.map(jnp.asarray, inputs)
     first = jax.tree.map(lambda column: column[0], rows)
     shape = jax.eval_shape(lambda carry, row: step(carry, 0.0, row)[1], start, first)
     zero = jnp.zeros(shape.shape, shape.dtype)

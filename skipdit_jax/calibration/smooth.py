@@ -8,6 +8,7 @@ from jaxtyping import Float
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.calibration.drift import Drift
+from skipdit_jax.calibration.thresholds import lowest
 
 LAGS = 3  # K of the authors
 Masks = dict[str, list[int]]
@@ -57,7 +58,7 @@ def policy_of(masks: Masks) -> CachePolicy:
 def threshold_for(
     errors: dict[str, Float[np.ndarray, "S K"]], saved: Callable[[Masks], float], wanted: float
 ) -> float:
-    """The lowest threshold, by bisection, whose schedules save as much as is wanted.
+    """The lowest threshold whose schedules save as much as is wanted.
 
     Args:
       errors: of `kind_errors`.
@@ -67,16 +68,5 @@ def threshold_for(
     Raises:
       ValueError: none does.
     """
-    every = np.concatenate([found.ravel() for found in errors.values()])
-    every = np.unique(every[~np.isnan(every)])
-    most = saved(masks(errors, float(every[-1])))
-    if not 1 <= wanted <= most:
-        raise ValueError(f"calibration: found a speedup of {wanted:g}, wanted 1 to {most:.3g}")
-    low, high = 0, len(every) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if saved(masks(errors, float(every[middle]))) < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return float(every[high])
+    most = float(max(np.nanmax(found) for found in errors.values()))
+    return lowest(lambda threshold: saved(masks(errors, threshold)), wanted, most)

@@ -5,7 +5,7 @@ modulated input of its first block changes by so much: least squares over all st
 of the degree that foretells best the batches that it was not fitted to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from skipdit_jax.caching import notation
 from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.calibration.thresholds import lowest
 
 HIGHEST = 4  # degree
 PARTS = 4  # of cross-validation
@@ -78,7 +79,7 @@ def computed(foretold: Changes, threshold: float) -> Bool[np.ndarray, "S"]:
 def threshold_for(
     foretold: Sequence[Changes], full_flops: float, cached_flops: float, wanted: float
 ) -> float:
-    """The lowest threshold, by bisection, that saves as much as is wanted in runs that change so.
+    """The lowest threshold that saves as much as is wanted in runs that change so.
 
     Args:
       foretold: what the polynomial makes of the changes of each batch.
@@ -96,20 +97,7 @@ def threshold_for(
         return float(full.size * full_flops / spent.sum())
 
     most = float(max(np.abs(one).sum() for one in foretold)) + 1.0
-    if not 1 <= wanted <= saved(most):
-        raise ValueError(
-            f"calibration: found a speedup of {wanted:g}, wanted 1 to {saved(most):.3g}"
-        )
-    return bisected(saved, wanted, most)
-
-
-def bisected(saved: Callable[[float], float], wanted: float, most: float) -> float:
-    """The lowest number up to `most` that saves enough, to a part in a million of it."""
-    low, high = 0.0, most
-    while high - low > 1e-6 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if saved(middle) < wanted else (low, middle)
-    return high
+    return lowest(saved, wanted, most)
 
 
 def policy_of(polynomial: Sequence[float], threshold: float) -> CachePolicy:

@@ -66,7 +66,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         count, columns = options.num_fid_samples, 1
         labels = draw_labels(options.seed, count, num_classes(model))
     # Both are made once more to run; here they find what the model cannot follow.
-    settings.sampler(model)
+    sampler = settings.sampler(model)
     if texts is None:
         model.conditioning.prepare(labels, count)
     _check_caches(options, settings, model)
@@ -85,8 +85,7 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         model.conditioning.prepare(prompts.condition, count)
     params = weights.load_opened(checkpoint, model)
     if isinstance(settings.cache, Calibrated):
-        scale = float(settings.sampler(model).guidance.scale)
-        settings.cache.check(digest(params), settings.method, scale)
+        settings.cache.check(digest(params), settings.method, float(sampler.guidance.scale))
     return SamplingJob(
         name=_name(options) or checkpoint.path.name,
         model=model,

@@ -21,6 +21,7 @@ from skipdit_jax.diffusion.spacing import counted_like
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.methods import SOLVERS, read_method, with_settings
 from skipdit_jax.sampling.steppers import Stepper
+from skipdit_jax.typing import StepFlags
 
 MAX_VALUE = 60  # characters of an argument in an error
 
@@ -213,8 +214,7 @@ def make_plan(
     Raises:
       ValueError: the model cannot follow it, or it is not one of so many steps.
     """
-    both = guidance.inside(timesteps)
-    alone = guidance.doubles and not both.all()
+    both, alone = _halves(guidance, timesteps)
     if cache is None:
         return planning.alone_outside(both) if alone else None
     run = run_of(model, diffusion, guidance, timesteps)
@@ -225,8 +225,7 @@ def make_plan(
 
 def run_of(model: Backbone, diffusion: Diffusion, guidance: Guidance, timesteps: np.ndarray) -> Run:
     """What a method may know of a run of these timesteps, in sampling order."""
-    both = guidance.inside(timesteps)
-    alone = guidance.doubles and not both.all()
+    both, alone = _halves(guidance, timesteps)
     return Run(
         timesteps=_scaled(timesteps.astype(np.int64), diffusion.num_timesteps),
         num_stages=model.num_stages,
@@ -237,6 +236,12 @@ def run_of(model: Backbone, diffusion: Diffusion, guidance: Guidance, timesteps:
         noise=diffusion.noise_at(timesteps),
         grid=getattr(model, "token_grid", None),
     )
+
+
+def _halves(guidance: Guidance, timesteps: np.ndarray) -> tuple[StepFlags, bool]:
+    """Where a guided run calls both halves, and whether it calls the condition alone elsewhere."""
+    both = guidance.inside(timesteps)
+    return both, guidance.doubles and not both.all()
 
 
 def _scaled(timesteps: Int[np.ndarray, "S"], num_timesteps: int) -> Int[np.ndarray, "S"]:
