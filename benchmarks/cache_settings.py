@@ -11,7 +11,6 @@ from skipdit_jax.caching.methods.ada_cache import CODEBOOKS, AdaCache
 from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.caching.summary import summarise
 
 TARGETS = (1.5, 2.0, 3.0)
 THRESHOLDS = 0.01, 2.56, 17  # first, last, how many: a factor of the root of 2 lies between them
@@ -236,12 +235,10 @@ def _possible(
 
 
 def ceiling_of(case: Case, given: np.ndarray) -> float:
-    """The ceiling of the summary, without the trace that counts its bytes; of some samples."""
+    """Of a method that decides, what these samples come to."""
     if case.decides:
         return case.draw_counted(given, TRIAL_SEED, len(given))[1].ceiling
-    sampler = case.sampler
-    steps = len(sampler.inputs.t)
-    return summarise(sampler.plan, steps, case.subject.model.costs, rows=1).ceiling
+    return case.sampler.ceiling
 
 
 def _nearest(cases: list[tuple[float, Case]], target: float) -> list[Case]:

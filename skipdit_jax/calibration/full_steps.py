@@ -71,13 +71,13 @@ def computed_steps(summary: CacheSummary, speedup: float) -> int:
     Raises:
       ValueError: the method cannot save as much.
     """
-    wanted = summary.flops_uncached / speedup
     spared = summary.full_flops - summary.cached_flops
-    full = int((wanted - summary.steps * summary.cached_flops) / spared + 1e-9)  # of rounding
-    if full < 1 or speedup < 1:
-        least = summary.flops_uncached - (summary.steps - 1) * spared
-        check_speedup(speedup, summary.flops_uncached / least)
-    return min(full, summary.steps)
+    least = summary.flops_uncached - (summary.steps - 1) * spared
+    check_speedup(speedup, summary.flops_uncached / least)
+    if not spared:
+        return summary.steps
+    left = summary.flops_uncached / speedup - summary.steps * summary.cached_flops
+    return max(1, int(left / spared + 1e-9))  # of rounding
 
 
 def lags_for(steps: int, full: int) -> int:

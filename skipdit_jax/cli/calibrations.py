@@ -116,7 +116,7 @@ class Smooth(NamedTuple):
         return policy, {"threshold": threshold}
 
     def _saved(self, masks: smooth.Masks) -> float:
-        return sampler_of(self.job, smooth.policy_of(masks)).summary(1).ceiling
+        return sampler_of(self.job, smooth.policy_of(masks)).ceiling
 
 
 class Tea(NamedTuple):

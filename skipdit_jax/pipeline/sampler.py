@@ -167,6 +167,11 @@ class Sampler:
         listener = None if self.progress is None else NOBODY
         return sampling_run.lower(self._program, *self._data(params, keys, labels), listener)
 
+    @property
+    def ceiling(self) -> float:
+        """The speedup of `summary`, without the trace that counts its bytes."""
+        return summarise(self.plan, len(self.inputs.t), self._program.model.costs, rows=1).ceiling
+
     def summary(self, batch: int, ran: Sequence[Kinds] = ()) -> CacheSummary:
         """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch.
 

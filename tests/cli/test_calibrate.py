@@ -78,6 +78,9 @@ def test_sample_py_takes_it_for_nothing_else(made, capsys, flags, told):
     [
         (["--full", "3", "--out", "fast.txt"], "wanted a name that ends in .json"),
         (["--full", "30", "--out", "fast.json"], "--full 30: wanted at most 8"),
+        (["--speedup", "0", "--out", "fast.json"], "found a speedup of 0, wanted 1 to "),
+        (["--speedup", "nan", "--out", "fast.json"], "found a speedup of nan, wanted 1 to "),
+        (["--speedup", "2", "--cache", "N1", "--out", "fast.json"], "of 2, wanted 1 to 1"),
         (["--budget", "2", "--out", "fast.json"], "wanted a share of 1"),
         (["--speedup", "40", "--out", "fast.json"], "found a speedup of 40, wanted 1 to "),
         (["--speedup", "2", "--cache", "fora:2", "--out", "fast.json"], "wanted skip-cache or"),
