@@ -40,7 +40,7 @@ from skipdit_jax.calibration import full_steps
 from skipdit_jax.calibration.search import cheapest, error_of, gap_costs, minimax
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.calibrate import BATCH, SAMPLES
-from skipdit_jax.cli.calibrations import PEAK
+from skipdit_jax.cli.calibration_common import PEAK
 from skipdit_jax.cli.compare import frames_of
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
@@ -73,13 +73,14 @@ def effects_of(subject: Subject, samples: int, lags: int) -> np.ndarray:
     cached = Case("", subject, {"cache": "N2"}).sampler
     keys = sample_keys(jax.random.key(FIRST_SEED), 0, samples)
     labels = np.arange(samples, dtype=np.int32) % NUM_CLASSES
-    return full_steps.measure(
+    (effects,) = full_steps.measure(
         sd.Sampler(subject.model, **{**subject.options, **case.changes}),
         subject.params,
         full_steps.batches_of(keys, labels, math.gcd(samples, BATCH)),
-        span=full_steps.span_of(cached),
+        spans=[full_steps.span_of(cached)],
         lags=lags,
     )
+    return effects
 
 
 def measure(subject: Subject, flags: argparse.Namespace) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from skipdit_jax.caching.plan import CachePolicy, Plan, Run
 from skipdit_jax.files import replacing_path
 
 SUFFIX = ".json"
+RESAMPLE = ":resample"  # behind the name of a file: take it for other runs too
 KIND = "skipdit_jax calibration"
 _MORE = {"(", notation.VALUE}  # in a name of a file, it is a setting of a method
 DIGITS = 12  # of a digest that a line shows
@@ -52,7 +53,8 @@ class Calibrated:
       policy: what is followed.
       made_for: what it was made for.
       source: the file, for people.
-      resample: move a list of computed steps to a run of another length, in place of refusing it.
+      resample: follow other runs too: a list of computed steps is moved to one of another length.
+      otherwise: what runs of other steps follow, where this is a recommendation alone.
       found: what the calibration measured and foretold, for people.
     """
 
@@ -60,6 +62,7 @@ class Calibrated:
     made_for: MadeFor
     source: str = ""
     resample: bool = False
+    otherwise: CachePolicy | None = None
     found: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     @property
@@ -87,18 +90,20 @@ class Calibrated:
           ValueError: it is another model, or other steps.
         """
         made = self.made_for
+        if self.otherwise is not None and not self._fits(run.timesteps):
+            return self.otherwise.plan(run)
         found, wanted = (run.num_stages, run.num_skips), (made.num_stages, made.num_skips)
         if found != wanted:
             raise ValueError(
                 f"{self}: made for {wanted[0]} stages with {wanted[1]} skips, found {found[0]} "
                 f"with {found[1]}"
             )
-        if tuple(np.asarray(run.timesteps).tolist()) == made.timesteps:
+        if self._fits(run.timesteps):
             return self.policy.plan(run)
         if not self.resample:
             raise ValueError(
-                f"{self}: made for {_told(made.timesteps)}, found {_told(run.timesteps)}; wanted "
-                "those, or resample=True"
+                f"{self}: made for {_told(made.timesteps)}, found {_told(run.timesteps)}; "
+                f"{RESAMPLE} behind its name takes it"
             )
         full = getattr(self.policy, "full", ())
         if not full:
@@ -106,18 +111,39 @@ class Calibrated:
         moved = resampled(full, len(made.timesteps), run.steps)
         return notation.with_fields(self.policy, full=moved).plan(run)
 
-    def check(self, digest: str, sampler: str, guidance: float) -> None:
-        """Raises ValueError for weights, a sampler or a guidance scale it was not made for."""
-        made = self.made_for
+    def misfits(
+        self, digest: str, sampler: str, guidance: float, timesteps: Any
+    ) -> tuple[str, ...]:
+        """What a run is that this was not made for, a line each; what only a plan sees is not here.
+
+        Args:
+          digest: of the weights.
+          sampler: notation of the method.
+          guidance: scale.
+          timesteps: [S], as methods see them.
+
+        Raises:
+          ValueError: there is any, and it is not to be resampled.
+        """
+        made, lines = self.made_for, []
         if digest != made.digest:
-            raise ValueError(
-                f"{self}: made for the weights {made.digest[:DIGITS]}..., found "
-                f"{digest[:DIGITS]}..."
-            )
+            told, found = (f"{one[:DIGITS]}..." for one in (made.digest, digest))
+            lines.append(f"{self}: made for the weights {told}, found {found}")
         if sampler != made.sampler:
-            raise ValueError(f"{self}: made for the sampler {made.sampler}, found {sampler}")
+            lines.append(f"{self}: made for the sampler {made.sampler}, found {sampler}")
         if guidance != made.guidance:
-            raise ValueError(f"{self}: made for guidance {made.guidance:g}, found {guidance:g}")
+            lines.append(f"{self}: made for guidance {made.guidance:g}, found {guidance:g}")
+        if self.otherwise is not None and not self._fits(timesteps):
+            instead = notation.short(self.otherwise)
+            return (f"{self}: made for {_told(made.timesteps)}, {instead} is followed instead",)
+        if lines and not (self.resample or self.otherwise):
+            raise ValueError(f"{lines[0]}; {RESAMPLE} behind its name takes it")
+        if not self._fits(timesteps):
+            lines.append(f"{self}: {_told(made.timesteps)} resampled to {_told(timesteps)}")
+        return tuple(lines)
+
+    def _fits(self, timesteps: Any) -> bool:
+        return tuple(np.asarray(timesteps).tolist()) == self.made_for.timesteps
 
     def save(self, path: str | Path) -> None:
         """Writes the file; it appears whole."""
@@ -129,6 +155,11 @@ class Calibrated:
         }
         with replacing_path(path) as new:
             new.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def plain(policy: CachePolicy | None) -> CachePolicy | None:
+    """A policy as if nothing had been calibrated: what stands behind a recommendation, or in it."""
+    return (policy.otherwise or policy.policy) if isinstance(policy, Calibrated) else policy
 
 
 def load_calibrated(path: str | Path, *, resample: bool = False) -> Calibrated:
@@ -153,7 +184,7 @@ def load_calibrated(path: str | Path, *, resample: bool = False) -> Calibrated:
         return Calibrated(
             policy=policy,
             made_for=made_for,
-            source=str(path),
+            source=f"{path}{RESAMPLE if resample else ''}",
             resample=resample,
             found=found["found"],
         )
@@ -163,14 +194,15 @@ def load_calibrated(path: str | Path, *, resample: bool = False) -> Calibrated:
 
 
 def read_cache(text: str, published: CachePolicy | None = None) -> CachePolicy | None:
-    """Reads a policy, of a file or of the notation (`notation.read`).
+    """Reads a policy, of a file, maybe with `RESAMPLE` behind it, or of `notation.read`.
 
     Raises:
       ValueError: it is neither.
     """
     name = text.strip()
-    if name.endswith(SUFFIX) and not _MORE & set(name):
-        return load_calibrated(name)
+    path = name.removesuffix(RESAMPLE)
+    if path.endswith(SUFFIX) and not _MORE & set(path):
+        return load_calibrated(path, resample=path != name)
     return notation.read(text, published)
 
 

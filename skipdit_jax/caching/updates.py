@@ -57,7 +57,7 @@ class Updates(Watched):
         assert seen.embedded is not None
         h, c = seen.embedded
         found: dict[int, Array] = {}
-        seen.model.run(h, c, {}, 0, seen.model.num_stages, hook=self._hook(found))
+        seen.model.run(h, c, {}, 0, seen.model.num_stages, hook=self.hook(found))
         none = jnp.zeros((), jnp.int32)
         return tuple(Pair(jnp.stack([found[stage]] * 2), none) for stage in self.stages)
 
@@ -70,7 +70,7 @@ class Updates(Watched):
 
         def run(h: Array, skips: Skips, slots: Slots, lo: int, hi: int) -> Any:
             found: dict[int, Array] = {}
-            h, skips = model.run(h, c, skips, lo, hi, hook=self._hook(found))
+            h, skips = model.run(h, c, skips, lo, hi, hook=self.hook(found))
             slots = tuple(
                 pair.written(found[stage]) if stage in found else pair
                 for stage, pair in zip(self.stages, slots, strict=True)
@@ -106,7 +106,7 @@ class Updates(Watched):
             each.append(movement(distance(later, earlier), size(later) + size(earlier)))
         return jnp.stack(each).mean()
 
-    def _hook(self, found: dict[int, Array]) -> Hook:
+    def hook(self, found: dict[int, Array]) -> Hook:
         """What the seam calls; leaves updates behind their gates in `found`, of this trace."""
 
         def hook(sublayer: Sublayer) -> tuple[Any, Array]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from skipdit_jax import compiler
 from skipdit_jax.calibration.uncached import arguments_of, one_step
@@ -32,10 +32,13 @@ Watched = dict[str, Array]
 Watch = Callable[..., StagedModel]
 """(model, seen) -> the same model, which leaves values in `seen` at trace time."""
 
-PROBE, OUTPUT = "probe", "output"
+PROBE, OUTPUT, RESIDUAL = "probe", "output", "residual"
 
 Step = Callable[[Any, Any], tuple[Any, Watched]]
 """(carry, row) -> (carry of the next step, what is watched)."""
+
+Compare = Callable[[Array, Array, Bool[Array, "K"]], Any]
+"""(values of the last K steps, value of this step, which of them there were) -> numbers."""
 
 
 class Drift(NamedTuple):
@@ -84,17 +87,39 @@ def drift(step: Step, start: Any, rows: Any, lags: int) -> Drift:
       rows: what the steps are given, leaves [S,...].
       lags: K.
     """
+
+    def compare(ring: Array, value: Array, known: Bool[Array, "K"]) -> tuple[Array, Array]:
+        return jnp.where(known, _away(ring, value), 0), jnp.abs(value.astype(jnp.float32)).sum()
+
+    found = compared(step, start, rows, lags, compare)
+    part, whole = ({name: sums[side] for name, sums in found.items()} for side in (0, 1))
+    return Drift(part, whole)
+
+
+def compared(step: Step, start: Any, rows: Any, lags: int, compare: Compare) -> dict[str, Any]:
+    """What a comparison of every value with the last K gives, at all steps (traceable).
+
+    Args:
+      step: of the run.
+      start: its first carry.
+      rows: what the steps are given, leaves [S,...].
+      lags: K.
+      compare: is given the values of the last K steps, the last one first, the value of this step,
+        and which of the K steps there were.
+
+    Returns:
+      Name -> what it gave, leaves [S,...].
+    """
     shapes = jax.eval_shape(step, start, jax.tree.map(lambda column: column[0], rows))[1]
     ring = {name: jnp.zeros((lags, *v.shape), v.dtype) for name, v in shapes.items()}
 
-    def one(carry: Any, row_and_index: Any) -> tuple[Any, Drift]:
+    def one(carry: Any, row_and_index: Any) -> tuple[Any, dict[str, Any]]:
         (carry, ring), (row, index) = carry, row_and_index
         carry, values = step(carry, row)
         known = jnp.arange(lags) < index
-        part = {name: jnp.where(known, _away(ring[name], v), 0) for name, v in values.items()}
-        whole = {name: jnp.abs(v.astype(jnp.float32)).sum() for name, v in values.items()}
+        found = {name: compare(ring[name], value, known) for name, value in values.items()}
         ring = {name: jnp.concatenate([v[None], ring[name][:-1]]) for name, v in values.items()}
-        return (carry, ring), Drift(part, whole)
+        return (carry, ring), found
 
     steps = len(jax.tree.leaves(rows)[0])
     return jax.lax.scan(one, (start, ring), (rows, jnp.arange(steps)))[1]
@@ -144,6 +169,17 @@ def watching_changes(model: StagedModel, seen: Watched) -> StagedModel:
     return replace(model, run=run, head=head)
 
 
+def watching_residual(model: StagedModel, seen: Watched) -> StagedModel:
+    """The same model; leaves what all its stages add to the tokens in `seen`, float32."""
+
+    def run(h: Array, c: Any, skips: Skips, lo: int, hi: int) -> tuple[Array, Skips]:
+        leaving, skips = model.run(h, c, skips, lo, hi)
+        seen[RESIDUAL] = leaving.astype(jnp.float32) - h.astype(jnp.float32)
+        return leaving, skips
+
+    return replace(model, run=run)
+
+
 def site_name(stage: int, name: str) -> str:
     """As schedules of SmoothCache write it."""
     return f"{name}-{stage}"
@@ -172,11 +208,11 @@ def measure_drift(
       ValueError: the sampler caches.
     """
     given = arguments_of(sampler, params, keys, labels)
-    return jax.device_get(_drift_of(sampler.program, *given, lags=lags, watch=watch))
+    return jax.device_get(watched_run(sampler.program, *given, watch=watch, run=drift, lags=lags))
 
 
-@partial(compiler.jit, static_argnames=("program", "lags", "watch"))
-def _drift_of(
+@partial(compiler.jit, static_argnames=("program", "watch", "run", "lags"))
+def watched_run(
     program: Program,
     params: Params,
     x: Latents,
@@ -184,13 +220,16 @@ def _drift_of(
     condition: Condition,
     inputs: loop.StepInputs,
     *,
-    lags: int,
     watch: Watch,
-) -> Drift:
+    run: Callable[..., Any],
+    lags: int,
+) -> Any:
+    """What `run(step, start, rows, lags)`, such as `drift`, makes of a run without cache."""
+
     def step(carry: Any, row: loop.StepInputs) -> tuple[Any, Watched]:
         seen: Watched = {}
         view = partial(watch, seen=seen)
         return one_step(program, params, x, keys, condition, view, carry, row), seen
 
     start = (x, program.stepper.initialise(x))
-    return drift(step, start, jax.tree.map(jnp.asarray, inputs), lags)
+    return run(step, start, jax.tree.map(jnp.asarray, inputs), lags)

@@ -1,6 +1,6 @@
 """The best list of computed steps of a method that reuses one range of stages, for a budget."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,8 +25,8 @@ from skipdit_jax.calibration.thresholds import check_speedup
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.typing import Params
 
-SUM, MINIMAX = "sum", "minimax"
-OBJECTIVES = (SUM, MINIMAX)
+SUM, MINIMAX, EVEN = "sum", "minimax", "even"
+OBJECTIVES = (SUM, MINIMAX, EVEN)
 GAPS = 3  # how many times as long as an even one a gap may be
 SHORTEST = 8  # steps that are looked at behind each, however few an even gap has
 
@@ -87,22 +87,22 @@ def lags_for(steps: int, full: int) -> int:
 
 
 def measure(
-    sampler: Sampler, params: Params, batches: Iterable[Batch], *, span: Span, lags: int
-) -> Float[np.ndarray, "S K n"]:
+    sampler: Sampler, params: Params, batches: Iterable[Batch], *, spans: Sequence[Span], lags: int
+) -> Float[np.ndarray, "spans S K n"]:
     """Effects of reused values on samples, a batch at a time; see `measure_effects`.
 
     Args:
       sampler: without cache.
       params: weights.
       batches: of equal sizes, each (keys [B], what they are conditioned on); see `batches_of`.
-      span: that is reused.
+      spans: whose values are reused, each by itself.
       lags: K.
 
     Raises:
       ValueError: the sampler caches.
     """
     found = [
-        measure_effects(sampler, params, keys, given, span=span, lags=lags, seed=number)
+        measure_effects(sampler, params, keys, given, spans=spans, lags=lags, seed=number)
         for number, (keys, given) in enumerate(batches)
     ]
     return np.concatenate(found, axis=-1)
@@ -130,7 +130,7 @@ def choose_full_steps(
       effects: of `measure`.
       full: how many.
       objective: "sum", what all gaps do to the result together; "minimax", the dearest gap alone
-        (LeMiCa).
+        (LeMiCa); "even", every N-th step, of the smallest N that has no more.
 
     Raises:
       ValueError: another objective, or too few steps for gaps as long as were measured.
@@ -140,7 +140,9 @@ def choose_full_steps(
         raise ValueError(f"calibration: objective is {objective!r}, wanted {wanted}")
     costs, even = gap_costs(effects), evenly(len(effects), full)
     error = partial(error_of, effects)
-    if objective == MINIMAX:
+    if objective == EVEN:
+        best = tuple(range(0, len(effects), -(-len(effects) // full)))
+    elif objective == MINIMAX:
         best = minimax(costs, full)
     else:
         starts = (cheapest(costs, full), even)
@@ -151,6 +153,20 @@ def choose_full_steps(
 def evenly(steps: int, full: int) -> FullSteps:
     """As many computed steps, the first among them, as far apart as can be."""
     return tuple(sorted({int(i * steps / full) for i in range(full)}))
+
+
+def places_of(policy: CachePolicy, stages: int, skips: int) -> list[CachePolicy]:
+    """A policy at each of its places: every branch; or as many blocks in front as behind.
+
+    Args:
+      policy: of a method that reuses one range of stages.
+      stages: U of the model.
+      skips: K of it.
+    """
+    if hasattr(policy, "branch"):
+        return [notation.with_fields(policy, branch=k) for k in range(1, skips)]
+    halves = range(1, (stages + 1) // 2)
+    return [notation.with_fields(policy, front=k, back=k) for k in halves]
 
 
 def with_full_steps(policy: CachePolicy, full: FullSteps) -> CachePolicy:

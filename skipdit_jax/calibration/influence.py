@@ -9,10 +9,11 @@ its squared products with random directions, and these need no derivative of the
 
 and a ring of the last K of dr/dv_j and v_j meets the values of the steps before them. A sampling
 forward, the same once more beside the backward pass, and that pass, which is one without gradients
-of weights: three samplings. Scalars leave the loop.
+of weights: three samplings. Scalars leave the loop. The same passes serve several ranges of stages,
+whose values are kept beside each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,8 +32,9 @@ from skipdit_jax.pipeline.program import Program
 from skipdit_jax.sampling import loop
 from skipdit_jax.typing import Condition, Latents, Params, Skips
 
-Effects = Float[Array, "S K B"]
-Held = Float[Array, "K rows *tokens D"]
+Effects = Float[Array, "spans S K B"]
+Held = Float[Array, "K spans rows *tokens D"]
+Values = Float[Array, "spans rows *tokens D"]
 
 
 class Passed(NamedTuple):
@@ -48,23 +50,31 @@ class Passed(NamedTuple):
 
 
 def watched(
-    model: StagedModel, span: Span, nudge: Array | float, seen: Callable[[Array], None]
+    model: StagedModel,
+    spans: Sequence[Span],
+    nudges: Iterable[Any],
+    seen: dict[Span, Array],
 ) -> StagedModel:
-    """The same model with a number added to the value of a span, and the value shown.
+    """The same model with a number added to the value of each span, and the values shown.
 
     Args:
       model: the backbone with its parameters.
-      span: of stages; its value is what leaves it, or what it adds (`Span.residual`).
-      nudge: what is added, 0 for a value of 0.
-      seen: is given the value, at trace time.
+      spans: of stages; the value of each is what leaves it, or what it adds (`Span.residual`).
+      nudges: what is added, 0 for a value of 0.
+      seen: is given the values, at trace time.
     """
 
     def run(h: Array, c: Any, skips: Skips, lo: int, hi: int) -> tuple[Array, Skips]:
         assert (lo, hi) == (0, model.num_stages), "nothing is reused"
-        entering, skips = model.run(h, c, skips, lo, span.lo)
-        leaving, skips = model.run(entering, c, skips, span.lo, span.hi)
-        seen(leaving - entering if span.residual else leaving)
-        return model.run(leaving + nudge, c, skips, span.hi, hi)
+        at, stage = {0: h}, 0
+        for edge in sorted({edge for span in spans for edge in (span.lo, span.hi)} - {0}):
+            h, skips = model.run(h, c, skips, stage, edge)
+            at[edge], stage = h, edge
+            for span, nudge in zip(spans, nudges, strict=True):
+                if span.hi == edge:
+                    seen[span] = at[edge] - at[span.lo] if span.residual else at[edge]
+                    h = h + nudge
+        return model.run(h, c, skips, stage, hi)
 
     return replace(model, run=run)
 
@@ -75,10 +85,10 @@ def measure_effects(
     keys: Key[Array, "B"],
     labels: Any = None,
     *,
-    span: Span,
+    spans: Sequence[Span],
     lags: int,
     seed: int = 0,
-) -> Float[np.ndarray, "S K B"]:
+) -> Float[np.ndarray, "spans S K B"]:
     """Effects of reused values on some samples.
 
     Args:
@@ -86,23 +96,24 @@ def measure_effects(
       params: weights.
       keys: one per sample, [B].
       labels: one per sample, or whatever the model is conditioned on.
-      span: of stages, whose value is reused.
+      spans: ranges of stages; of each the value that is reused, by itself.
       lags: K, how many steps behind a computed one are looked at.
       seed: of the directions of the results, `signs`.
 
     Returns:
-      Of step i, and lag d = 1..K: how far each result moves in its direction where step i + d
-      reuses the value of step i, to first order. 0 where there is no step i + d.
+      Of each span, of step i, and lag d = 1..K: how far each result moves in its direction where
+      step i + d reuses the value of step i, to first order. 0 where there is no step i + d.
 
     Raises:
       ValueError: the sampler caches.
     """
     given = arguments_of(sampler, params, keys, labels)
     direction = signs(seed, given[1].shape)
-    return np.asarray(effects(sampler.program, *given, direction, span=span, lags=lags))
+    found = effects(sampler.program, *given, direction, spans=tuple(spans), lags=lags)
+    return np.asarray(found)
 
 
-@partial(compiler.jit, static_argnames=("program", "span", "lags"))
+@partial(compiler.jit, static_argnames=("program", "spans", "lags"))
 def effects(
     program: Program,
     params: Params,
@@ -112,7 +123,7 @@ def effects(
     inputs: loop.StepInputs,
     direction: Latents,
     *,
-    span: Span,
+    spans: tuple[Span, ...],
     lags: int,
 ) -> Effects:
     """Effects on samples that are drawn without cache.
@@ -125,24 +136,25 @@ def effects(
       condition: what the family conditions on.
       inputs: rows of all steps.
       direction: of the result, [B,..,C].
-      span: whose value is reused.
+      spans: whose values are reused.
       lags: K, how many steps behind a computed one are looked at.
 
     Returns:
-      Float32 [S,K,B], see `measure_effects`.
+      Float32 [spans,S,K,B], see `measure_effects`.
     """
 
-    def step(carry: Any, nudge: Array | float, row: loop.StepInputs) -> tuple[Any, Array]:
-        values: list[Array] = []
-        view = partial(watched, span=span, nudge=nudge, seen=values.append)
+    def step(carry: Any, nudges: Any, row: loop.StepInputs) -> tuple[Any, Values]:
+        seen: dict[Span, Array] = {}
+        view = partial(watched, spans=spans, nudges=nudges, seen=seen)
         carry = one_step(program, params, x, keys, condition, view, carry, row)
-        (value,) = values
-        return carry, value
+        return carry, jnp.stack([seen[span] for span in spans])
+
+    still = (0.0,) * len(spans)
 
     def forward(carry: Any, row: loop.StepInputs) -> tuple[Any, Any]:
-        return step(carry, 0.0, row)[0], carry
+        return step(carry, still, row)[0], carry
 
-    def backward(later: tuple[Any, Passed], step_of: Any) -> tuple[Any, Float[Array, "K B"]]:
+    def backward(later: tuple[Any, Passed], step_of: Any) -> tuple[Any, Float[Array, "spans K B"]]:
         (gradient, passed), (carry, row) = later, step_of
         _, pull, value = jax.vjp(partial(step, row=row), carry, zero, has_aux=True)
         gradient, of_value = pull(gradient)
@@ -151,23 +163,25 @@ def effects(
 
     start, rows = (x, program.stepper.initialise(x)), jax.tree.map(jnp.asarray, inputs)
     first = jax.tree.map(lambda column: column[0], rows)
-    shape = jax.eval_shape(lambda carry, row: step(carry, 0.0, row)[1], start, first)
+    shape = jax.eval_shape(lambda carry, row: step(carry, still, row)[1], start, first)
     zero = jnp.zeros(shape.shape, shape.dtype)
     end, carries = jax.lax.scan(forward, start, rows)
     at_end = (direction, jax.tree.map(jnp.zeros_like, end[1]))
     nothing = Passed(*(jnp.zeros((lags, *zero.shape), zero.dtype) for _ in Passed._fields))
-    return jax.lax.scan(backward, (at_end, nothing), (carries, rows), reverse=True)[1]
+    found = jax.lax.scan(backward, (at_end, nothing), (carries, rows), reverse=True)[1]
+    return jnp.moveaxis(found, 1, 0)
 
 
-def _products(passed: Passed, value: Array, samples: int) -> Float[Array, "K B"]:
+def _products(passed: Passed, values: Values, samples: int) -> Float[Array, "spans K B"]:
     """<gradient, value of this step less its own> of each later step, summed over a sample's rows.
 
     Where no step has passed the gradient is 0.
     """
-    away = value[None].astype(jnp.float32) - passed.values.astype(jnp.float32)
+    away = values[None].astype(jnp.float32) - passed.values.astype(jnp.float32)
     product = passed.gradients.astype(jnp.float32) * away
-    of_rows = product.sum(axis=tuple(range(2, product.ndim)))
-    return of_rows.reshape(len(of_rows), -1, samples).sum(axis=1)
+    of_rows = product.sum(axis=tuple(range(3, product.ndim)))
+    of_samples = of_rows.reshape(*of_rows.shape[:2], -1, samples).sum(axis=2)
+    return jnp.swapaxes(of_samples, 0, 1)
 
 
 def _shifted(ring: Held, new: Array) -> Held:

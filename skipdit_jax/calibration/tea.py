@@ -1,4 +1,4 @@
-"""TeaCache's polynomial (arXiv 2411.19108, section 3.3), and its threshold for a wanted speedup.
+"""TeaCache's polynomial (arXiv 2411.19108, section 3.3).
 
 The polynomial foretells by how much the output of the network changes from step to step, where the
 modulated input of its first block changes by so much: least squares over all steps of all batches,
@@ -9,11 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
-
-from skipdit_jax.caching import notation
-from skipdit_jax.caching.plan import CachePolicy
-from skipdit_jax.calibration.thresholds import lowest
+from jaxtyping import Float
 
 HIGHEST = 4  # degree
 PARTS = 4  # of cross-validation
@@ -62,47 +58,3 @@ def _error(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], degree: int) ->
         polynomial = np.polyfit(x[rest], y[rest], degree)
         left.append(y[~rest] - np.polyval(polynomial, x[~rest]))
     return float(np.sqrt(np.mean(np.concatenate(left) ** 2)))
-
-
-def computed(foretold: Changes, threshold: float) -> Bool[np.ndarray, "S"]:
-    """The steps that TeaCache computes where a run changes so; see `TeaCache`."""
-    steps, total = len(foretold), 0.0
-    full = np.zeros(steps, bool)
-    for step in range(steps):
-        total += float(foretold[step])
-        full[step] = step in (0, steps - 1) or total >= threshold
-        if full[step]:
-            total = 0.0
-    return full
-
-
-def threshold_for(
-    foretold: Sequence[Changes], full_flops: float, cached_flops: float, wanted: float
-) -> float:
-    """The lowest threshold that saves as much as is wanted in runs that change so.
-
-    Args:
-      foretold: what the polynomial makes of the changes of each batch.
-      full_flops: of a computed step.
-      cached_flops: of a reused one.
-      wanted: FLOPs without cache over those spent.
-
-    Raises:
-      ValueError: none does.
-    """
-
-    def saved(threshold: float) -> float:
-        full = np.stack([computed(one, threshold) for one in foretold])
-        spent = np.where(full, full_flops, cached_flops)
-        return float(full.size * full_flops / spent.sum())
-
-    most = float(max(np.abs(one).sum() for one in foretold)) + 1.0
-    return lowest(saved, wanted, most)
-
-
-def policy_of(polynomial: Sequence[float], threshold: float) -> CachePolicy:
-    """TeaCache with these numbers."""
-    settings = f"threshold={threshold!r}, polynomial={tuple(polynomial)!r}"
-    policy = notation.read(f"teacache({settings})")
-    assert policy is not None
-    return policy

@@ -12,11 +12,9 @@ import numpy as np
 
 from skipdit_jax import registry, weights
 from skipdit_jax.caching import notation
-from skipdit_jax.caching.calibrated import Calibrated
 from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
-from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
@@ -33,6 +31,7 @@ from skipdit_jax.cli.settings import (
     Settings,
     choose_labels,
     make_settings,
+    misfits,
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
@@ -84,14 +83,16 @@ def prepare_sampling(options: SampleOptions) -> SamplingJob:
         count = len(prompts.texts)
         model.conditioning.prepare(prompts.condition, count)
     params = weights.load_opened(checkpoint, model)
-    if isinstance(settings.cache, Calibrated):
-        settings.cache.check(digest(params), settings.method, float(sampler.guidance.scale))
     return SamplingJob(
         name=_name(options) or checkpoint.path.name,
         model=model,
         params=params,
         source=f"{checkpoint.path} ({checkpoint.which})",
-        notes=(*checkpoint.notes, *weights.assumptions(checkpoint, model)),
+        notes=(
+            *checkpoint.notes,
+            *weights.assumptions(checkpoint, model),
+            *misfits(settings, sampler, params),
+        ),
         settings=settings,
         key=jax.random.key(options.seed),
         labels=labels,

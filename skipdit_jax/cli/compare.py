@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skipdit_jax.caching import notation
-from skipdit_jax.caching.calibrated import read_cache
+from skipdit_jax.caching.calibrated import plain, read_cache
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batch, make_batches
-from skipdit_jax.cli.settings import Settings
+from skipdit_jax.cli.settings import Settings, misfits
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.registry import published_sampling
@@ -109,7 +109,7 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
         sampler, cached = _summarised(job, settings)
         ceiling, equal = summary.flops / cached.flops, cached.equal_flops_steps
         if cached.open:  # only a run tells what it saves
-            ceiling = _as_drawn(job, settings).ceiling
+            ceiling = _as_drawn(job, settings)
             equal = max(1, int(summary.steps / ceiling))
         name = f"{policy.title} {notation.short(sampler.cache or policy)}"
         variants.append(Variant(name, sampler, cached.steps, ceiling))
@@ -124,7 +124,7 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
 
 def _named(job: SamplingJob, asked: Sequence[str]) -> list[CachePolicy]:
     """The policies of these texts, each once."""
-    published = job.settings.cache or published_sampling(job.model).cache
+    published = plain(job.settings.cache) or published_sampling(job.model).cache
     found = [read_cache(text, published) for text in asked]
     if None in found:
         raise ValueError(f"--compare {notation.NO_CACHE}: the full run is always among them")
@@ -137,7 +137,7 @@ def _usual(job: SamplingJob) -> list[CachePolicy]:
     Raises:
       ValueError: there is no cache, and none was published for the model.
     """
-    base = job.settings.cache or published_sampling(job.model).cache
+    base = plain(job.settings.cache) or published_sampling(job.model).cache
     if base is None:
         raise ValueError("--compare: no caching method was published for the model, see --cache")
     own = getattr(base, "every", None)
@@ -148,14 +148,15 @@ def _usual(job: SamplingJob) -> list[CachePolicy]:
 
 def _summarised(job: SamplingJob, settings: Settings) -> tuple[Sampler, CacheSummary]:
     sampler = settings.sampler(job.model)
+    misfits(settings, sampler, job.params)
     return sampler, sampler.summary(job.count)
 
 
-def _as_drawn(job: SamplingJob, settings: Settings) -> CacheSummary:
-    """What a cache that decides took for the first batch."""
+def _as_drawn(job: SamplingJob, settings: Settings) -> float:
+    """The ceiling of a cache that decides, by what the first batch took."""
     sampler, batch = settings.sampler(job.model, details=True), make_batch(job, 0)
     drawn: Any = sampler(job.params, batch.keys, batch.given, counted=batch.counted)
-    return sampler.summary(job.batch, [drawn.kinds])
+    return sampler.ceiling_of(job.batch, [drawn.kinds])
 
 
 def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = False) -> list[Score]:

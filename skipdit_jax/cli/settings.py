@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skipdit_jax.caching import notation
-from skipdit_jax.caching.calibrated import read_cache
+from skipdit_jax.caching.calibrated import Calibrated, read_cache
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.contracts import Backbone
 from skipdit_jax.diffusion.schedules import Diffusion
@@ -18,10 +19,11 @@ from skipdit_jax.published import IMAGENET_LABELS
 from skipdit_jax.registry import NamedModel, published_sampling
 from skipdit_jax.registry.samples import default_labels
 from skipdit_jax.runs.class_names import to_labels
-from skipdit_jax.sampling.arguments import as_process, laid_out
+from skipdit_jax.sampling.arguments import as_process, laid_out, run_of
 from skipdit_jax.sampling.guidance import Guidance
 from skipdit_jax.sampling.methods import can_clip, read_method
 from skipdit_jax.sampling.steppers import Ddim
+from skipdit_jax.typing import Params
 from skipdit_jax.weights.recipe import Recipe
 
 PUBLISHED_COLUMNS = 4  # of the grid of these eight
@@ -69,18 +71,31 @@ def make_settings(
     if options.eta is not None and not has_eta:
         raise ValueError(f"--eta is the noise of ddim, but the sampler is {method}")
     eta = recipe.eta if options.eta is None else options.eta
-    recommended = (entry.cache if entry else None) or recipe.policy()
+    named = entry.cache if entry else None
     return Settings(
         steps=_steps(options.num_sampling_steps, recipe.steps, diffusion),
         method=method,
         guidance=_guidance(options, recipe, model),
-        cache=make_cache(options, recommended, published_sampling(model).cache),
+        cache=_cache(options, named, recipe, published_sampling(model).cache),
         diffusion=diffusion,
         eta=eta if has_eta else 0.0,  # the checkpoint's is of its own method
         clip=recipe.clips(model) and (recipe.clip is not None or can_clip(read_method(method))),
         driver=options.driver,
         hoist=options.hoist,
     )
+
+
+def misfits(settings: Settings, sampler: Sampler, params: Params) -> tuple[str, ...]:
+    """What a calibrated cache was not made for, a line each.
+
+    Raises:
+      ValueError: there is any, and it is not to be resampled.
+    """
+    if not isinstance(settings.cache, Calibrated):
+        return ()
+    run = run_of(sampler.program.model, sampler.diffusion, sampler.guidance, sampler.inputs.t)
+    scale = float(sampler.guidance.scale)
+    return settings.cache.misfits(digest(params), settings.method, scale, run.timesteps)
 
 
 def _guidance(options: SampleOptions, recipe: Recipe, model: Backbone) -> float | Guidance:
@@ -107,6 +122,21 @@ def _steps(typed: str | None, recommended: str, diffusion: Diffusion) -> str:
     if diffusion.spacing:
         as_process(diffusion, plain)
     return laid_out(diffusion, plain, recommended)
+
+
+def _cache(
+    options: SampleOptions,
+    named: CachePolicy | None,
+    recipe: Recipe,
+    published: CachePolicy | None,
+) -> CachePolicy | None:
+    """What was typed, else what the name of the model asks for, else what is recommended."""
+    if (
+        named is None
+        and (options.cache, options.cache_step, options.cache_at_branch) == (None,) * 3
+    ):
+        return recipe.recommended()
+    return make_cache(options, named or recipe.policy(), published)
 
 
 def make_cache(

@@ -170,7 +170,15 @@ class Sampler:
     @property
     def ceiling(self) -> float:
         """The speedup of `summary`, without the trace that counts its bytes."""
-        return summarise(self.plan, len(self.inputs.t), self._program.model.costs, rows=1).ceiling
+        return self.ceiling_of(1)
+
+    def ceiling_of(self, batch: int, ran: Sequence[Kinds] = ()) -> float:
+        """The same of batches that were drawn; see `summary`."""
+        steps, costs = len(self.inputs.t), self._program.model.costs
+        return summarise(self.plan, steps, costs, self._rows(batch), ran=ran).ceiling
+
+    def _rows(self, batch: int) -> int:
+        return batch * (2 if self.guidance.doubles else 1)
 
     def summary(self, batch: int, ran: Sequence[Kinds] = ()) -> CacheSummary:
         """Steps, FLOPs, the ceiling of the speedup and cache bytes of one batch.
@@ -181,7 +189,7 @@ class Sampler:
             FLOPs that they took. None: what it may come to at best.
         """
         model = self._program.model
-        rows = batch * (2 if self.guidance.doubles else 1)
+        rows = self._rows(batch)
 
         def start(params: Params, x: Array, t: Array, condition: Any) -> tuple[Any, ...]:
             denoiser = denoiser_of(self._program, params, x, condition)

@@ -9,9 +9,11 @@ Other checkpoints say nothing: then the published settings hold.
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from skipdit_jax.caching import notation
+from skipdit_jax.caching.calibrated import load_calibrated
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
 from skipdit_jax.config import field_names, make, shown
@@ -45,6 +47,8 @@ class Recipe:
       clip: clip predicted pictures to [-1, 1]; None clips models of pixels.
       cache: notation of a caching policy, "" for none.
       branch: its shallow width, of methods that have one; None is the published one.
+      calibrated: a file of `cli.calibrate` beside the weights: it takes the place of `cache` in
+        runs of the steps that it was made for; "" for none.
       num_samples: how many of each label to show.
       vae: what decodes latents, as --vae takes it; "" for none.
       text_encoder: what reads prompts, as --text-encoder takes it; "" for what is published.
@@ -58,6 +62,7 @@ class Recipe:
     clip: bool | None = None
     cache: str = ""
     branch: int | None = None
+    calibrated: str = ""
     num_samples: int = 1
     vae: str = ""
     text_encoder: str = ""
@@ -72,6 +77,8 @@ class Recipe:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}, wanted 0 to 1")
         read_method(self.method)
+        if self.calibrated and not self.cache:
+            raise ValueError("found calibrated without cache, which other runs follow")
         if self.latent_scale is not None and not 0 < self.latent_scale < math.inf:
             raise ValueError(f"latent_scale is {self.latent_scale}, wanted a number above 0")
 
@@ -82,13 +89,19 @@ class Recipe:
             return policy
         return notation.with_fields(policy, branch=self.branch)
 
+    def recommended(self) -> CachePolicy | None:
+        """What is followed where nothing is asked for: the calibrated policy, or `policy()`."""
+        if not Path(self.calibrated).is_file():
+            return self.policy()
+        return dataclasses.replace(load_calibrated(self.calibrated), otherwise=self.policy())
+
     def options(self, model: Backbone, diffusion: Diffusion) -> dict[str, Any]:
         """The arguments of a `Sampler` that does all of this."""
         return {
             "steps": self.steps,
             "method": self.method,
             "guidance": self.guidance,
-            "cache": self.policy(),
+            "cache": self.recommended(),
             "diffusion": diffusion,
             "eta": self.eta,
             "clip": self.clips(model),
@@ -113,7 +126,7 @@ def read_recipe(checkpoint: Checkpoint | None, diffusion: Diffusion, model: Back
     stated = _stated(checkpoint, SAMPLING, Recipe)
     try:
         if checkpoint is not None:
-            stated = {**trained_with(checkpoint), **stated}
+            stated = {**trained_with(checkpoint), **stated, **_beside(checkpoint, stated)}
         recipe = make_recipe(stated, model, diffusion)
         if checkpoint is not None:
             as_process(diffusion, recipe.steps)
@@ -174,6 +187,21 @@ def make_recipe(stated: Mapping[str, Any], model: Backbone, diffusion: Diffusion
     )
     recipe.policy()
     return recipe
+
+
+def _beside(checkpoint: Checkpoint, stated: Mapping[str, Any]) -> dict[str, str]:
+    """Where the calibrated cache lies that was stated by the name of its file.
+
+    Raises:
+      ValueError: the name leads elsewhere.
+    """
+    name = str(stated.get("calibrated") or "")
+    if not name:
+        return {}
+    if Path(name).name != name:
+        raise ValueError(f"calibrated is {shown(repr(name))}, wanted the name of a file beside it")
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    return {"calibrated": str(folder / name)}
 
 
 def _fitting(steps: str, diffusion: Diffusion) -> str:

@@ -2,11 +2,18 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
-from skipdit_jax.caching.calibrated import Calibrated, MadeFor, load_calibrated, resampled
+from skipdit_jax.caching.calibrated import (
+    Calibrated,
+    MadeFor,
+    load_calibrated,
+    read_cache,
+    resampled,
+)
 from skipdit_jax.caching.methods.block_cache import BlockCache
 from skipdit_jax.caching.methods.skip_cache import SkipCache
 from skipdit_jax.caching.plan import Run
@@ -36,7 +43,7 @@ def test_a_file_reads_back_and_plans_its_list(saved):
     assert cache.found == {"PSNR dB": 40.5}
     reuse = cache.plan(RUN).reuse
     assert np.flatnonzero(~reuse).tolist() == list(FULL)
-    cache.check(MADE.digest, "ddim", 1.5)
+    assert cache.misfits(MADE.digest, "ddim", 1.5, RUN.timesteps) == ()
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,10 @@ def test_a_file_reads_back_and_plans_its_list(saved):
             RUN._replace(timesteps=RUN.timesteps + 1),
             "9 steps from 800 to 0, found 9 steps from 801",
         ),
-        (RUN._replace(timesteps=np.arange(20)[::-1]), "found 20 steps from 19 to 0; wanted those"),
+        (
+            RUN._replace(timesteps=np.arange(20)[::-1]),
+            "found 20 steps from 19 to 0; :resa",
+        ),
     ],
 )
 def test_what_it_was_not_made_for_is_refused(saved, run, told):
@@ -64,15 +74,19 @@ def test_what_it_was_not_made_for_is_refused(saved, run, told):
     ],
 )
 def test_other_weights_and_ways_to_sample_are_refused(saved, change, told):
-    usual = {"digest": MADE.digest, "sampler": "ddim", "guidance": 1.5}
+    usual = {"digest": MADE.digest, "sampler": "ddim", "guidance": 1.5, "timesteps": RUN.timesteps}
     with pytest.raises(ValueError, match=told):
-        load_calibrated(saved).check(**{**usual, **change})
+        load_calibrated(saved).misfits(**{**usual, **change})
+    (line,) = load_calibrated(saved, resample=True).misfits(**{**usual, **change})
+    assert re.search(told, line)
 
 
 def test_another_length_is_resampled_where_asked(saved):
     longer = RUN._replace(timesteps=np.arange(17)[::-1] * 50)
-    plan = load_calibrated(saved, resample=True).plan(longer)
-    assert np.flatnonzero(~plan.reuse).tolist() == [0, 6, 8, 16]
+    cache = read_cache(f"{saved}:resample")
+    assert np.flatnonzero(~cache.plan(longer).reuse).tolist() == [0, 6, 8, 16]
+    (line,) = cache.misfits(MADE.digest, "ddim", 1.5, longer.timesteps)
+    assert line == f"{saved}:resample: 9 steps from 800 to 0 resampled to 17 steps from 800 to 0"
 
 
 @pytest.mark.parametrize("change", [{"kind": "other"}, {"cache": "none"}, {"made for": {}}, None])

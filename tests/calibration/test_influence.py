@@ -54,7 +54,7 @@ def test_reused_steps_move_the_result_by_their_effects(name, residual, settings)
     uncached = sd.Sampler(model, steps=STEPS, cache="none", **settings)
     result = uncached(*given)
     direction, span = signs(0, result.shape), Span(1, 3, residual=residual)
-    found = measure_effects(uncached, *given, span=span, lags=LAGS, seed=0)
+    (found,) = measure_effects(uncached, *given, spans=[span], lags=LAGS, seed=0)
     assert found.shape == (STEPS, LAGS, SAMPLES)
     told, moved = [], []
     for first, gap in GAPS:
@@ -68,8 +68,19 @@ def test_reused_steps_move_the_result_by_their_effects(name, residual, settings)
     assert not found[-2, 1:].any()
 
 
+def test_several_spans_are_each_as_if_it_were_alone():
+    model = sd.create_model("DiT-S/2-skip", **{**TINY, "depth": 6})
+    given = random_params(model), sample_keys(jax.random.key(0), 0, SAMPLES), np.arange(SAMPLES)
+    uncached = sd.Sampler(model, steps=8, cache="none", method="ddim")
+    spans = [Span(2, 4), Span(1, 5), Span(1, 4, residual=True), Span(3, 4)]
+    together = measure_effects(uncached, *given, spans=spans, lags=LAGS)
+    for span, found in zip(spans, together, strict=True):
+        (alone,) = measure_effects(uncached, *given, spans=[span], lags=LAGS)
+        np.testing.assert_allclose(found, alone, rtol=1e-3, atol=1e-6 * np.abs(alone).max())
+
+
 def test_a_cached_sampler_is_refused():
     model = sd.create_model("DiT-S/2-skip", **TINY)
     keys = sample_keys(jax.random.key(0), 0, 1)
     with pytest.raises(ValueError, match="found a sampler with a cache"):
-        measure_effects(sd.Sampler(model, cache="N2"), {}, keys, span=Span(1, 3), lags=1)
+        measure_effects(sd.Sampler(model, cache="N2"), {}, keys, spans=[Span(1, 3)], lags=1)

@@ -41,7 +41,7 @@ def test_the_lowest_threshold_that_saves_enough():
 
     found = smooth.threshold_for(errors, saved, 1.4)
     assert saved(smooth.masks(errors, found)) >= 1.4
-    assert saved(smooth.masks(errors, found - 1e-6)) < 1.4
+    assert saved(smooth.masks(errors, (1 - 1e-6) * found)) < 1.4
     with pytest.raises(ValueError, match="found a speedup of 9, wanted 1 to"):
         smooth.threshold_for(errors, saved, 9.0)
 

@@ -32,6 +32,53 @@ def test_the_file_says_what_was_made_and_for_what(made):
     assert len(found["made for"]["timesteps"]) == 8
 
 
+def test_the_widest_branch_that_is_worth_its_flops(capsys):
+    """Beside the even list of each branch: none of those that may be chosen is foretold better."""
+    asked = [
+        *RUN,
+        "--samples",
+        "4",
+        "--speedup",
+        "1.5",
+        "--objective",
+        "even",
+        "--out",
+        "made.json",
+    ]
+
+    def foretold(*flags):
+        calibrate.main([*asked, *flags, "--out", "made.json"])
+        found = json.loads(Path("made.json").read_text())
+        return found["found"]["foretold"]["PSNR dB"], found["cache"]
+
+    of_each = [foretold("--cache", f"skip-cache(every=2, branch={k})") for k in (1, 2)]
+    best, cache = foretold("--any-branch")
+    assert best == pytest.approx(max(psnr for psnr, _ in of_each), rel=1e-3)
+    assert cache == max(of_each)[1]
+
+
+def test_seconds_are_foretold_by_flops(made):
+    found = json.loads(made.read_text())["found"]
+    assert found["seconds"] > 0
+    assert found["seconds, no cache"] == pytest.approx(found["ceiling"] * found["seconds"])
+
+
+def test_another_run_takes_it_where_it_is_told_to(made, capsys):
+    longer = [*RUN, "--num-sampling-steps", "12", "--sampler", "ddpm", "--class-labels", "3"]
+    sample.main([*longer, "--cache", f"{made}:resample", "--out", "three.png"])
+    told = capsys.readouterr().out
+    assert "3 steps computed, 9 reused" in told
+    assert "made for the sampler ddim, found ddpm" in told
+    assert re.search(r"note .*: 8 steps from \d+ to \d+ resampled to 12 steps", told)
+
+
+def test_comparisons_take_it_for_nothing_else(made, capsys):
+    with pytest.raises(SystemExit) as caught:
+        sample.main([*RUN, "--cfg-scale", "2", "--class-labels", "3", "--compare", str(made)])
+    assert caught.value.code == 2
+    assert "made for guidance 1, found 2" in capsys.readouterr().err
+
+
 def test_sample_py_takes_it(made, capsys):
     sample.main([*RUN, "--class-labels", "3", "--cache", str(made), "--out", "three.png"])
     told = capsys.readouterr().out
@@ -44,10 +91,22 @@ def test_sample_py_takes_it(made, capsys):
     [
         ("smooth", "smooth(masks=(('attn', (1, "),
         ("teacache", "teacache(threshold="),
+        ("mag", "mag(threshold="),
+        ("adacache", "adacache(codebook=(("),
+        ("threshold --cache first-block(over='max')", "first-block(threshold="),
     ],
 )
 def test_other_methods_save_what_was_asked(capsys, method, cache):
-    flags = ["--method", method, "--speedup", "1.3", "--samples", "4", "--out", "made.json"]
+    flags = [
+        "--method",
+        *method.split(),
+        "--speedup",
+        "1.3",
+        "--samples",
+        "4",
+        "--out",
+        "made.json",
+    ]
     calibrate.main([*LONGER, *flags])
     found = json.loads(Path("made.json").read_text())
     assert found["cache"].startswith(cache)
@@ -88,6 +147,10 @@ def test_sample_py_takes_it_for_nothing_else(made, capsys, flags, told):
         (["--like", "--method", "smooth", "--out", "f.json"], "wanted --speedup, --budget or"),
         (["--error", "0.1", "--out", "f.json"], "--error: is of --method smooth"),
         (["--out", "fast.json"], "one of the arguments"),
+        (["--full", "3", "--any-branch", "--out", "f.json"], "--any-branch: wanted --speedup"),
+        (["--full", "3", "--method", "mag", "--out", "f.json"], "mag: wanted --speedup or --bud"),
+        (["--speedup", "9", "--method", "mag", "--out", "f.json"], "speedup of 9, wanted 1 to"),
+        (["--speedup", "2", "--method", "threshold", "--out", "f.json"], "wanted --cache first-"),
     ],
 )
 def test_what_cannot_be_calibrated_is_told(own_folder, capsys, flags, told):
