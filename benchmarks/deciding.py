@@ -1,8 +1,9 @@
 """Caches that decide, and that choose tokens: measured speedup over the FLOPs that they spent.
 
 A method that decides is set so that it computes about half of the steps: what its threshold has to
-be for that depends on the weights, which are random here. What deciding costs is measured with a
-threshold of nothing, where every step is computed: against no cache it is the whole difference.
+be for that depends on the weights, which are random here. What deciding costs is measured by
+itself, all that a decision adds to a step in a loop of its own, and with a threshold of nothing,
+where every step is computed: against no cache it is the whole difference.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +12,19 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import skipdit_jax as sd
 from benchmarks.cache_settings import ada_cache
 from benchmarks.speedup import MIB, Bench, Case, against
 from benchmarks.timing import interleaved
+from skipdit_jax.caching import deciding
+from skipdit_jax.caching.decisions import Live, Seen, Told
 from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.layers.attention import attend, attention_received
+from skipdit_jax.models.stack import bind
 
 Threshold = Callable[[float], CachePolicy]
 
@@ -38,6 +43,7 @@ CPU_CASES = (Case("DiT-S/2", 50), Case("DiT-B/2", 50))
 GPU_CASES = tuple(Case("DiT-XL/2", 50, batch, 4.0, "bfloat16") for batch in (1, 8, 32))
 QUICK_CASES = (Case("DiT-S/2", 8, fields=(("depth", 3), ("input_size", 8))),)
 COST_STEPS = 12  # a decision costs the same at each of them
+DECISIONS = 500  # in a row, alone
 TOGETHER = 2  # samples, where each may decide for itself
 
 ROWS, HEADS, HEAD_DIM = 2, 12, 64  # of DiT-B, guided
@@ -143,6 +149,7 @@ def _costs(bench: Bench, rounds: int) -> list[dict[str, object]]:
     )
     first, *others = (times[str(key)] for key in samplers)
     step = first.median / COST_STEPS
+    alone = {name: _alone(bench, make(0.0), rounds) for name, make in DECIDING.items()}
     return [
         {
             "model": f"{bench.case.model} {bench.case.dtype}",
@@ -150,11 +157,63 @@ def _costs(bench: Bench, rounds: int) -> list[dict[str, object]]:
             "cache": name,
             "over": over,
             "a full step ms": 1e3 * step,
+            "a decision alone ms": 1e3 * alone[name],
+            "% of a step": 100 * alone[name] / step,
             "deciding % of it (median)": 100 * (timing.median / first.median - 1),
             "deciding % of it (min)": 100 * (timing.minimum / first.minimum - 1),
         }
         for (name, over), timing in zip(list(samplers)[1:], others, strict=True)
     ]
+
+
+def _alone(bench: Bench, cache: CachePolicy, rounds: int) -> float:
+    """Seconds of all that a decision adds to a step: probe, metric, rule, what it keeps.
+
+    What the network makes for it anyway is given, and changes at each turn, so that nothing is
+    taken out of the loop.
+    """
+    sampler = bench.with_cache(cache)
+    trunk, decision = sampler.program.sockets.trunk, sampler.program.sockets.decision
+    assert trunk is not None
+    assert decision is not None
+    params, x, _, condition, inputs, steps, _ = sampler.arguments(
+        bench.params, bench.keys, bench.labels
+    )
+    t = np.full(len(x), inputs.t[0])
+    row = jax.tree.map(lambda column: jnp.asarray(column[len(column) // 2]), steps.rows.decision)
+    movement = decision.movement(None)
+
+    @jax.jit
+    def before(params: Any, x: jax.Array) -> Any:
+        model = bind(bench.model, params)
+        h, c = model.embed(x, t, condition)
+        seen, _ = deciding.before(model, trunk, x, t, condition, row)
+        output = model.head(model.run(h, c, {}, 0, model.num_stages)[0], c)
+        live = deciding.empty(model, sampler.program.sockets, x, t, condition)
+        return seen.embedded, seen.h, output, live
+
+    @jax.jit
+    def decide(params: Any, x: jax.Array, embedded: Any, h: Any, output: Any, live: Live) -> Any:
+        model, probe, rule = bind(bench.model, params), decision.probe, decision.rule
+
+        def one(live: Live, turn: jax.Array) -> tuple[Live, jax.Array]:
+            moved = jax.tree.map(lambda leaf: leaf * turn, (x, embedded and embedded[0], h))
+            seen = Seen(model, moved[0], embedded and (moved[1], embedded[1]), moved[2], row)
+            saw, number = probe.measure(seen, live.probe, movement)
+            verdict = rule.judge(live.own, number, row, 0)
+            _, past = decision.forecast.follow(live.past, row.step, verdict.computes)
+            kept = jax.tree.map(lambda leaf: (leaf * turn).astype(leaf.dtype), live.probe)
+            kept, computed = probe.inside(kept), verdict.computes
+            renewed = probe.renew(saw, live.probe, kept, computed, output * turn, movement)
+            verdict = rule.learn(verdict, probe.behind(renewed, movement), row)
+            told = Told(computed.astype(jnp.int32), verdict.compared)
+            return Live(renewed, verdict.own, past, told), verdict.compared
+
+        return jax.lax.scan(one, live, jnp.linspace(1.0, 2.0, DECISIONS))
+
+    given = params, x, *before(params, x)
+    calls: dict[str, Callable[[], object]] = {"": partial(_called, decide, *given)}
+    return interleaved(calls, rounds, warm_ups=1)[""].median / DECISIONS
 
 
 def measure_scores(quick: bool, rounds: int) -> list[dict[str, object]]:

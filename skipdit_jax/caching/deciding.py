@@ -49,7 +49,7 @@ def evaluate(
     assert trunk is not None
     (kept, live), row, probe = state, rows.decision, decision.probe
     movement = decision.movement(counted)
-    seen, skips = _before(model, trunk, x, t, condition, row)
+    seen, skips = before(model, trunk, x, t, condition, row)
     saw, number = probe.measure(seen, live.probe, movement)
     verdict = decision.rule.judge(live.own, number, row, kinds.trunk)
     index = verdict.computes.astype(jnp.int32)
@@ -80,14 +80,14 @@ def empty(
     assert trunk is not None
 
     def start(x: Latents, t: Timesteps, condition: Condition) -> Any:
-        return decision.probe.start(_before(model, trunk, x, t, condition, None)[0])
+        return decision.probe.start(before(model, trunk, x, t, condition, None)[0])
 
     shapes = jax.eval_shape(start, x, t, condition)
     kept = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     return Live(kept, decision.rule.start(), decision.forecast.start(), NOTHING)
 
 
-def _before(
+def before(
     model: StagedModel,
     trunk: Trunk,
     x: Latents,
