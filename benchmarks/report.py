@@ -1,27 +1,20 @@
 """What the benchmarks print: the machine, and tables in Markdown."""
 
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util
-from pathlib import Path
+
+from skipdit_jax.cli.machine import processor
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def environment(threads: int) -> dict[str, str]:
     """Processor, threads, versions, and how busy the machine is."""
     versions = {p: metadata.version(p) for p in PACKAGES if util.find_spec(p)}
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": f"{os.cpu_count()}, used: {threads}",
         "load average (1, 5, 15 min)": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "python": sys.version.split()[0],

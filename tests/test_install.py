@@ -18,7 +18,7 @@ from skipdit_jax.optional import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-NAMES = ("caches", "calibrate", "convert", "encode", "models", "sample", "train")
+NAMES = ("caches", "calibrate", "convert", "encode", "models", "report", "sample", "train")
 COMMANDS = {f"skipdit-{name}" for name in NAMES}
 TINY = {
     "steps": 2,
@@ -131,6 +131,7 @@ def test_installed_commands_work_in_an_empty_folder(installed, base_only, tmp_pa
     assert {path.name for path in installed.glob("skipdit-*")} == COMMANDS
     assert "Skip-DiT/DiT-XL-2-skip.pt" in run("skipdit-models", PYTHONPATH=base_only)
     assert "fora:3" in run("skipdit-caches", PYTHONPATH=base_only)
+    assert "--caches" in run("skipdit-report", "--help", PYTHONPATH=base_only)
     assert "--speedup X" in run("skipdit-calibrate", "--help", PYTHONPATH=base_only)
     assert "SOURCE TARGET" in run("skipdit-convert", "--help", PYTHONPATH=base_only)
     assert "--data SOURCE" in run("skipdit-encode", "--help")

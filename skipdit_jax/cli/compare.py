@@ -246,10 +246,15 @@ def movie(scores: Sequence[Score], titles: Sequence[str], pixels: bool) -> np.nd
     return np.stack([_labelled(scores, [row[:, f] for row in rows], titles) for f in frames])
 
 
-def _shown(scores: Sequence[Score], pixels: bool) -> list[np.ndarray]:
+def as_bytes(scores: Sequence[Score], pixels: bool) -> list[np.ndarray]:
+    """The samples of each as people can look at them, uint8 of 1 or 3 channels; see `picture`."""
     scale = np.float32(1) if pixels else latent_scale(scores[0].samples)
     colours = COLOURS if scores[0].samples.shape[-1] >= COLOURS else 1
-    return [enlarge(to_uint8(score.samples[..., :colours] / scale)) for score in scores]
+    return [to_uint8(score.samples[..., :colours] / scale) for score in scores]
+
+
+def _shown(scores: Sequence[Score], pixels: bool) -> list[np.ndarray]:
+    return [enlarge(samples) for samples in as_bytes(scores, pixels)]
 
 
 def _labelled(
@@ -278,6 +283,11 @@ def table(scores: Sequence[Score], settings: Settings) -> str:
         )
     if any(row.noisy for row in scores):
         lines.append(NOISE_NOTE)
-    if read_method(settings.method).stochastic or settings.eta > 0:
+    if draws_other_noise(settings):
         lines.append(STOCHASTIC_NOTE)
     return "\n".join(lines)
+
+
+def draws_other_noise(settings: Settings) -> bool:
+    """Whether fewer steps draw other noise on the way."""
+    return read_method(settings.method).stochastic or settings.eta > 0

@@ -1,6 +1,7 @@
 """Numbers as flags take them."""
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,6 +35,14 @@ def finite(text: str) -> float:
     if abs(number) > FINITE:
         raise argparse.ArgumentTypeError(f"{text!r} is beyond {FINITE:.3g}")
     return number
+
+
+def labels(text: str) -> Sequence[int | str]:
+    """Reads numbers of classes with commas between; another text is the name of a class."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        return [text]  # which the checkpoint may know
 
 
 def _whole(text: str, smallest: int, largest: int = LARGEST) -> int:

@@ -67,6 +67,7 @@ class SampleOptions:
     npz: Path | None
     plot_decisions: Path | None
     compare: tuple[str, ...] | None
+    report: Path | None
     progress: bool
     num_fid_samples: int | None
     per_proc_batch_size: int | None
@@ -92,6 +93,8 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
     _check_many(options)
     if options.image_size and (options.width or options.height):
         raise ValueError("--image-size: is both sides, wanted no --width and --height beside it")
+    if options.report is not None and options.compare is None:
+        raise ValueError("--report: tells of a comparison, wanted --compare beside it")
     if options.compare is not None and options.plot_decisions is not None:
         raise ValueError("--plot-decisions: draws one run, wanted no --compare beside it")
     if options.compare and any((options.cache, options.cache_step, options.cache_at_branch)):

@@ -12,10 +12,12 @@ from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.options import SampleOptions
 from skipdit_jax.files import check_folder, check_replaceable
 from skipdit_jax.visualise.grids import FORMATS, to_uint8
+from skipdit_jax.visualise.report import NUMBERS
 from skipdit_jax.visualise.video import FRAMES_PER_SECOND, load_encoder, save_gif, save_mp4
 
 MP4, GIF, PICTURE, ARRAYS, TEXTS = ".mp4", ".gif", ".png", ".npz", ".txt"
 MOVIES = {MP4: save_mp4, GIF: save_gif}
+PAGE = ".html"
 PACKED = "samples.npz"  # all files of --sample-dir in one
 
 
@@ -28,6 +30,7 @@ class Targets(NamedTuple):
       movies: MP4 and GIF file of clips; none for pictures.
       texts: the prompts, a line each, in the order of the samples; None without prompts.
       curve: picture of what a cache that decides has compared; None if none was asked for.
+      report: page of a comparison, with its numbers beside it; None likewise.
     """
 
     picture: Path | None
@@ -35,6 +38,7 @@ class Targets(NamedTuple):
     movies: tuple[Path, ...] = ()
     texts: Path | None = None
     curve: Path | None = None
+    report: Path | None = None
 
     @property
     def shown(self) -> list[Path]:
@@ -44,7 +48,8 @@ class Targets(NamedTuple):
     @property
     def files(self) -> list[Path]:
         """All of them."""
-        others = (self.arrays, self.texts, self.curve)
+        numbers = None if self.report is None else self.report.with_suffix(NUMBERS)
+        others = (self.arrays, self.texts, self.curve, self.report, numbers)
         return [*self.shown, *(path for path in others if path is not None)]
 
 
@@ -82,6 +87,8 @@ def choose_targets(
         check_writable("--out", out.with_suffix(TEXTS))
     if options.plot_decisions is not None:
         targets = _with_curve(targets, options.plot_decisions)
+    if options.report is not None:
+        targets = _with_report(targets, options.report)
     if targets.arrays in targets.shown:
         raise ValueError(f"--out and --npz are both {targets.arrays}")
     if targets.arrays is not None and targets.arrays == targets.texts:
@@ -91,6 +98,7 @@ def choose_targets(
     for path in targets.files:
         if path.resolve() in places:
             flags = {options.npz: "--npz", options.plot_decisions: "--plot-decisions"}
+            flags[options.report] = "--report"
             flag = flags.get(path, "--out")
             raise ValueError(f"{flag} {path}: is read by this run, wanted another file")
     for path in targets.shown:
@@ -110,6 +118,16 @@ def _with_curve(targets: Targets, curve: Path) -> Targets:
         raise ValueError(f"--plot-decisions {curve}: is written by this run, wanted another file")
     check_writable("--plot-decisions", curve)
     return targets._replace(curve=curve)
+
+
+def _with_report(targets: Targets, report: Path) -> Targets:
+    if report.suffix != PAGE:
+        raise ValueError(f"--report {report}: wanted a name that ends in {PAGE}")
+    for path in (report, report.with_suffix(NUMBERS)):
+        if path in targets.files:
+            raise ValueError(f"--report {path}: is written by this run, wanted another file")
+        check_writable("--report", path)
+    return targets._replace(report=report)
 
 
 def check_writable(flag: str, path: Path) -> None:

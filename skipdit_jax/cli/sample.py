@@ -18,14 +18,17 @@ from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.machine import command
 from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies, save_texts
+from skipdit_jax.cli.report_parts import TITLE, curve_variants, section_of
 from skipdit_jax.cli.runner import Result, run, use_compilation_cache
 from skipdit_jax.cli.sample_flags import PROGRAM
 from skipdit_jax.runs.class_names import printable
 from skipdit_jax.visualise.curves import plot_decisions
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_picture, to_uint8
+from skipdit_jax.visualise.report import write_report
 from skipdit_jax.visualise.video import make_strip, make_video_grid
 
 SMALLER = (
@@ -57,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         job = prepare_sampling(options)
         asked = options.compare
         variants = [] if asked is None else compare.make_variants(job, asked)
+        if options.report is not None:
+            variants += curve_variants(job, variants)
     use_compilation_cache()
     say(describe_run(job))
     if job.folder is not None:
@@ -66,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(compare.table(scores, job.settings))
         with told_in_one_line(PROGRAM):
             write_comparison(job, scores)
+            if job.targets.report is not None:
+                typed = command("python sample.py", argv)
+                section, numbers = section_of(job, scores, typed)
+                write_report(job.targets.report, TITLE, [section], numbers)
     else:
         result = run(job, options.progress)
         print(describe_time(result))

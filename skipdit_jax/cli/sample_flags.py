@@ -1,13 +1,12 @@
 """The parser of sample.py: names, meanings and help of its flags."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from skipdit_jax.cli.distributed import add_flags
 from skipdit_jax.cli.errors import OneLineParser
-from skipdit_jax.cli.numbers import finite, natural, positive, seed
+from skipdit_jax.cli.numbers import finite, labels, natural, positive, seed
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.backbone import DTYPES
 from skipdit_jax.pipeline import METHODS
@@ -177,7 +176,7 @@ def _add_sampling(group: Any) -> None:
     add(
         "--class-labels",
         nargs="+",
-        type=_labels,
+        type=labels,
         metavar="Y",
         help="numbers separated by spaces or commas, or names of classes where the weights keep "
         "them (those of train.py do); default: the 8 of the published ImageNet samples, of fewer "
@@ -307,6 +306,12 @@ def _add_output(group: Any) -> None:
         "N = 2, 3, 4 and that of --cache), and with fewer steps of equal FLOPs: one labelled "
         "picture (of clips also one that moves), PSNR, SSIM and measured speedups",
     )
+    add(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="of --compare: one page with samples, curves and tables, and FILE.json",
+    )
     add("--progress", action="store_true", help="a bar, moved from inside the compiled loop")
 
 
@@ -339,10 +344,3 @@ def _sampler(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text.strip()
-
-
-def _labels(text: str) -> Sequence[int | str]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        return [text]  # the name of a class, which the checkpoint may know
