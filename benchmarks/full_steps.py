@@ -51,6 +51,8 @@ from skipdit_jax.registry import DIGITS, MOVING_DIGITS, find_model
 PROGRAM = "benchmarks.full_steps"
 MODELS = {"digits": (DIGITS, PICTURE), "clips": (MOVING_DIGITS, clips.FRAME)}
 INTERVALS = (2, 3, 4, 6)
+EVEN = "even"
+LISTS = ("searched", "cheapest gaps", "minimax")
 SEEDS = (0, 1, 2)
 FIRST_SEED = 1000  # of the calibration: none of the fresh samples'
 
@@ -60,7 +62,7 @@ def lists_of(effects: np.ndarray, every: int) -> dict[str, tuple[int, ...]]:
     costs, even = gap_costs(effects), tuple(range(0, len(effects), every))
     full = len(even)
     return {
-        "even": even,
+        EVEN: even,
         "searched": full_steps.choose_full_steps(effects, full).full,
         "cheapest gaps": cheapest(costs, full),
         "minimax": minimax(costs, full),
@@ -94,6 +96,8 @@ def measure(subject: Subject, flags: argparse.Namespace) -> Iterator[Row]:
     for every in flags.every:
         even = None
         for name, chosen in lists_of(effects, every).items():
+            if name not in (EVEN, *flags.lists):
+                continue
             case = Case("", subject, {"cache": sd.SkipCache(full=chosen)})
             marks = []
             for seed, reference in full.items():
@@ -122,6 +126,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     for name, (bundled, _) in MODELS.items():
         add(f"--{name}", type=Path, default=find_model(bundled).weights, metavar="SOURCE")
     add("--every", type=int, nargs="+", default=list(INTERVALS), metavar="N")
+    add("--lists", nargs="+", choices=LISTS, default=list(LISTS), help="besides even steps")
     add("--samples", type=int, default=SAMPLES, help="of the calibration")
     add("--count", type=int, default=100, help="fresh samples of each seed")
     add("--seeds", type=int, nargs="+", default=list(SEEDS))

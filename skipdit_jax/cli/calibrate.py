@@ -51,7 +51,7 @@ from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.sampling.arguments import laid_out, run_of
 
 PROGRAM = "skipdit_jax.cli.calibrate"
-SAMPLES, BATCH = 64, 32
+SAMPLES, BATCH = 128, 32
 TIMED = 4  # steps of a run that is timed
 MOST_SHOWN = 300  # letters of a cache
 
