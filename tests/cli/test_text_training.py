@@ -267,7 +267,7 @@ def test_a_model_of_two_texts_draws_previews_too(tmp_path):
     ]
     write_latents(tmp_path / "set", pictures)
     fields = {"text_tokens": LENGTH, "t5_width": WIDTH, "t5_tokens": 9, "pooled_width": 8}
-    fields |= {"depth": 4, "text_dropout_prob": 0.0}
+    fields |= {"text_dropout_prob": 0.0}
     config = config_file(tmp_path, "HunYuan-DiT-g/2", **fields)
     changes = {"steps": 1, "log_every": 1, "sample_every": 1}
     assert trained(config, tmp_path / "set", tmp_path / "run", **changes) == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -16,7 +17,6 @@ from skipdit_jax.checkpoints import config_fields, fill
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.checkpoints.store import steps_in
 from skipdit_jax.cli import build, train
-from skipdit_jax.runs.train_config import check_same_run, read_train_config
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.trees import flatten
 from skipdit_jax.weights import open_known, open_weights
@@ -97,9 +97,16 @@ def test_trains_saves_and_resumes_to_the_same_weights(tmp_path, capsys):
     assert json.loads((parts / "config.json").read_text())["model"]["depth"] == 2
 
 
-def test_weights_know_how_they_were_made(tmp_path):
-    assert train.main(flags_of(tmp_path / "run")) == 0
-    metadata = open_known(tmp_path / "run" / "ema.safetensors").metadata
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory, compiled_once):
+    """The folder of a finished run, to look at or to copy."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    assert train.main(flags_of(folder)) == 0
+    return folder
+
+
+def test_weights_know_how_they_were_made(tiny_run):
+    metadata = open_known(tiny_run / "ema.safetensors").metadata
     assert metadata["diffusion"] == digits_skip.get_config().diffusion.to_dict()
     assert metadata["training"]["step"] == TINY["steps"]
     assert metadata["training"]["config"]["seed"] == 0
@@ -222,9 +229,8 @@ def test_grids_and_a_profile_are_made_while_it_trains(tmp_path):
     assert [path for path in (tmp_path / "run" / "profile").rglob("*") if path.is_file()]
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train.main(flags_of(run)) == 0
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, tiny_run, capsys):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
     want = weights(run / "ema.safetensors")[1]
     for file in (run / "checkpoints" / "4" / "params").rglob("*"):
         if file.is_file():
@@ -287,8 +293,8 @@ def test_flags_are_asked_for(capsys):
 
 
 @pytest.mark.parametrize(("name", "value"), [("model__hidden_size", 16), ("seed", 1)])
-def test_a_run_folder_of_another_config_is_refused(tmp_path, capsys, name, value):
-    assert train.main(flags_of(tmp_path / "run")) == 0
+def test_a_run_folder_of_another_config_is_refused(tmp_path, tiny_run, capsys, name, value):
+    shutil.copytree(tiny_run, tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_text()
     capsys.readouterr()
     err = refused(capsys, flags_of(tmp_path / "run", **{name: value}))
@@ -335,14 +341,3 @@ def test_the_twins_differ_by_the_skips_alone():
     assert (skip.model.name, plain.model.name) == ("DiT-S/2-skip", "DiT-S/2")
     plain.model.name = skip.model.name
     assert plain.to_dict() | {"sampling": None} == skip.to_dict() | {"sampling": None}
-
-
-def test_a_run_of_an_earlier_version_continues():
-    """Its config lacks what was added since, whose default is what it did."""
-    now = read_train_config(digits_skip.get_config()).resolved
-    data = {name: value for name, value in now["data"].items() if not name.startswith("frame")}
-    check_same_run({**now, "data": data}, now, "run")
-    with pytest.raises(ValueError, match=r"data\.frame_stride was 1, now 2: use another"):
-        check_same_run(
-            {**now, "data": data}, {**now, "data": {**now["data"], "frame_stride": 2}}, "run"
-        )

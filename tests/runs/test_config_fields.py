@@ -5,11 +5,17 @@ import dataclasses
 import ml_collections
 import pytest
 
+from configs import digits_skip
 from skipdit_jax import registry, runs
 from skipdit_jax.cli import train
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
-from skipdit_jax.runs.train_config import InitConfig, ProfileConfig, read_train_config
+from skipdit_jax.runs.train_config import (
+    InitConfig,
+    ProfileConfig,
+    check_same_run,
+    read_train_config,
+)
 from skipdit_jax.sharding import MeshConfig
 from skipdit_jax.training.loop import LoopConfig
 from skipdit_jax.training.optimizer import OptimizerConfig
@@ -163,3 +169,14 @@ def test_the_defaults_fit_their_own_fields():
     config.model.name, config.data.name = "DiT-S/2", "digits"
     assert read_train_config(config).resolved["model"] == {"name": "DiT-S/2"}
     assert isinstance(config, ml_collections.ConfigDict)
+
+
+def test_a_run_of_an_earlier_version_continues():
+    """Its config lacks what was added since, whose default is what it did."""
+    now = read_train_config(digits_skip.get_config()).resolved
+    data = {name: value for name, value in now["data"].items() if not name.startswith("frame")}
+    check_same_run({**now, "data": data}, now, "run")
+    with pytest.raises(ValueError, match=r"data\.frame_stride was 1, now 2: use another"):
+        check_same_run(
+            {**now, "data": data}, {**now, "data": {**now["data"], "frame_stride": 2}}, "run"
+        )

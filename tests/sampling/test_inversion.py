@@ -1,5 +1,7 @@
 """Pictures to noise and back: the two directions of DDIM follow the same curve."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,40 +22,47 @@ def digits():
     return model, params, drawn
 
 
-def there_and_back(digits, steps, **options):
+@pytest.fixture(scope="module")
+def there_and_back(digits):
+    """Of a number of steps, (noise, pictures): several tests look at the same."""
     model, params, drawn = digits
-    noise = sd.invert(model, params, drawn, LABELS, steps=steps, **options)
-    key = jax.random.key(9)
-    back = sd.sample(model, params, key, LABELS, x=noise, steps=steps, method="ddim", **options)
-    return np.asarray(noise), np.asarray(back)
+
+    @functools.cache
+    def both(steps):
+        noise = sd.invert(model, params, drawn, LABELS, steps=steps)
+        key = jax.random.key(9)
+        back = sd.sample(model, params, key, LABELS, x=noise, steps=steps, method="ddim")
+        return np.asarray(noise), np.asarray(back)
+
+    return both
 
 
 def error(digits, back):
     return float(np.sqrt(np.mean(np.square(np.asarray(digits[2]) - back))))
 
 
-def test_the_way_back_converges_at_first_order(digits):
+def test_the_way_back_converges_at_first_order(digits, there_and_back):
     """Both directions are first-order steps along one curve."""
-    errors = [error(digits, there_and_back(digits, steps)[1]) for steps in (25, 50, 100)]
+    errors = [error(digits, there_and_back(steps)[1]) for steps in (25, 50, 100)]
     assert errors[2] < 0.03, "of a range of 2"
     assert 1.7 < errors[0] / errors[1] < 2.3
     assert 1.7 < errors[1] / errors[2] < 2.3
 
 
-def test_what_is_found_is_noise(digits):
+def test_what_is_found_is_noise(digits, there_and_back):
     """Unlike the pictures, without neighbours that look alike."""
 
     def alike(pictures):
         left, right = pictures[:, :, :-1].ravel(), pictures[:, :, 1:].ravel()
         return abs(np.corrcoef(left, right)[0, 1])
 
-    noise, _ = there_and_back(digits, 50)
+    noise, _ = there_and_back(50)
     assert alike(noise) < 0.1 < 0.3 < alike(np.asarray(digits[2]))
 
 
-def test_another_class_makes_another_picture_of_the_noise(digits):
+def test_another_class_makes_another_picture_of_the_noise(digits, there_and_back):
     model, params, _ = digits
-    noise, back = there_and_back(digits, 50)
+    noise, back = there_and_back(50)
     others = LABELS[1:] + LABELS[:1]
     other = sd.sample(model, params, jax.random.key(9), others, x=noise, steps=50, method="ddim")
     assert error(digits, np.asarray(other)) > 10 * error(digits, back)
