@@ -15,6 +15,7 @@ of a skip model. All other flags are those of sample.py, and say what is sampled
 import argparse
 import dataclasses
 import functools
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,10 +26,10 @@ import numpy as np
 
 from skipdit_jax import registry
 from skipdit_jax.calibration.cache_errors import lists_of
-from skipdit_jax.calibration.full_steps import span_of
+from skipdit_jax.calibration.full_steps import batches_of, span_of
 from skipdit_jax.calibration.similarity import deep_stage
 from skipdit_jax.cli.build import prepare_sampling
-from skipdit_jax.cli.calibrate import shown_batches, with_samples
+from skipdit_jax.cli.calibrate import BATCH, with_samples
 from skipdit_jax.cli.calibrations import OF_BLOCKS, OF_SKIPS, sampler_of
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.job import SamplingJob
@@ -39,6 +40,7 @@ from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.cli.stability_outputs import described, names, write
 from skipdit_jax.cli.stability_report import Asked, measure_report
 from skipdit_jax.diffusion.schedules import FLOW
+from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.visualise import stability as figures
 
 PROGRAM = "skipdit_jax.cli.stability"
@@ -69,10 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_compilation_cache()
     reports = {}
     for name, (job, asked) in jobs.items():
-        batches = list(shown_batches(job))
-        report = measure_report(
-            job, asked, batches, lambda what, name=name: print(f"{name}: {what}")
-        )
+        size = math.gcd(job.count, BATCH)
+        batches = list(batches_of(sample_keys(job.key, 0, job.count), job.given, size))
+        report = measure_report(job, asked, batches, functools.partial(print, f"{name}:"))
         reports[name] = job, asked, report
     command = shlex.join(["python", "-m", PROGRAM, *(sys.argv[1:] if argv is None else argv)])
     with told_in_one_line(PROGRAM):

@@ -18,7 +18,7 @@ SHARE = 0.98  # of all numbers that a scale of colours shows: one far off would 
 
 Grid = Float[np.ndarray, "_rows _columns"]
 Panels = Mapping[str, Mapping[str, Grid]]
-"""Model -> title of a panel -> what it shows; all models have the same titles."""
+"""Model -> title of a panel -> what it shows; all models have as many, of one kind each."""
 
 
 def check_drawable(place: str) -> None:
@@ -113,13 +113,13 @@ def draw_cache_errors(
 
 
 def _draw_grids(path: Path, panels: Panels, draw: Callable[..., Any]) -> None:
-    titles = list(next(iter(panels.values())))
-    figure, axes = _figure(len(panels), len(titles))
-    for column, title in enumerate(titles):
-        limits = _limits([grids[title] for grids in panels.values()])
-        for row, (model, grids) in enumerate(panels.items()):
+    columns = list(zip(*(grids.items() for grids in panels.values()), strict=True))
+    figure, axes = _figure(len(panels), len(columns))
+    for column, shown in enumerate(columns):
+        limits = _limits([grid for _, grid in shown])
+        for row, (model, (title, grid)) in enumerate(zip(panels, shown, strict=True)):
             place = axes[row][column]
-            image = draw(place, model, grids[title], limits)
+            image = draw(place, model, grid, limits)
             place.set_title(f"{model}\n{title}", fontsize="small")
             figure.colorbar(image, ax=place)
     _save(figure, path)
