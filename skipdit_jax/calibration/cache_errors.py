@@ -65,7 +65,7 @@ def lists_of(steps: int, every: Sequence[int], drawn: int, seed: int) -> tuple[F
     """
     wrong = [n for n in every if not 2 <= n <= steps]
     if wrong or not every:
-        raise ValueError(f"every: found {wrong or 'none'}, wanted 2 to {steps}")
+        raise ValueError(f"calibration: found every {wrong or 'none'}, wanted 2 to {steps}")
     even = [tuple(range(0, steps, n)) for n in every]
     rng = np.random.default_rng(seed)
     return (*even, *(_drawn(rng, steps, len(even[i % len(even)])) for i in range(drawn)))

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from skipdit_jax import registry
+from skipdit_jax.caching.calibrated import Calibrated
 from skipdit_jax.calibration.cache_errors import lists_of
 from skipdit_jax.calibration.full_steps import batches_of, span_of
 from skipdit_jax.calibration.similarity import deep_stage
@@ -130,11 +131,12 @@ def prepared(
         job = with_samples(prepare_sampling(one), one, options.samples)
         usual = OF_SKIPS if job.model.num_skips else OF_BLOCKS
         cached = sampler_of(job, (one.cache and job.settings.cache) or usual)
-        assert cached.cache is not None
+        policy = cached.cache.policy if isinstance(cached.cache, Calibrated) else cached.cache
+        assert policy is not None
         span_of(cached)
         lists = lists_of(len(cached.inputs.t), options.every, options.random, one.seed)
         sides = np.linspace(-options.span, options.span, options.points)
-        asked = Asked(cached.cache, lists, times(job, options.at), sides, one.seed)
+        asked = Asked(policy, lists, times(job, options.at), sides, one.seed)
         name = job.name if job.name not in jobs else f"{job.name} ({len(jobs) + 1})"
         jobs[name] = job, asked
     return jobs

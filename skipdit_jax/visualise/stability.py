@@ -14,6 +14,7 @@ FORMATS = ("png", "svg")
 DPI = 90
 WIDE, HIGH = 3.4, 2.7  # inches of a panel
 LEVELS = 12  # of a surface
+ROUND = (1, 2, 5)  # what logarithmic axes tell
 SHARE = 0.98  # of all numbers that a scale of colours shows: one far off would hide the others
 
 Grid = Float[np.ndarray, "_rows _columns"]
@@ -105,11 +106,21 @@ def draw_cache_errors(
     ends = [float(value) for pair in points.values() for one in pair for value in one if value > 0]
     if ends:
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="grey", linewidth=0.8)
-        axes.set(xscale="log", yscale="log")
+        _round_numbers(axes)
     axes.set(xlabel="predicted RMS", ylabel="measured RMS")
     axes.legend(frameon=False, fontsize="small")
     axes.grid(alpha=0.3)
     _save(figure, path)
+
+
+def _round_numbers(axes: Any) -> None:
+    """Logarithmic axes that tell 1, 2 and 5 of each power of ten."""
+    ticker: Any = optional.load("matplotlib.ticker", "figures")
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(ticker.LogLocator(subs=ROUND))
+        axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _draw_grids(path: Path, panels: Panels, draw: Callable[..., Any]) -> None:
@@ -121,7 +132,7 @@ def _draw_grids(path: Path, panels: Panels, draw: Callable[..., Any]) -> None:
             place = axes[row][column]
             image = draw(place, model, grid, limits)
             place.set_title(f"{model}\n{title}", fontsize="small")
-            figure.colorbar(image, ax=place)
+            figure.colorbar(image, ax=place, format="%.2g")
     _save(figure, path)
 
 
