@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import skipdit_jax as sd
-from skipdit_jax.calibration.cache_errors import lists_of, measure_cache_errors
+from skipdit_jax.calibration.cache_errors import CacheErrors, lists_of, measure_cache_errors
 from skipdit_jax.pipeline import sample_keys
 
 STEPS = 12
@@ -72,8 +72,5 @@ def test_lists_that_compare_nothing(every, told):
 
 
 def test_fewer_than_two_lists_have_no_correlation():
-    uncached, cached = samplers(one_number())
-    params, keys = {"weight": jnp.float32(WEIGHT)}, sample_keys(jax.random.key(0), 0, 2)
-    policy = cached(POLICY).cache
-    found = measure_cache_errors(uncached, cached, policy, params, [(keys, None)], LISTS[:1])
-    assert found.correlation is None
+    assert CacheErrors(LISTS[:1], np.ones(1), np.ones(1)).correlation is None
+    assert CacheErrors(LISTS[:2], np.ones(2), np.arange(2.0)).correlation is None
