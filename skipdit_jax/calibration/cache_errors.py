@@ -49,6 +49,14 @@ class CacheErrors(NamedTuple):
             return None
         return float(np.corrcoef(self.predicted, self.measured)[0, 1])
 
+    @property
+    def ratio(self) -> float | None:
+        """The median of predicted / measured, which a correlation hides; None where none erred."""
+        erred = self.measured > 0
+        if not erred.any():
+            return None
+        return float(np.median(self.predicted[erred] / self.measured[erred]))
+
 
 def lists_of(steps: int, every: Sequence[int], drawn: int, seed: int) -> tuple[FullSteps, ...]:
     """Every N-th step for each N, and as many at random in turn.

@@ -97,8 +97,9 @@ def described(reports: Reports) -> str:
         cosine = float(cosines.mean()) if len(cosines) else math.nan
         correlation = report.errors.correlation
         shown = "none" if correlation is None else f"{correlation:.3f}"
+        ratio = "none" if report.errors.ratio is None else f"{report.errors.ratio:.3g}"
         lines.append(
             f"{name}: deep feature at neighbouring steps, cosine {cosine:.4f}; "
-            f"foretold and measured cache errors, correlation {shown}"
+            f"foretold and measured cache errors, correlation {shown}, median ratio {ratio}"
         )
     return "\n".join(lines)

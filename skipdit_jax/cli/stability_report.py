@@ -115,6 +115,7 @@ def facts_of(job: SamplingJob, asked: Asked, report: Report) -> dict[str, Any]:
         "cache": notation.write(asked.policy),
         "cache errors": _of_errors(job, errors),
         "correlation": errors.correlation,
+        "predicted / measured, median": errors.ratio,
     }
 
 

@@ -132,7 +132,7 @@ def _draw_grids(path: Path, panels: Panels, draw: Callable[..., Any]) -> None:
             place = axes[row][column]
             image = draw(place, model, grid, limits)
             place.set_title(f"{model}\n{title}", fontsize="small")
-            figure.colorbar(image, ax=place, format="%.2g")
+            figure.colorbar(image, ax=place, format="%.3g")
     _save(figure, path)
 
 

@@ -74,3 +74,8 @@ def test_lists_that_compare_nothing(every, told):
 def test_fewer_than_two_lists_have_no_correlation():
     assert CacheErrors(LISTS[:1], np.ones(1), np.ones(1)).correlation is None
     assert CacheErrors(LISTS[:2], np.ones(2), np.arange(2.0)).correlation is None
+
+
+def test_a_ratio_is_of_lists_that_err():
+    assert CacheErrors(LISTS, np.array([1.0, 2.0, 9.0]), np.array([0.0, 1.0, 3.0])).ratio == 2.5
+    assert CacheErrors(LISTS[:1], np.ones(1), np.zeros(1)).ratio is None

@@ -89,6 +89,8 @@ def test_cache_errors_are_those_of_sampling(made, apart):
         assert row["predicted rms"] == pytest.approx(foretold, rel=1e-3)
     pairs = [arrays[f"{SKIP}: {name} rms"] for name in ("predicted", "measured")]
     assert told["correlation"] == pytest.approx(np.corrcoef(*pairs)[0, 1])
+    ratio = np.median(pairs[0] / pairs[1])
+    assert told["predicted / measured, median"] == pytest.approx(ratio)
 
 
 def test_summaries_are_those_of_the_arrays(made):
