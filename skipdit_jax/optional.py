@@ -18,6 +18,7 @@ EXTRAS = {
     "video": ("av",),
     "tfds": ("tensorflow_datasets",),
     "wandb": ("wandb",),
+    "plot": ("matplotlib",),
 }
 """Modules that an extra brings and nothing else does."""
 

@@ -18,7 +18,17 @@ from skipdit_jax.optional import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-NAMES = ("caches", "calibrate", "convert", "encode", "models", "report", "sample", "train")
+NAMES = (
+    "caches",
+    "calibrate",
+    "convert",
+    "encode",
+    "models",
+    "report",
+    "sample",
+    "stability",
+    "train",
+)
 COMMANDS = {f"skipdit-{name}" for name in NAMES}
 TINY = {
     "steps": 2,
@@ -106,7 +116,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {"skipdit_jax/py.typed", "skipdit_jax/configs/digits_skip.py"} <= names
     assert any(name.startswith("skipdit_jax/assets/") for name in names)
     assert told["Version"] == skipdit_jax.__version__
-    extras = {"all", "cuda", "dev", "tfds", "train", "video", "wandb"}
+    extras = {"all", "cuda", "dev", "plot", "tfds", "train", "video", "wandb"}
     assert set(told.get_all("Provides-Extra")) == extras
     assert 'jax[cuda13]; extra == "cuda"' in told.get_all("Requires-Dist")
 
@@ -133,6 +143,7 @@ def test_installed_commands_work_in_an_empty_folder(installed, base_only, tmp_pa
     assert "fora:3" in run("skipdit-caches", PYTHONPATH=base_only)
     assert "--caches" in run("skipdit-report", "--help", PYTHONPATH=base_only)
     assert "--speedup X" in run("skipdit-calibrate", "--help", PYTHONPATH=base_only)
+    assert "--beside MODEL" in run("skipdit-stability", "--help", PYTHONPATH=base_only)
     assert "SOURCE TARGET" in run("skipdit-convert", "--help", PYTHONPATH=base_only)
     assert "--data SOURCE" in run("skipdit-encode", "--help")
     assert "--cache-step" in run("python", "-m", "skipdit_jax.cli.sample", "--help")

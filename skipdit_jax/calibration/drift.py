@@ -225,11 +225,24 @@ def watched_run(
     lags: int,
 ) -> Any:
     """What `run(step, start, rows, lags)`, such as `drift`, makes of a run without cache."""
+    step = watched_step(program, params, x, keys, condition, watch)
+    start = (x, program.stepper.initialise(x))
+    return run(step, start, jax.tree.map(jnp.asarray, inputs), lags)
+
+
+def watched_step(
+    program: Program,
+    params: Params,
+    x: Latents,
+    keys: Key[Array, "B"],
+    condition: Condition,
+    watch: Watch,
+) -> Step:
+    """The step of a run without cache that gives what is watched (traceable); see `one_step`."""
 
     def step(carry: Any, row: loop.StepInputs) -> tuple[Any, Watched]:
         seen: Watched = {}
         view = partial(watch, seen=seen)
         return one_step(program, params, x, keys, condition, view, carry, row), seen
 
-    start = (x, program.stepper.initialise(x))
-    return run(step, start, jax.tree.map(jnp.asarray, inputs), lags)
+    return step

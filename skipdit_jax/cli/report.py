@@ -17,6 +17,7 @@ from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.machine import command
+from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import PICTURE, make_folders
 from skipdit_jax.cli.report_parts import TITLE, curve_variants, section_of
@@ -24,8 +25,10 @@ from skipdit_jax.cli.runner import use_compilation_cache
 from skipdit_jax.visualise.report import NUMBERS, write_report
 
 PROGRAM = "skipdit_jax.cli.report"
+SMALLER = "wanted a smaller --batch-size or --dtype bfloat16"
 
 
+@enough_memory(PROGRAM, SMALLER)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
