@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from skipdit_jax.caching.updates import Updates
 from skipdit_jax.calibration.drift import RESIDUAL, Drift, Watched, site_name
@@ -83,7 +83,7 @@ def codebook(changes: Float[np.ndarray, "n"], rates: Int[np.ndarray, "n"]) -> En
       rates: steps to the next computed one.
     """
     order = np.argsort(changes, kind="stable")
-    allowed = isotonic_regression(rates[order].astype(np.float64), increasing=False)
+    allowed = isotonic_regression(rates[order].astype(np.float64), increasing=False).x
     entries: list[tuple[float, int]] = []
     for rate in range(FASTEST, 1, -1):
         fitting = changes[order][allowed >= rate]

@@ -77,7 +77,7 @@ def test_cache_errors_are_those_of_sampling(made, apart):
     wanted = np.asarray(sampler(model, "none")(params, *given), np.float64)
     gaps = [np.diff([*row["full"], 6]).max() - 1 for row in told["cache errors"]]
     uncached, lags = sampler(model, "none"), int(max(gaps))
-    effects = measure(uncached, params, [tuple(given)], span=Span(1, 3), lags=lags)
+    (effects,) = measure(uncached, params, [tuple(given)], spans=[Span(1, 3)], lags=lags)
     assert [row["full"] for row in told["cache errors"]][:2] == [[0, 2, 4], [0, 3]]
     for number, row in enumerate(told["cache errors"]):
         cached = sampler(model, sd.SkipCache(full=tuple(row["full"]), branch=1))(params, *given)
