@@ -59,8 +59,8 @@ class FullSteps(NamedTuple):
         usual = OF_SKIPS if job.model.num_skips else OF_BLOCKS
         cached = sampler_of(job, plain(job.settings.cache) or usual)
         assert cached.cache is not None
-        asked = computed_steps(options, cached.summary(1), cached.summary(1))
         if not options.any_branch:
+            asked = computed_steps(options, cached.summary(1), cached.summary(1))
             place = (cached.cache, full_steps.span_of(cached), asked)
             return cls(job, [place], len(cached.inputs.t), options.objective)
         if options.full is not None:
