@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.optimize import isotonic_regression
 
 from skipdit_jax.caching.updates import Updates
-from skipdit_jax.calibration.drift import RESIDUAL, Drift, Watched, site_name
+from skipdit_jax.calibration.drift import RESIDUAL, Drift, Watched, site_name, watching_residual
 from skipdit_jax.contracts import Hook, StagedModel
 from skipdit_jax.typing import Skips
 
@@ -45,12 +44,11 @@ class Looking:
             h: Array, c: Any, skips: Skips, lo: int, hi: int, hook: Hook | None = None
         ) -> tuple[Array, Skips]:
             found: dict[int, Array] = {}
-            leaving, skips = model.run(h, c, skips, lo, hi, hook=self.probe.hook(found))
+            left = model.run(h, c, skips, lo, hi, hook=self.probe.hook(found))
             seen.update({site_name(stage, UPDATE): value for stage, value in found.items()})
-            seen[RESIDUAL] = leaving.astype(jnp.float32) - h.astype(jnp.float32)
-            return leaving, skips
+            return left
 
-        return replace(model, run=run)
+        return watching_residual(replace(model, run=run), seen)
 
 
 def pairs_of(

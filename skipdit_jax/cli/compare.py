@@ -24,7 +24,7 @@ from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batch, make_batches
 from skipdit_jax.cli.settings import Settings, misfits
 from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
-from skipdit_jax.pipeline import Sampler
+from skipdit_jax.pipeline import Sampled, Sampler
 from skipdit_jax.registry import published_sampling
 from skipdit_jax.sampling.arguments import laid_out
 from skipdit_jax.sampling.methods import read_method
@@ -36,6 +36,7 @@ NOISE = "~"  # behind a speedup
 NOISE_NOTE = (
     f"note     {NOISE} above its ceiling: noise of the measurement, time again on a quiet machine"
 )
+FEWER = "fewer steps"
 NAME_WIDTH = 24  # at least, of a variant in the table
 DIGITS = 2  # of a speedup that are shown
 COLOURS = 3  # channels that a picture can show
@@ -116,10 +117,25 @@ def make_variants(job: SamplingJob, asked: Sequence[str] = ()) -> list[Variant]:
         fewer.append(equal)
     for calls in dict.fromkeys(fewer):
         steps = max(1, round(calls * full.diffusion.num_steps / summary.steps))
-        spacing = laid_out(uncached.diffusion, steps, uncached.steps)
-        sampler, own = _summarised(job, uncached._replace(steps=spacing))
-        variants.append(Variant("fewer steps", sampler, own.steps, summary.flops / own.flops))
+        variants.append(of_steps(job, uncached, steps, summary.flops))
     return variants
+
+
+def of_steps(job: SamplingJob, settings: Settings, steps: int, flops: float) -> Variant:
+    """A run without cache of so many kept steps of the process.
+
+    Args:
+      job: what to sample.
+      settings: how.
+      steps: of the process.
+      flops: of the full run.
+
+    Raises:
+      ValueError: the model cannot follow them.
+    """
+    spacing = laid_out(settings.diffusion, steps, settings.steps)
+    sampler, own = _summarised(job, settings._replace(cache=None, steps=spacing))
+    return Variant(FEWER, sampler, own.steps, flops / own.flops)
 
 
 def _named(job: SamplingJob, asked: Sequence[str]) -> list[CachePolicy]:
@@ -154,9 +170,15 @@ def _summarised(job: SamplingJob, settings: Settings) -> tuple[Sampler, CacheSum
 
 def _as_drawn(job: SamplingJob, settings: Settings) -> float:
     """The ceiling of a cache that decides, by what the first batch took."""
+    sampler, drawn = first_batch(job, settings)
+    return sampler.ceiling_of(job.batch, [drawn.kinds])
+
+
+def first_batch(job: SamplingJob, settings: Settings) -> tuple[Sampler, Sampled]:
+    """The first batch with all details."""
     sampler, batch = settings.sampler(job.model, details=True), make_batch(job, 0)
     drawn: Any = sampler(job.params, batch.keys, batch.given, counted=batch.counted)
-    return sampler.ceiling_of(job.batch, [drawn.kinds])
+    return sampler, drawn
 
 
 def measure(job: SamplingJob, variants: Sequence[Variant], progress: bool = False) -> list[Score]:

@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from skipdit_jax.caching import notation
 from skipdit_jax.calibration.drift import OUTPUT, PROBE, measure_drift, watching_changes
-from skipdit_jax.cli.compare import STOCHASTIC_NOTE, Score, Variant, as_bytes, draws_other_noise
+from skipdit_jax.cli.compare import (
+    FEWER,
+    STOCHASTIC_NOTE,
+    Score,
+    Variant,
+    as_bytes,
+    draws_other_noise,
+    first_batch,
+    of_steps,
+)
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.machine import hardware
-from skipdit_jax.cli.runner import make_batch
+from skipdit_jax.cli.runner import decisions_of, make_batch
 from skipdit_jax.cli.settings import Settings
-from skipdit_jax.sampling.arguments import laid_out
 from skipdit_jax.sampling.methods import can_clip, read_method
 from skipdit_jax.visualise.charts import Series, chart, strip
 from skipdit_jax.visualise.report import Samples, Section
@@ -20,7 +26,6 @@ from skipdit_jax.visualise.video import FRAMES_PER_SECOND
 
 SHARES = (0.75, 0.5, 1 / 3, 0.25)  # of the steps: where the curves of fewer steps have points
 BETTER = "dpm++"  # of second order; `sampling.methods`
-FEWER = "fewer steps"
 TITLE = "Caches compared"
 SHOWN = 12  # samples in a row
 TERA = 1e12
@@ -39,13 +44,15 @@ def curve_variants(job: SamplingJob, variants: Sequence[Variant]) -> list[Varian
     """
     full, *others = variants
     known = {one.steps for one in others if one.name == FEWER} | {full.steps}
-    uncached = job.settings._replace(cache=None)
-    added = []
+    flops, added = full.sampler.summary(job.count).flops, []
     for share in SHARES:
-        for name, settings in ((FEWER, uncached), *_better(uncached)):
-            steps = max(1, round(share * full.sampler.diffusion.num_steps))
-            made = _of_steps(job, settings, steps)
-            if made is not None and (name != FEWER or made.steps not in known):
+        steps = max(1, round(share * full.sampler.diffusion.num_steps))
+        for name, settings in ((FEWER, job.settings), *_better(job.settings)):
+            try:
+                made = of_steps(job, settings, steps, flops)
+            except ValueError:  # the better solver does not know this process
+                continue
+            if name != FEWER or made.steps not in known:
                 added.append(made._replace(name=name))
     return added
 
@@ -56,18 +63,6 @@ def _better(settings: Settings) -> list[tuple[str, Settings]]:
         return []
     clip = settings.clip and can_clip(read_method(BETTER))
     return [(f"{FEWER} of {BETTER}", settings._replace(method=BETTER, eta=0.0, clip=clip))]
-
-
-def _of_steps(job: SamplingJob, settings: Settings, steps: int) -> Variant | None:
-    """An uncached run of so many steps; None where the solver cannot sample this model."""
-    spacing = laid_out(settings.diffusion, steps, settings.steps)
-    try:
-        sampler = settings._replace(steps=spacing).sampler(job.model)
-    except ValueError:
-        return None
-    full = job.settings._replace(cache=None).sampler(job.model).summary(1)
-    own = sampler.summary(1)
-    return Variant(FEWER, sampler, own.steps, full.flops / own.flops)
 
 
 def section_of(
@@ -151,12 +146,8 @@ def _steps_of(job: SamplingJob, variant: Variant) -> tuple[list[bool], list[floa
         return [True] * steps, None
     if plan.sockets.decision is None:
         return (~plan.reuse).tolist(), None
-    settings = job.settings._replace(cache=variant.sampler.cache)
-    sampler, batch = settings.sampler(job.model, details=True), make_batch(job, 0)
-    drawn: Any = sampler(job.params, batch.keys, batch.given, counted=batch.counted)
-    kinds, compared = (np.asarray(one) for one in (drawn.kinds.trunk, drawn.compared))
-    while kinds.ndim > 1:
-        kinds, compared = (one[0] if len(one) != steps else one[:, 0] for one in (kinds, compared))
+    drawn = first_batch(job, job.settings._replace(cache=variant.sampler.cache))
+    kinds, compared = decisions_of(*drawn)
     return (kinds == 1).tolist(), compared.astype(float).tolist()
 
 

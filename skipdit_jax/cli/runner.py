@@ -14,10 +14,11 @@ from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from skipdit_jax.caching.decisions import EACH
 from skipdit_jax.caching.method import decides
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.files import cache_home
-from skipdit_jax.pipeline import Sampled, sample_keys
+from skipdit_jax.pipeline import Sampled, Sampler, sample_keys
 
 CACHE_OPTION = "jax_compilation_cache_dir"  # of JAX; its default is $JAX_COMPILATION_CACHE_DIR
 KEPT_FROM = "jax_persistent_cache_min_compile_time_secs"
@@ -128,6 +129,20 @@ def make_progress(visible: bool = True) -> Progress:
         console=Console(stderr=True),
         disable=not visible,
     )
+
+
+def decisions_of(sampler: Sampler, drawn: Sampled) -> tuple[np.ndarray, np.ndarray]:
+    """Kinds of all steps [S] of a batch and what was compared at them [S].
+
+    Those of its first sample, and of the condition, where these decide for themselves.
+    """
+    kinds, compared = np.asarray(drawn.kinds.trunk), np.asarray(drawn.compared)
+    plan = sampler.plan
+    if plan is not None and getattr(plan.sockets.decision, "over", None) == EACH:
+        kinds, compared = kinds[0], compared[0]
+    if kinds.ndim > 1:
+        kinds, compared = kinds[:, 0], compared[:, 0]
+    return kinds, compared
 
 
 class StepBar:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from skipdit_jax.caching import notation
-from skipdit_jax.caching.decisions import EACH
 from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
@@ -23,7 +22,7 @@ from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies, save_texts
 from skipdit_jax.cli.report_parts import TITLE, curve_variants, section_of
-from skipdit_jax.cli.runner import Result, run, use_compilation_cache
+from skipdit_jax.cli.runner import Result, decisions_of, run, use_compilation_cache
 from skipdit_jax.cli.sample_flags import PROGRAM
 from skipdit_jax.runs.class_names import printable
 from skipdit_jax.visualise.curves import plot_decisions
@@ -123,13 +122,7 @@ def write_curve(job: SamplingJob, path: Path, result: Result) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    first = result.ran[0]
-    kinds, compared = np.asarray(first.kinds.trunk), np.asarray(first.compared)
-    plan = job.settings.sampler(job.model).plan
-    if plan is not None and getattr(plan.sockets.decision, "over", None) == EACH:
-        kinds, compared = kinds[0], compared[0]
-    if kinds.ndim > 1:
-        kinds, compared = kinds[:, 0], compared[:, 0]
+    kinds, compared = decisions_of(job.settings.sampler(job.model), result.ran[0])
     make_folders([path])
     plot_decisions(path, kinds, compared)
 

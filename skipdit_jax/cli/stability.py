@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import functools
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from skipdit_jax.cli.calibrate import BATCH, with_samples
 from skipdit_jax.cli.calibrations import OF_BLOCKS, OF_SKIPS, sampler_of
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.machine import command
 from skipdit_jax.cli.numbers import finite, natural, positive
 from skipdit_jax.cli.options import SampleOptions, parse
 from skipdit_jax.cli.outputs import PICTURE, check_writable
@@ -76,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         batches = list(batches_of(sample_keys(job.key, 0, job.count), job.given, size))
         report = measure_report(job, asked, batches, functools.partial(print, f"{name}:"))
         reports[name] = job, asked, report
-    command = shlex.join(["python", "-m", PROGRAM, *(sys.argv[1:] if argv is None else argv)])
     with told_in_one_line(PROGRAM):
-        run = {"command": command, "seed": typed.seed}
+        run = {"command": command(f"python -m {PROGRAM}", argv), "seed": typed.seed}
         written = write(options.out, options.format, reports, run)
     print(described(reports))
     print(f"written  {', '.join(map(str, written))}")
