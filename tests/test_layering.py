@@ -27,7 +27,7 @@ LAYERS = {
     "data": 2,
     "sampling": 3,
     "training": 3,
-    "evaluation": 4,
+    "evaluation": 3,
     "registry": 4,
     "pipeline": 5,
     "weights": 5,
@@ -50,7 +50,7 @@ ALLOWED = {
     "data": set(),
     "sampling": {"contracts", "caching", "diffusion"},
     "training": {"contracts", "diffusion"},
-    "evaluation": {"data"},
+    "evaluation": {"data", "layers"},
 }
 LOWEST = {part for part, layer in LAYERS.items() if layer == 0}
 

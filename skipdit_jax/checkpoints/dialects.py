@@ -18,6 +18,7 @@ from skipdit_jax.checkpoints.handles import TensorHandle, scratch
 
 COPY, PARTS, COPIES, POINTWISE = "copy", "parts", "copies", "pointwise"
 PART, HALVES = "part", "halves"
+KERNEL, VECTOR = "kernel", "vector"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Line:
         one size. COPIES: each of theirs is the same. POINTWISE: theirs is a 1x1 convolution
         (out, in, 1, 1), which the family's rules take where their own is a linear (out, in).
         PART: it is one of several equal parts of theirs along axis 0; each has a line. HALVES:
-        theirs has the two halves along axis 0 the other way round.
+        theirs has the two halves along axis 0 the other way round. KERNEL: theirs is a convolution
+        of flax (*size, in, out), ours one of torch (out, in, *size). VECTOR: theirs may have axes
+        of length 1 in front.
       part: of PART, which of how many, (2, 3) for the last of three.
     """
 
@@ -217,9 +220,19 @@ def _united(line: Line, parts: tuple[TensorHandle, ...]) -> TensorHandle:
     if line.how == HALVES:
         halves = tuple(_stretch(first, line.theirs[0], number, 2) for number in (1, 0))
         return Joined(*place, first.shape, first.strides, halves)
+    if line.how == KERNEL:
+        return _axes(first, (-1, -2, *range(len(first.shape) - 2)))
+    if line.how == VECTOR and set(first.shape[:-1]) <= {1}:
+        return _axes(first, (-1,))
     if line.how == COPIES:
         return Repeated(*place, first.shape, first.strides, line.theirs, parts)
     return first
+
+
+def _axes(whole: TensorHandle, axes: tuple[int, ...]) -> TensorHandle:
+    """A tensor of a file by some of its axes, in this order."""
+    shape, strides = (tuple(of[axis] for axis in axes) for of in (whole.shape, whole.strides))
+    return dataclasses.replace(whole, shape=shape, strides=strides)
 
 
 def _stretch(whole: TensorHandle, name: str, number: int, count: int) -> TensorHandle:
@@ -249,10 +262,22 @@ def _divided(line: Line, spec: ArraySpec) -> dict[str, ArraySpec]:
         return dict(_slices(line, spec))
     if line.how == HALVES:
         return {line.theirs[0]: _exchanged(spec)}
+    if line.how == KERNEL:
+        spec = _as_of_flax(spec)
     if line.how == POINTWISE and len(spec.shape) == 2:  # biases stay as they are
         shape = (*spec.shape, 1, 1)
         spec = dataclasses.replace(spec, shape=shape)
     return dict.fromkeys(line.theirs, spec)
+
+
+def _as_of_flax(spec: ArraySpec) -> ArraySpec:
+    """(out, in, *size) as (*size, in, out)."""
+    shape = (*spec.shape[2:], spec.shape[1], spec.shape[0])
+
+    def value() -> np.ndarray:
+        return np.moveaxis(spec.value().reshape(spec.shape), (1, 0), (-2, -1))
+
+    return dataclasses.replace(spec, shape=shape, value=value)
 
 
 def _exchanged(spec: ArraySpec) -> ArraySpec:

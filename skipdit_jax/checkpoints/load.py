@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from skipdit_jax.checkpoints.array_pickles import LEAD_BYTES, is_array_pickle, read_array_pickle
 from skipdit_jax.checkpoints.dialects import to_own
 from skipdit_jax.checkpoints.errors import CheckpointError, naming, parsing
 from skipdit_jax.checkpoints.handles import TensorHandle
@@ -64,7 +65,9 @@ def open_checkpoint(
     key: str | None = None,
     prefix: str | None = None,
 ) -> Checkpoint:
-    """Opens a native file, a file of `torch.save` or a .safetensors state dict, told by content.
+    """Opens a native file, a file of torch, a .safetensors state dict or a pickle of arrays.
+
+    What a file is, its content tells.
 
     Args:
       source: path of the file, of the index of one that is split, or of a folder that holds one.
@@ -91,9 +94,11 @@ def open_checkpoint(
         if is_index(path):
             return _understood(path, _of_names(read_shards(path), ask, layouts), layouts)
         with path.open("rb") as file:
-            lead = file.read(JSON_START + 1)
-        if lead[JSON_START:] == b"{" or path.suffix == SAFETENSORS_SUFFIX:
+            lead = file.read(LEAD_BYTES)
+        if lead[JSON_START : JSON_START + 1] == b"{" or path.suffix == SAFETENSORS_SUFFIX:
             return _open_safetensors(path, ask, layouts)
+        if is_array_pickle(lead):
+            return _understood(path, Chosen(BARE, read_array_pickle(path)), layouts)
         return _understood(path, choose(read_torch_file(path), ask, layouts), layouts)
 
 

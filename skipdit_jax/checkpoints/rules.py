@@ -1,7 +1,7 @@
 """Weights travel by table: one list of rules names every tensor in torch's layout and in ours.
 
 A rule pairs a torch name with one of our paths; `{i}` stands for the same number on both sides,
-and so does `{j}`.
+and so does `{j}`; `{v}` and `{w}` stand for the same name.
 Each transform has an inverse, so import and export are one table and a round trip is a test.
 """
 
@@ -37,6 +37,12 @@ class Transform:
 IDENTITY = Transform(lambda array: array, lambda array: array)
 LINEAR = Transform(np.transpose, np.transpose)
 """torch (out, in) <-> ours [in, out]."""
+
+CONVOLUTION = Transform(
+    lambda kernel: np.moveaxis(kernel, (0, 1), (-1, -2)),
+    lambda kernel: np.moveaxis(kernel, (-1, -2), (0, 1)),
+)
+"""torch (out, in, *size) <-> ours [*size, in, out]."""
 
 
 def patch_convolution(patch: int) -> Transform:
@@ -77,8 +83,9 @@ class Rule:
 
 @functools.lru_cache(maxsize=1024)
 def _pattern(ours: str) -> re.Pattern[str]:
-    """A path with its numbers open; made once, not for each leaf it is held against."""
-    return re.compile(re.sub(r"\\\{([ij])\\\}", r"(?P<\1>[0-9]+)", re.escape(ours)))
+    """A path with its numbers and names open; made once, not for each leaf held against it."""
+    numbered = re.sub(r"\\\{([ij])\\\}", r"(?P<\1>[0-9]+)", re.escape(ours))
+    return re.compile(re.sub(r"\\\{([vw])\\\}", r"(?P<\1>[A-Za-z0-9_]+)", numbered))
 
 
 def linear(torch: str, ours: str) -> tuple[Rule, Rule]:
@@ -109,6 +116,8 @@ class Entry:
 def tensor_entries(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, Entry]:
     """Returns {torch name: entry} of every leaf of a parameter tree, in the order of the rules.
 
+    Of rules about the same leaf, the first holds.
+
     Args:
       rules: the family's table.
       tree: arrays or `jax.ShapeDtypeStruct`.
@@ -116,17 +125,15 @@ def tensor_entries(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, 
     Raises:
       CheckpointError: leaves that no rule names; all of them are listed.
     """
-    leaves = flatten(tree)
+    unnamed = flatten(tree)
     entries: dict[str, Entry] = {}
     for rule in rules:
-        for path, leaf in leaves.items():
-            name = rule.torch_name(path)
+        found = {path: rule.torch_name(path) for path in unnamed}
+        for path, name in found.items():
             if name is not None:
-                shape = tuple(leaf.shape)
+                shape = tuple(unnamed.pop(path).shape)
                 wanted = rule.transform.torch_shape(shape)
                 entries[name] = Entry(path, shape, wanted, rule.transform)
-    named = {entry.path for entry in entries.values()}
-    unnamed = [path for path in leaves if path not in named]
     if unnamed:
         raise CheckpointError(f"the weight table has no rule for {', '.join(unnamed)}")
     return entries

@@ -10,19 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 
 from skipdit_jax.checkpoints import vae_compvis
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import Claims, WeightLayout
-from skipdit_jax.checkpoints.rules import IDENTITY, LINEAR, Rule, Transform, linear
+from skipdit_jax.checkpoints.rules import CONVOLUTION, IDENTITY, LINEAR, Rule, Transform, linear
 from skipdit_jax.checkpoints.rules_dit import Config, Shapes, shape_of
-
-CONVOLUTION = Transform(
-    lambda kernel: np.moveaxis(kernel, (0, 1), (-1, -2)),
-    lambda kernel: np.moveaxis(kernel, (-1, -2), (0, 1)),
-)
-"""torch (out, in, *size) <-> ours [*size, in, out]."""
 
 POINTWISE = Transform(
     lambda kernel: kernel.reshape(kernel.shape[:2]).T,

@@ -12,16 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from skipdit_jax.encoders.blocks import (
-    ALONG_FRAMES,
     EPSILON,
-    SPATIAL,
-    Convolution,
     GroupNorm,
     Maps,
     ResnetBlock,
     SpatialAttention,
     upsample,
 )
+from skipdit_jax.layers.convolution import ALONG_FRAMES, SPATIAL, Convolution
 from skipdit_jax.layers.linear import DType
 
 TEMPORAL_EPSILON = 1e-5  # of the norms along the frames (docs/notes.md, Autoencoders)

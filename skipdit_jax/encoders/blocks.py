@@ -12,11 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from skipdit_jax.layers.attention import attend
+from skipdit_jax.layers.convolution import SPATIAL, Convolution
 from skipdit_jax.layers.linear import DType, Linear
 
 EPSILON = 1e-6  # of the group norms, but for those along the frames (docs/notes.md, Autoencoders)
-SPATIAL = (3, 3)
-ALONG_FRAMES = (3, 1, 1)
 
 Maps = Float[Array, "*many H W C"]
 
@@ -55,47 +54,6 @@ class GroupNorm(nn.Module):
         affine = (1,) * (x.ndim - 1) + x.shape[-1:]
         scale, bias = (p.astype(jnp.float32).reshape(affine) for p in (scale, bias))
         return group_norm(x, self.groups, self.grid_axes, self.epsilon) * scale + bias
-
-
-class Convolution(nn.Module):
-    """A convolution over rows and columns, or along the frames.
-
-    Attributes:
-      features: channels of the output.
-      kernel_size: (rows, columns), or (frames, 1, 1).
-      stride: of both axes.
-      padding: zeros before and after each axis; None keeps the size (odd kernels, stride 1).
-    """
-
-    features: int
-    kernel_size: tuple[int, ...] = SPATIAL
-    stride: int = 1
-    padding: tuple[tuple[int, int], ...] | None = None
-    dtype: DType = jnp.float32
-    param_dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*many C"]) -> Float[Array, "*many2 C2"]:
-        """Returns [..., *grid, features] in `dtype`."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        lead, grid = x.shape[: -len(shape) + 1], x.shape[-len(shape) + 1 : -1]
-        if len(grid) == len(ALONG_FRAMES):
-            # Rows and columns as one axis: twice as fast on CPU as a product over three.
-            kernel, rows = kernel[:, 0], x.reshape(-1, grid[0], grid[1] * grid[2], x.shape[-1])
-        else:
-            rows = x.reshape(-1, *grid, x.shape[-1])
-        out = jax.lax.conv_general_dilated(
-            rows.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.stride, self.stride),
-            self.padding or [(size // 2, size // 2) for size in kernel.shape[:2]],
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        out = out + bias.astype(self.dtype).reshape(1, 1, 1, -1)
-        grid = grid if len(grid) == len(ALONG_FRAMES) else out.shape[1:3]
-        return out.reshape(*lead, *grid, -1)
 
 
 class ResnetBlock(nn.Module):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from skipdit_jax.config import hold
 from skipdit_jax.encoders.autoencoder import Decoder, Encoder
-from skipdit_jax.encoders.blocks import Convolution
+from skipdit_jax.layers.convolution import Convolution
 from skipdit_jax.published import LATENT_SCALE
 from skipdit_jax.typing import PRNGKey
 

@@ -15,6 +15,7 @@ from skipdit_jax.checkpoints import (
     rules_hunyuan,
     rules_latte,
     rules_latte_t2v,
+    rules_metrics,
     rules_pixart,
     rules_t5,
     rules_vae,
@@ -28,6 +29,9 @@ from skipdit_jax.encoders.vae import (
     AutoencoderKLTemporalDecoder,
     AutoencoderKLTemporalDecoderConfig,
 )
+from skipdit_jax.evaluation.networks.i3d import I3D, I3DConfig
+from skipdit_jax.evaluation.networks.inception import InceptionConfig, InceptionV3
+from skipdit_jax.evaluation.networks.lpips import Lpips, LpipsConfig
 from skipdit_jax.models.dit import DiT, DiTConfig
 from skipdit_jax.models.hunyuan_dit import HunYuanDiT, HunYuanDiTConfig
 from skipdit_jax.models.latte import Latte, LatteConfig
@@ -45,6 +49,7 @@ from skipdit_jax.registry.kinds import (
     NetworkKind,
     register_autoencoder,
     register_family,
+    register_metric_network,
     register_text_encoder,
 )
 from skipdit_jax.sharding import FSDP, TENSOR, Split
@@ -182,3 +187,9 @@ register_autoencoder(
 )
 register_text_encoder(NetworkKind(config=T5Config, module=T5Encoder, layout=rules_t5.LAYOUT))
 register_text_encoder(NetworkKind(config=BertConfig, module=BertEncoder, layout=rules_bert.LAYOUT))
+for config, module, layout in (
+    (InceptionConfig, InceptionV3, rules_metrics.INCEPTION),
+    (I3DConfig, I3D, rules_metrics.I3D),
+    (LpipsConfig, Lpips, rules_metrics.LPIPS),
+):
+    register_metric_network(NetworkKind(config=config, module=module, layout=layout))

@@ -126,6 +126,9 @@ AUTOENCODERS: dict[str, NetworkKind] = {}
 TEXT_ENCODERS: dict[str, NetworkKind] = {}
 """Text encoders likewise; filled by `register_text_encoder`."""
 
+METRIC_NETWORKS: dict[str, NetworkKind] = {}
+"""Networks of metrics likewise; filled by `register_metric_network`."""
+
 
 def register_family(family: Family) -> None:
     """Makes a family known: to names, checkpoints, sampling, training and the command lines.
@@ -167,9 +170,19 @@ def register_text_encoder(kind: NetworkKind) -> None:
     TEXT_ENCODERS[kind.name] = kind
 
 
+def register_metric_network(kind: NetworkKind) -> None:
+    """Makes a family of networks of metrics known.
+
+    Raises:
+      ValueError: its name or config class belongs to another family.
+    """
+    _check_new(kind)
+    METRIC_NETWORKS[kind.name] = kind
+
+
 def _kinds() -> dict[str, NetworkKind]:
     """Every network by the name of its family."""
-    return {**FAMILIES, **AUTOENCODERS, **TEXT_ENCODERS}
+    return {**FAMILIES, **AUTOENCODERS, **TEXT_ENCODERS, **METRIC_NETWORKS}
 
 
 def _check_new(kind: NetworkKind) -> None:
@@ -189,6 +202,11 @@ def weight_layouts() -> tuple[WeightLayout, ...]:
 def text_layouts() -> tuple[WeightLayout, ...]:
     """Those of text encoders: a file with a model and its encoders is one of a model."""
     return tuple(kind.layout for kind in TEXT_ENCODERS.values())
+
+
+def metric_layouts() -> tuple[WeightLayout, ...]:
+    """Those of networks of metrics."""
+    return tuple(kind.layout for kind in METRIC_NETWORKS.values())
 
 
 def build(family: str, fields: Mapping[str, Any]) -> Any:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from skipdit_jax.encoders.blocks import Convolution, group_norm, upsample
+from skipdit_jax.encoders.blocks import group_norm, upsample
+from skipdit_jax.layers.convolution import Convolution
 from skipdit_jax.encoders.pixels import (
     DecodeOptions,
     _in_chunks,

@@ -1,0 +1,1 @@
+"""Networks whose features metrics are made of: Inception, I3D, and the trunks of LPIPS."""

@@ -1,0 +1,165 @@
+"""What Inception networks are put together from, for pictures and for clips, channel-last."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from skipdit_jax.layers.convolution import Padding, convolve
+from skipdit_jax.layers.linear import DType
+
+Maps = Float[Array, "B *grid C"]
+Pool = Callable[[Maps], Maps]
+
+
+class FixedNorm(nn.Module):
+    """Batch norm of statistics that stand in the weights, as a factor and an offset.
+
+    A convolution that it follows takes the factor into its kernel, so that it costs nothing.
+
+    Attributes:
+      epsilon: added to the variance.
+      use_scale: whether it has a trained scale.
+    """
+
+    epsilon: float
+    use_scale: bool = True
+    param_dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+        """Returns (factor, offset), float32 [C]: what is normalised is x * factor + offset."""
+        ones, zeros = nn.initializers.ones, nn.initializers.zeros
+        kinds = {"bias": zeros, "mean": zeros, "variance": ones}
+        kinds |= {"scale": ones} if self.use_scale else {}
+        known = {
+            name: self.param(name, kind, (channels,), self.param_dtype).astype(jnp.float32)
+            for name, kind in kinds.items()
+        }
+        factor = jax.lax.rsqrt(known["variance"] + jnp.float32(self.epsilon))
+        factor = factor * known["scale"] if self.use_scale else factor
+        return factor, known["bias"] - known["mean"] * factor
+
+
+class NormedConvolution(nn.Module):
+    """ReLU(norm(convolution)), the convolution without bias.
+
+    Attributes:
+      features: channels of the output.
+      kernel_size: of each axis of the grid.
+      stride: of all axes.
+      padding: see `convolve`.
+      epsilon: of the norm.
+      use_scale: of the norm.
+    """
+
+    features: int
+    kernel_size: tuple[int, ...]
+    stride: int = 1
+    padding: tuple[tuple[int, int], ...] | None = None
+    epsilon: float = 1e-3
+    use_scale: bool = True
+    dtype: DType = jnp.float32
+    param_dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Float[Array, "B *grid2 C2"]:
+        """Returns [B, *grid, features] in `dtype`."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
+        norm = FixedNorm(self.epsilon, self.use_scale, self.param_dtype, name="norm")
+        factor, offset = norm(self.features)
+        kernel = kernel.astype(jnp.float32) * factor.reshape(*(1,) * (len(shape) - 1), -1)
+        out = convolve(
+            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding
+        )
+        return nn.relu(out + offset.astype(self.dtype).reshape(*(1,) * (out.ndim - 1), -1))
+
+
+class Unit(NamedTuple):
+    """A convolution of a branch.
+
+    Attributes:
+      name: of its parameters.
+      features: channels of its output.
+      size: of its kernel along each axis.
+      stride: of all axes; with more than 1 nothing is padded.
+    """
+
+    name: str
+    features: int
+    size: tuple[int, ...]
+    stride: int = 1
+
+
+class Fork(NamedTuple):
+    """Units that read the same and are concatenated."""
+
+    units: tuple[Unit, ...]
+
+
+Branch = tuple[Pool | Unit | Fork, ...]
+"""What one branch does, one after the other."""
+
+
+class Mixed(nn.Module):
+    """Branches that read the same, concatenated (Szegedy et al., arXiv 1512.00567).
+
+    Attributes:
+      branches: see `Branch`.
+      epsilon: of their norms.
+      use_scale: of their norms.
+    """
+
+    branches: Sequence[Branch]
+    epsilon: float
+    use_scale: bool = True
+    dtype: DType = jnp.float32
+    param_dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Float[Array, "B *grid2 C2"]:
+        """Returns the branches side by side."""
+        return jnp.concatenate([self._branch(branch, x) for branch in self.branches], axis=-1)
+
+    def _branch(self, branch: Branch, x: Array) -> Array:
+        for part in branch:
+            if isinstance(part, Unit):
+                x = self._unit(part, x)
+            elif isinstance(part, Fork):
+                x = jnp.concatenate([self._unit(unit, x) for unit in part.units], axis=-1)
+            else:
+                x = part(x)
+        return x
+
+    def _unit(self, unit: Unit, x: Array) -> Array:
+        none = ((0, 0),) * len(unit.size)
+        return NormedConvolution(
+            unit.features,
+            unit.size,
+            unit.stride,
+            none if unit.stride > 1 else None,
+            self.epsilon,
+            self.use_scale,
+            self.dtype,
+            self.param_dtype,
+            name=unit.name,
+        )(x)
+
+
+def same_padding(grid: Sequence[int], size: Sequence[int], stride: Sequence[int]) -> Padding:
+    """What TensorFlow calls SAME: outputs of ceil(n / stride), the smaller half in front.
+
+    Args:
+      grid: lengths of the axes.
+      size: of the window along each.
+      stride: along each.
+    """
+    missing = [
+        max(-(-n // step) * step - step + window - n, 0)
+        for n, window, step in zip(grid, size, stride, strict=True)
+    ]
+    return [(n // 2, n - n // 2) for n in missing]

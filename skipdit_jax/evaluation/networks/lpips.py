@@ -1,0 +1,140 @@
+"""LPIPS: how different two pictures look (Zhang et al., arXiv 1801.03924, equation 1).
+
+(1)  d(a, b) = Σ_l mean over places of Σ_c w_lc (â_lc - b̂_lc)²
+
+with â_l the features of layer l of a network trained on ImageNet, of length 1 at every place.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from skipdit_jax.layers.convolution import Convolution
+
+# What the trunks were trained on: of pixels in [-1, 1], from mean and deviation of ImageNet.
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+SMALLEST = 1e-10  # added to the length of a feature
+EXAMPLE_SIDE = 64
+
+
+class Layer(NamedTuple):
+    """A convolution of a trunk, with ReLU.
+
+    Attributes:
+      features: channels of its output.
+      size: of its kernel along both axes.
+      stride: of both axes.
+      padding: on all sides.
+      pool: window of the pool of stride 2 before it; 0 for none.
+      compared: whether its output is compared.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: int = 1
+    pool: int = 0
+    compared: bool = True
+
+
+def _vgg(*groups: tuple[int, int]) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(width, pool=2 if n == 0 < g else 0, compared=n == count - 1)
+        for g, (width, count) in enumerate(groups)
+        for n in range(count)
+    )
+
+
+TRUNKS = {
+    "alex": (
+        Layer(64, 11, 4, 2),
+        Layer(192, 5, 1, 2, pool=3),
+        Layer(384, pool=3),
+        Layer(256),
+        Layer(256),
+    ),
+    "vgg": _vgg((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
+}
+"""AlexNet and VGG16, up to the last layer that is compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LpipsConfig:
+    """Which LPIPS, and how it computes.
+
+    Attributes:
+      trunk: key of `TRUNKS`; papers on caching report "alex" unless they say otherwise.
+      dtype: compute type, "float32" or "bfloat16".
+      param_dtype: of the weights.
+    """
+
+    FAMILY: ClassVar[str] = "LPIPS"
+
+    trunk: str = "alex"
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.trunk not in TRUNKS:
+            raise ValueError(f"LPIPS: trunk is {self.trunk!r}, wanted one of {tuple(TRUNKS)}")
+
+
+class Lpips(nn.Module):
+    """Two sets of pictures to their distances."""
+
+    config: LpipsConfig = LpipsConfig()
+
+    def example_inputs(self, rows: int = 1) -> tuple[Any, ...]:
+        """Shapes and types of two small sets of pictures, for tracing."""
+        shape = (rows, EXAMPLE_SIDE, EXAMPLE_SIDE, 3)
+        return (jax.ShapeDtypeStruct(shape, jnp.float32),) * 2
+
+    @nn.compact
+    def __call__(
+        self, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"]
+    ) -> Float[Array, "layers B"]:
+        """The distance that each layer adds (1); their sum over layers is LPIPS.
+
+        Args:
+          a: pictures in [-1, 1].
+          b: as many of the same size.
+
+        Returns:
+          Float32, one row for each layer that is compared.
+        """
+        kind = jnp.dtype(self.config.param_dtype)
+        x, distances = self._shown(jnp.concatenate([a, b])), []
+        for number, layer in enumerate(TRUNKS[self.config.trunk]):
+            x = self._layer(number, layer, x)
+            if layer.compared:
+                weights = self.param(
+                    f"linear_{len(distances)}", nn.initializers.ones, (layer.features,), kind
+                )
+                apart = jnp.square(jnp.subtract(*jnp.split(_of_length_one(x), 2)))
+                distances.append((apart.mean(axis=(1, 2)) @ weights.astype(jnp.float32)))
+        return jnp.stack(distances)
+
+    def _shown(self, x: Array) -> Array:
+        """Pixels as the trunks were trained on them."""
+        shift, scale = (jnp.array(v, jnp.float32).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
+        return (x.astype(jnp.float32) - shift) / scale
+
+    def _layer(self, number: int, layer: Layer, x: Array) -> Array:
+        if layer.pool:
+            x = nn.max_pool(x, (layer.pool,) * 2, (2, 2))
+        around = ((layer.padding,) * 2,) * 2
+        types = jnp.dtype(self.config.dtype), jnp.dtype(self.config.param_dtype)
+        name = f"conv_{number}"
+        size = (layer.size,) * 2
+        return nn.relu(
+            Convolution(layer.features, size, layer.stride, around, True, *types, name=name)(x)
+        )
+
+
+def _of_length_one(x: Array) -> Array:
+    x = x.astype(jnp.float32)
+    return x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + jnp.float32(SMALLEST))

