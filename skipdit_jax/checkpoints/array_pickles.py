@@ -72,9 +72,7 @@ def read_array_pickle(path: Path) -> dict[str, TensorHandle]:
     return found
 
 
-def _arrays(
-    path: Path, node: Any, keys: tuple[str, ...]
-) -> Iterator[tuple[str, TensorHandle]]:
+def _arrays(path: Path, node: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, TensorHandle]]:
     place = shown(STEP.join(keys))
     if isinstance(node, Record) and node.name in ARRAY:
         yield STEP.join(keys), _held(path, place, node.fields.get(STATE))

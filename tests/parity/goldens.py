@@ -21,7 +21,6 @@ REQUIRED = (
     "diffusion",
     "latte",
     "latte_skip",
-    "latte_skip_depth28",
     "latte_skip_cache",
     "latte_skip_cache_cfg",
     "latte_img_skip",
@@ -39,8 +38,13 @@ REQUIRED = (
     "bert_encoder",
     "prompts_clean",
     "schedulers",
+    "inception_fid",
+    "i3d_fvd",
+    "metrics",
+    "real_weights",
 )
 OPTIONAL = (  # too large to carry: run where a folder has them
+    "latte_skip_depth28",
     "fora",
     "taylorseer",
     "taylorseer_diffusers",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from skipdit_jax.layers.convolution import Padding, convolve
@@ -73,9 +74,7 @@ class NormedConvolution(nn.Module):
         norm = FixedNorm(self.epsilon, self.use_scale, self.param_dtype, name="norm")
         factor, offset = norm(self.features)
         kernel = kernel.astype(jnp.float32) * factor.reshape(*(1,) * (len(shape) - 1), -1)
-        out = convolve(
-            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding
-        )
+        out = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
         return nn.relu(out + offset.astype(self.dtype).reshape(*(1,) * (out.ndim - 1), -1))
 
 
@@ -148,6 +147,26 @@ class Mixed(nn.Module):
             self.param_dtype,
             name=unit.name,
         )(x)
+
+
+def average_pool(x: Maps, window: Sequence[int], keep: bool = False) -> Array:
+    """The mean of every window, at every place.
+
+    Args:
+      x: [B, *grid, C].
+      window: length along each axis of the grid; odd where the size is kept.
+      keep: whether windows reach over the edge, of which only what lies inside counts.
+    """
+    grid = x.shape[1:-1]
+    around = [(n // 2, n // 2) if keep else (0, 0) for n in window]
+    ones, sizes = (1,) * (len(window) + 2), (1, *window, 1)
+    padding = [(0, 0), *around, (0, 0)]
+    sums = jax.lax.reduce_window(x, x.dtype.type(0), jax.lax.add, sizes, ones, padding)
+    inside = np.ones((), np.float64)
+    for n, length, (before, after) in zip(window, grid, around, strict=True):
+        there = np.pad(np.ones(length), (before, after))
+        inside = inside[..., None] * np.convolve(there, np.ones(n), "valid")
+    return sums * (1 / inside).astype(x.dtype)[None, ..., None]
 
 
 def same_padding(grid: Sequence[int], size: Sequence[int], stride: Sequence[int]) -> Padding:

@@ -14,6 +14,7 @@ from skipdit_jax.evaluation.networks.blocks import (
     Mixed,
     NormedConvolution,
     Unit,
+    average_pool,
     same_padding,
 )
 from skipdit_jax.layers.convolution import Convolution
@@ -104,7 +105,7 @@ class I3D(nn.Module):
         for name, widths in WIDTHS.items():
             x = pool(x, *POOLS[name]) if name in POOLS else x
             x = Mixed(_branches(widths), **norm, **types, name=name)(x)
-        x = nn.avg_pool(x.astype(jnp.float32), LAST_WINDOW)
+        x = average_pool(x.astype(jnp.float32), LAST_WINDOW)
         types["dtype"] = jnp.dtype(jnp.float32)
         x = Convolution(CLASSES, ONE, **types, name="logits")(x)
         return x.mean(axis=(1, 2, 3))

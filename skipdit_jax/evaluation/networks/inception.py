@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from skipdit_jax.evaluation.networks.blocks import Branch, Fork, Mixed, NormedConvolution, Unit
+from skipdit_jax.evaluation.networks.blocks import (
+    Branch,
+    Fork,
+    Mixed,
+    NormedConvolution,
+    Unit,
+    average_pool,
+)
 from skipdit_jax.layers.linear import Linear
 
 SIDE = 299  # pixels that it was trained on
@@ -22,9 +29,7 @@ SPATIAL_CHANNELS = 7  # of mixed_6/conv that sFID looks at (Nash et al., arXiv 2
 EPSILON = 1e-3  # of all norms
 VALID = ((0, 0), (0, 0))
 
-average = partial(
-    nn.avg_pool, window_shape=(3, 3), padding=((1, 1), (1, 1)), count_include_pad=False
-)
+average = partial(average_pool, window=(3, 3), keep=True)
 largest = partial(nn.max_pool, window_shape=(3, 3), padding=((1, 1), (1, 1)))
 halve = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
 

@@ -14,11 +14,11 @@ for m pixels made of n.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from skipdit_jax.evaluation.networks import i3d, inception
 
-Grid = Float[Array, "B H W C"]
+Grid = Num[Array, "B H W C"]
 LEVELS = 255.0  # of a pixel of 8 bits
 MIDDLE = 128.0  # what ADM takes for the middle of them, and for the half of their range
 
