@@ -45,6 +45,6 @@ def few_samples(count: int, wanted: int = FEW) -> str | None:
     if count >= wanted:
         return None
     return (
-        f"{count:,} samples, fewer than {wanted:,}: Fréchet distances are too large by a share that "
-        "differs between models; compare only with numbers of as many samples"
+        f"{count:,} samples, fewer than {wanted:,}: Fréchet distances are too large, by a share "
+        "that differs between models; compare only with numbers of as many samples"
     )

@@ -8,6 +8,7 @@ It is taken of parts of the set and averaged. Evaluators differ in what they cal
 grows with the size of a part: say which. It knows nothing of real pictures.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def inception_score(
         edges = [*range(0, len(x), every), len(x)]
     else:
         edges = [len(x) * i // parts for i in range(parts + 1)]
-    scores = [_score(x[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    scores = [_score(x[a:b]) for a, b in itertools.pairwise(edges)]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)))
 
 

@@ -36,8 +36,8 @@ Radii = Float[np.ndarray, "N"]
 class Block(NamedTuple):
     """Rows of a set on the device; those after its end are zeros and not real."""
 
-    rows: Float[Array, "R D"]
-    real: Bool[Array, "R"]
+    rows: Float[Array, "N D"]
+    real: Bool[Array, "N"]
 
 
 class PrecisionRecall(NamedTuple):
@@ -47,22 +47,22 @@ class PrecisionRecall(NamedTuple):
       precision: share of samples inside the reference.
       recall: share of the reference inside the samples.
       samples_inside: bool [N].
-      reference_inside: bool [M].
+      reference_inside: bool [P].
     """
 
     precision: float
     recall: float
-    samples_inside: Bool[np.ndarray, "_N"]
-    reference_inside: Bool[np.ndarray, "_M"]
+    samples_inside: Bool[np.ndarray, "N"]
+    reference_inside: Bool[np.ndarray, "P"]
 
 
 def precision_recall(
     samples: Features, reference: Features, neighbours: int = NEIGHBOURS, half: bool = False
 ) -> PrecisionRecall:
-    """Precision and recall (2) of samples [N,D] against a reference [M,D].
+    """Precision and recall (2) of samples [N,D] against a reference [P,D].
 
-    Both grow with their sets' sizes: compare numbers of equal sizes only. The order of the arguments
-    matters: exchanged, precision and recall are.
+    Both depend on the sizes of the sets: compare numbers of equal sizes only. Exchanging the sets
+    exchanges the two numbers.
 
     Args:
       samples: of the model.
@@ -77,8 +77,8 @@ def precision_recall(
     x, y = _checked("precision_recall", samples, reference, neighbours)
     middle = _middle(x, y, half)
     ours, real = _blocks(x, middle), _blocks(y, middle)
-    radii = [_radii(blocks, neighbours, half) for blocks in (ours, real)]
-    inside_real, inside_ours = _inside(ours, real, *radii, half=half)
+    radii = _radii(ours, neighbours, half), _radii(real, neighbours, half)
+    inside_real, inside_ours = _inside(ours, real, *radii, half)
     inside = inside_real[: len(x)], inside_ours[: len(y)]
     return PrecisionRecall(float(inside[0].mean()), float(inside[1].mean()), *inside)
 
@@ -115,7 +115,7 @@ def _blocks(x: np.ndarray, middle: Float[np.ndarray, "D"]) -> list[Block]:
         part = x[start : start + BLOCK]
         rows = np.zeros((BLOCK, x.shape[1]), np.float32)
         rows[: len(part)] = part - middle[None]
-        blocks.append(jax.device_put(Block(rows, np.arange(BLOCK) < len(part))))
+        blocks.append(Block(*jax.device_put((rows, np.arange(BLOCK) < len(part)))))
     return blocks
 
 
@@ -131,7 +131,11 @@ def _radii(blocks: list[Block], neighbours: int, half: bool) -> list[Array]:
 
 
 def _inside(
-    ours: list[Block], real: list[Block], our_radii: list[Array], real_radii: list[Array], half: bool
+    ours: list[Block],
+    real: list[Block],
+    our_radii: list[Array],
+    real_radii: list[Array],
+    half: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(f(row, real) of all our rows, f(row, ours) of all real ones): one pass for both."""
     nothing = jnp.zeros(BLOCK, bool)
