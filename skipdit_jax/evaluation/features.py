@@ -8,10 +8,10 @@ Features = Float[np.ndarray | Array, "_N _D"]
 """One row a sample, of any floating type."""
 
 FEW = 10_000
-"""Samples below which FID is mostly bias.
+"""Samples that a Fréchet distance should have.
 
-It falls by about a constant over N, and the constant differs from model to model: Chong & Forsyth
-1911.07023, section 3.
+It is too large by about a constant over N, and the constant differs from model to model: Chong &
+Forsyth 1911.07023, section 3.
 """
 
 

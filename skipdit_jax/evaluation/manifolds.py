@@ -8,10 +8,8 @@ around its members, each as wide as the way to the k-th nearest of the others,
 
 (2)  precision = mean of f(sample, reference),   recall = mean of f(reference, samples)
 
-Distances are made in blocks on the device by |a|² + |b|² - 2 a·b and are never there all at once.
-Blocks have one shape: another number of samples compiles nothing. A shift changes no distance, so
-features are centred first: less cancels. What is left below the resolution of float32 counts as 0,
-lest copies of one picture be apart by rounding.
+Two blocks of rows (`pairwise`) are compared at a time: the time grows with N M, the memory on the
+device with N + M.
 """
 
 import functools
@@ -24,20 +22,12 @@ from jaxtyping import Array, Bool, Float
 
 from skipdit_jax import compiler
 from skipdit_jax.evaluation.features import Features, checked, same_width
+from skipdit_jax.evaluation.pairwise import Block, blocks_of, squared_distances
 
 NEIGHBOURS = 3
 """k of the paper and of published tables."""
-BLOCK = 2048
-RESOLUTION = 8 * float(np.finfo(np.float32).eps)  # of a distance, relative to |a|² + |b|²
 
 Radii = Float[np.ndarray, "N"]
-
-
-class Block(NamedTuple):
-    """Rows of a set on the device; those after its end are zeros and not real."""
-
-    rows: Float[Array, "N D"]
-    real: Bool[Array, "N"]
 
 
 class PrecisionRecall(NamedTuple):
@@ -76,7 +66,7 @@ def precision_recall(
     """
     x, y = _checked("precision_recall", samples, reference, neighbours)
     middle = _middle(x, y, half)
-    ours, real = _blocks(x, middle), _blocks(y, middle)
+    ours, real = blocks_of(x, middle), blocks_of(y, middle)
     radii = _radii(ours, neighbours, half), _radii(real, neighbours, half)
     inside_real, inside_ours = _inside(ours, real, *radii, half)
     inside = inside_real[: len(x)], inside_ours[: len(y)]
@@ -90,7 +80,7 @@ def squared_radii(features: Features, neighbours: int = NEIGHBOURS, half: bool =
       ValueError: k samples or fewer, or numbers that are not finite.
     """
     x, _ = _checked("squared_radii", features, features, neighbours)
-    radii = _radii(_blocks(x, _middle(x, x, half)), neighbours, half)
+    radii = _radii(blocks_of(x, _middle(x, x, half)), neighbours, half)
     return np.concatenate([np.asarray(part) for part in radii])[: len(x)]
 
 
@@ -109,21 +99,11 @@ def _middle(x: np.ndarray, y: np.ndarray, half: bool) -> Float[np.ndarray, "D"]:
     return (x.mean(axis=0, dtype=np.float64) + y.mean(axis=0, dtype=np.float64)) / 2
 
 
-def _blocks(x: np.ndarray, middle: Float[np.ndarray, "D"]) -> list[Block]:
-    blocks = []
-    for start in range(0, len(x), BLOCK):
-        part = x[start : start + BLOCK]
-        rows = np.zeros((BLOCK, x.shape[1]), np.float32)
-        rows[: len(part)] = part - middle[None]
-        blocks.append(Block(*jax.device_put((rows, np.arange(BLOCK) < len(part)))))
-    return blocks
-
-
 def _radii(blocks: list[Block], neighbours: int, half: bool) -> list[Array]:
     """r² of each block's rows; no ball, -inf, around rows that are not real."""
     found = []
     for block in blocks:
-        nearest = jnp.full((BLOCK, neighbours + 1), jnp.inf, jnp.float32)
+        nearest = jnp.full((len(block.real), neighbours + 1), jnp.inf, jnp.float32)
         for other in blocks:
             nearest = _nearest(nearest, block, other, half=half)
         found.append(jnp.where(block.real, nearest[:, -1], -jnp.inf))
@@ -138,8 +118,7 @@ def _inside(
     half: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(f(row, real) of all our rows, f(row, ours) of all real ones): one pass for both."""
-    nothing = jnp.zeros(BLOCK, bool)
-    of_ours, of_real = [nothing] * len(ours), [nothing] * len(real)
+    of_ours, of_real = ([jnp.zeros_like(b.real) for b in blocks] for blocks in (ours, real))
     for i, (a, radii) in enumerate(zip(ours, our_radii, strict=True)):
         for j, (b, others) in enumerate(zip(real, real_radii, strict=True)):
             in_others, in_balls = _within(a, b, radii, others, half=half)
@@ -150,7 +129,7 @@ def _inside(
 @functools.partial(compiler.jit, static_argnames=("half",))
 def _nearest(found: Array, rows: Block, others: Block, *, half: bool) -> Array:
     """The smallest distances of each row, ascending, [R,k+1], after another block."""
-    both = jnp.concatenate([found, _distances(rows, others, half)], axis=1)
+    both = jnp.concatenate([found, squared_distances(rows, others, half)], axis=1)
     return -jax.lax.top_k(-both, found.shape[1])[0]
 
 
@@ -159,30 +138,5 @@ def _within(
     a: Block, b: Block, radii_a: Array, radii_b: Array, *, half: bool
 ) -> tuple[Array, Array]:
     """(rows of a in any ball of b, rows of b in any ball of a)."""
-    away = _distances(a, b, half)
+    away = squared_distances(a, b, half)
     return (away <= radii_b[None]).any(axis=1), (away <= radii_a[:, None]).any(axis=0)
-
-
-def _distances(a: Block, b: Block, half: bool) -> Float[Array, "R S"]:
-    """Squared distances; infinite where a row is not real."""
-    away = _rounded(a.rows, b.rows) if half else _exact(a.rows, b.rows)
-    return jnp.where(a.real[:, None] & b.real[None], away, jnp.inf)
-
-
-def _exact(a: Float[Array, "R D"], b: Float[Array, "S D"]) -> Float[Array, "R S"]:
-    sizes = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None]
-    away = sizes - 2 * _products(a, b)
-    return jnp.where(away <= RESOLUTION * sizes, 0.0, away)
-
-
-def _rounded(a: Float[Array, "R D"], b: Float[Array, "S D"]) -> Float[Array, "R S"]:
-    """In float16, but for sums of products, which hardware gathers in float32."""
-    x, y = a.astype(jnp.float16), b.astype(jnp.float16)
-    sizes = [(z * z).astype(jnp.float32).sum(axis=1).astype(jnp.float16) for z in (x, y)]
-    products = _products(x.astype(jnp.float32), y.astype(jnp.float32)).astype(jnp.float16)
-    away = jnp.maximum(sizes[0][:, None] - 2 * products + sizes[1][None], 0).astype(jnp.float32)
-    return jax.lax.cond(jnp.isfinite(away).all(), lambda: away, lambda: _exact(a, b))
-
-
-def _products(a: Float[Array, "R D"], b: Float[Array, "S D"]) -> Float[Array, "R S"]:
-    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

@@ -2,7 +2,7 @@
 
 Published files hold mean and covariance of the Inception network's pooled features ("mu" [2048],
 "sigma" [2048,2048]; pytorch-fid), and those of ADM (Dhariwal & Nichol 2105.05233) also of its
-spatial ones ("mu_s" [2023], "sigma_s"), mostly with the pictures (`packed.picture_batches`). Ours
+spatial ones ("mu_s" [2023], "sigma_s"), mostly with the pictures (`packed_pictures`). Ours
 have the same names, and "made_of": all that fixes the numbers, as JSON in bytes. Statistics of
 different resizing differ by several percent of FID: never mix them.
 """
@@ -19,8 +19,8 @@ import numpy as np
 
 from skipdit_jax import files
 from skipdit_jax.config import hold
-from skipdit_jax.evaluation import packed
-from skipdit_jax.evaluation.distances import FeatureStatistics
+from skipdit_jax.evaluation import archives
+from skipdit_jax.evaluation.moments import FeatureStatistics
 
 WIDEST = 4096  # features of a network
 MADE_OF = "made_of"
@@ -50,8 +50,8 @@ def read_reference(path: str | os.PathLike[str]) -> ReferenceStatistics:
       ValueError: "PATH: reason": it cannot be read, statistics are missing, too wide or no mean and
         covariance of one set.
     """
-    with packed.reading(path) as archive:
-        names = packed.names_of(archive)
+    with archives.reading(path) as archive:
+        names = archives.names_of(archive)
         pooled = _statistics(archive, "")
         spatial = _statistics(archive, "_s") if names & {"mu_s", "sigma_s"} else None
         return ReferenceStatistics(pooled, spatial, _made_of(archive) if MADE_OF in names else {})
@@ -113,7 +113,7 @@ def _canonical(made_of: Mapping[str, Any]) -> str:
 
 
 def _made_of(archive: zipfile.ZipFile) -> Mapping[str, Any]:
-    said = json.loads(packed.small_array(archive, MADE_OF, LONGEST, bytes_=True).tobytes())
+    said = json.loads(archives.small_array(archive, MADE_OF, LONGEST, bytes_=True).tobytes())
     if not isinstance(said, dict):
         raise ValueError(f"{MADE_OF}: found {type(said).__name__}, wanted names and values")
     return said
@@ -122,8 +122,8 @@ def _made_of(archive: zipfile.ZipFile) -> Mapping[str, Any]:
 def _statistics(archive: zipfile.ZipFile, ending: str) -> FeatureStatistics:
     """Mean and covariance of these names, after a look at whether they can be such."""
     names = f"mu{ending}", f"sigma{ending}"
-    mean = packed.small_array(archive, names[0], WIDEST)
-    covariance = packed.small_array(archive, names[1], WIDEST**2)
+    mean = archives.small_array(archive, names[0], WIDEST)
+    covariance = archives.small_array(archive, names[1], WIDEST**2)
     width = len(mean) if mean.ndim == 1 else 0
     hold(
         " and ".join(names),

@@ -5,14 +5,12 @@ import pytest
 import scipy.linalg
 
 from skipdit_jax.evaluation.distances import (
-    BLOCK,
-    GaussianStream,
-    fit_gaussian,
     frechet_between,
     frechet_distance,
     frechet_of_features,
     frechet_of_videos,
 )
+from skipdit_jax.evaluation.moments import BLOCK, GaussianStream, fit_gaussian
 
 
 def gaussian(seed, width, rank=None):

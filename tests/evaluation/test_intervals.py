@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from skipdit_jax.evaluation.distances import fit_gaussian, frechet_distance, frechet_of_features
+from skipdit_jax.evaluation.distances import frechet_distance, frechet_of_features
 from skipdit_jax.evaluation.features import FEW, few_samples
 from skipdit_jax.evaluation.intervals import FRECHET_RESAMPLES, resampled
+from skipdit_jax.evaluation.moments import fit_gaussian
 
 
 def test_error_of_a_mean():

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from skipdit_jax.evaluation import manifolds
+from skipdit_jax.evaluation import manifolds, pairwise
 from skipdit_jax.evaluation.manifolds import precision_recall, squared_radii
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """So that sets have several and the last is not full."""
-    monkeypatch.setattr(manifolds, "BLOCK", 16)
+    monkeypatch.setattr(pairwise, "BLOCK", 16)
 
 
 def sets(seed, ours=41, real=35, width=6, shift=0.5):
@@ -87,7 +87,7 @@ def test_order_and_exchange(half):
 def test_the_size_of_a_block_does_not_matter(monkeypatch):
     x, y = sets(8)
     found = precision_recall(x, y)
-    monkeypatch.setattr(manifolds, "BLOCK", 64)
+    monkeypatch.setattr(pairwise, "BLOCK", 64)
     np.testing.assert_array_equal(precision_recall(x, y).samples_inside, found.samples_inside)
 
 

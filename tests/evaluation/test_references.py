@@ -1,4 +1,4 @@
-"""Statistics of references: published layouts, our own files, the cache, and files that are none."""
+"""Statistics of references: published layouts, our own files, the cache, and other files."""
 
 import io
 import zipfile
@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from skipdit_jax.evaluation.distances import FeatureStatistics, fit_gaussian, frechet_between
+from skipdit_jax.evaluation.distances import frechet_between
+from skipdit_jax.evaluation.moments import FeatureStatistics, fit_gaussian
 from skipdit_jax.evaluation.references import (
     ReferenceStatistics,
     digest_of,
@@ -153,8 +154,8 @@ REFUSED = {
     "complex": (changed(sigma=SIGMA * 1j), "sigma: found complex128, wanted floats"),
     "objects": (changed(mu=np.array([None] * 4)), "mu: found Python objects"),
     "text": (changed(made_of=np.array("{}")), "made_of: found <U2, wanted uint8"),
-    "no JSON": (changed(made_of=np.zeros(3, np.uint8)), ""),
-    "JSON too deep": (changed(made_of=np.full(10**6, ord("["), np.uint8)), ""),
+    "no JSON": (changed(made_of=np.zeros(3, np.uint8)), "Expecting value"),
+    "JSON too deep": (changed(made_of=np.full(10**6, ord("["), np.uint8)), ": .+"),
     "a list": (changed(made_of=np.frombuffer(b"[]", np.uint8)), "made_of: found list"),
 }
 

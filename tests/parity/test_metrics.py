@@ -12,6 +12,7 @@ import pytest
 from skipdit_jax.evaluation import distances, fidelity
 from skipdit_jax.evaluation.inception_score import inception_score
 from skipdit_jax.evaluation.manifolds import precision_recall, squared_radii
+from skipdit_jax.evaluation.moments import fit_gaussian
 
 FRECHET, SCORE, DECIBEL, SIMILARITY = 1e-5, 1e-6, 1e-5, 1e-6  # absolute
 SHARE = 1e-7  # some are recorded as float32
@@ -97,7 +98,7 @@ def check_number(golden, name):
 
 
 def check_moments(golden, which):
-    mean, covariance = distances.fit_gaussian(golden[f"feat/{which}"])
+    mean, covariance = fit_gaussian(golden[f"feat/{which}"])
     np.testing.assert_allclose(mean, golden[f"stat/mu_{which}"], atol=MOMENTS)
     np.testing.assert_allclose(covariance, golden[f"stat/sigma_{which}"], atol=MOMENTS)
 
@@ -223,7 +224,7 @@ DAMAGES = {
 @golden_file
 @pytest.mark.parametrize("key", DAMAGES)
 def test_damage_is_seen(golden, key):
-    """One number is off; all logits and pixels: softmax hardly sees the largest, and 256 is none."""
+    """One number is off; all logits and pixels: softmax hardly sees the largest."""
     if key == "feat/logits":
         worse = dataclasses.replace(golden, arrays=golden.arrays | {key: golden[key] * 1.001})
     elif golden[key].dtype == np.uint8:
@@ -236,7 +237,7 @@ def test_damage_is_seen(golden, key):
 
 def covariance_of_n(golden):
     """FID with covariances divided by N."""
-    fits = [distances.fit_gaussian(golden[f"feat/{which}"]) for which in ("ref", "sample")]
+    fits = [fit_gaussian(golden[f"feat/{which}"]) for which in ("ref", "sample")]
     counts = [len(golden[f"feat/{which}"]) for which in ("ref", "sample")]
     (m1, c1), (m2, c2) = fits
     scaled = [c * (n - 1) / n for c, n in zip((c1, c2), counts, strict=True)]

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from skipdit_jax.evaluation import packed
-from skipdit_jax.evaluation.packed import picture_batches, picture_shape
+from skipdit_jax.evaluation import archives
+from skipdit_jax.evaluation.packed_pictures import picture_batches, picture_shape
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), np.uint8)
 
@@ -65,9 +65,9 @@ REFUSED = {
     "more than memory": (claiming((10**9, 4096, 4096, 3)), "found batches of"),
     "beyond 64 bits": (claiming((10**30, 4096, 4096, 3)), "found batches of"),
     "negative": (claiming((-1, 4, 5, 3)), "wanted sizes of 0 or more"),
-    "no header": (member(b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000), ""),
+    "no header": (member(b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000), "[Hh]eader"),
     "version 9": (member(b"\x93NUMPY\x09\x00" + bytes(99)), "npy version"),
-    "nested": (member(b"\x93NUMPY\x01\x00\x10\x27" + b"[" * 10_000), ""),
+    "nested": (member(b"\x93NUMPY\x01\x00\x10\x27" + b"[" * 10_000), "[Hh]eader|nested"),
     "evil name": (member(b"", name="\x1b[2J\n.npy"), r"it has \\x1b\[2J"),
 }
 
@@ -84,7 +84,7 @@ def test_refusals(tmp_path, case):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(ValueError, match="none.npz: No such file"):
+    with pytest.raises(ValueError, match=r"none\.npz: No such file"):
         picture_shape(tmp_path / "none.npz")
     with pytest.raises(ValueError, match="Is a directory"):
         picture_shape(tmp_path)
@@ -110,12 +110,12 @@ def test_any_damaged_byte_gives_the_pictures_or_one_line(tmp_path, save):
 
 def test_a_large_array_is_not_read_for_a_small_one(tmp_path):
     path = write(tmp_path / "a.npz", mu=np.zeros(100, np.float32), raw=np.zeros(9, np.uint8))
-    with packed.reading(path) as archive:
-        assert packed.small_array(archive, "mu", 100).dtype == np.float64
-        assert packed.small_array(archive, "raw", 9, bytes_=True).dtype == np.uint8
+    with archives.reading(path) as archive:
+        assert archives.small_array(archive, "mu", 100).dtype == np.float64
+        assert archives.small_array(archive, "raw", 9, bytes_=True).dtype == np.uint8
         with pytest.raises(ValueError, match=r"mu: found shape \(100,\), wanted 99 numbers"):
-            packed.small_array(archive, "mu", 99)
+            archives.small_array(archive, "mu", 99)
         with pytest.raises(ValueError, match="raw: found uint8, wanted floats"):
-            packed.small_array(archive, "raw", 9)
+            archives.small_array(archive, "raw", 9)
         with pytest.raises(ValueError, match="mu: found float32, wanted uint8"):
-            packed.small_array(archive, "mu", 100, bytes_=True)
+            archives.small_array(archive, "mu", 100, bytes_=True)
