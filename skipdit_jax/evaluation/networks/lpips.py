@@ -115,7 +115,7 @@ class Lpips(nn.Module):
                     f"linear_{len(distances)}", nn.initializers.ones, (layer.features,), kind
                 )
                 apart = jnp.square(jnp.subtract(*jnp.split(_of_length_one(x), 2)))
-                distances.append((apart.mean(axis=(1, 2)) @ weights.astype(jnp.float32)))
+                distances.append(apart.mean(axis=(1, 2)) @ weights.astype(jnp.float32))
         return jnp.stack(distances)
 
     def _shown(self, x: Array) -> Array:
