@@ -107,7 +107,8 @@ class Lpips(nn.Module):
           Float32, one row for each layer that is compared.
         """
         kind = jnp.dtype(self.config.param_dtype)
-        x, distances = self._shown(jnp.concatenate([a, b])), []
+        x = self._shown(jnp.concatenate([a, b]))
+        distances: list[Array] = []
         for number, layer in enumerate(TRUNKS[self.config.trunk]):
             x = self._layer(number, layer, x)
             if layer.compared:
