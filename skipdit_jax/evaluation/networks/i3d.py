@@ -90,12 +90,13 @@ class I3D(nn.Module):
         """Logits, the mean over what time is left, float32 [B,400].
 
         Args:
-          clips: in [-1, 1], of `FEWEST_FRAMES` or more, which `pixels.for_i3d` has made SIDE x SIDE.
+          clips: in [-1, 1], of `FEWEST_FRAMES` or more, SIDE x SIDE as `pixels.for_i3d` makes them.
         """
         config = self.config
-        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
-        norm = {"epsilon": config.epsilon, "use_scale": config.use_scale}
-        unit = partial(NormedConvolution, **norm, **types)
+        kind = jnp.dtype(config.param_dtype)
+        same: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "param_dtype": kind}
+        same |= {"epsilon": config.epsilon, "use_scale": config.use_scale}
+        unit = partial(NormedConvolution, **same)
         first = tuple(same_padding(clips.shape[1:-1], SEVEN, (2, 2, 2)))
         x = unit(64, SEVEN, 2, first, name="Conv3d_1a_7x7")(clips)
         x = pool(x, (1, 3, 3), (1, 2, 2))
@@ -104,8 +105,7 @@ class I3D(nn.Module):
         x = pool(x, (1, 3, 3), (1, 2, 2))
         for name, widths in WIDTHS.items():
             x = pool(x, *POOLS[name]) if name in POOLS else x
-            x = Mixed(_branches(widths), **norm, **types, name=name)(x)
+            x = Mixed(_branches(widths), **same, name=name)(x)
         x = average_pool(x.astype(jnp.float32), LAST_WINDOW)
-        types["dtype"] = jnp.dtype(jnp.float32)
-        x = Convolution(CLASSES, ONE, **types, name="logits")(x)
+        x = Convolution(CLASSES, ONE, param_dtype=kind, name="logits")(x)
         return x.mean(axis=(1, 2, 3))

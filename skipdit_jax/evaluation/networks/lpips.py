@@ -107,7 +107,8 @@ class Lpips(nn.Module):
           Float32, one row for each layer that is compared.
         """
         kind = jnp.dtype(self.config.param_dtype)
-        x, distances = self._shown(jnp.concatenate([a, b])), []
+        x = self._shown(jnp.concatenate([a, b]))
+        distances: list[Array] = []
         for number, layer in enumerate(TRUNKS[self.config.trunk]):
             x = self._layer(number, layer, x)
             if layer.compared:
@@ -115,7 +116,7 @@ class Lpips(nn.Module):
                     f"linear_{len(distances)}", nn.initializers.ones, (layer.features,), kind
                 )
                 apart = jnp.square(jnp.subtract(*jnp.split(_of_length_one(x), 2)))
-                distances.append((apart.mean(axis=(1, 2)) @ weights.astype(jnp.float32)))
+                distances.append(apart.mean(axis=(1, 2)) @ weights.astype(jnp.float32))
         return jnp.stack(distances)
 
     def _shown(self, x: Array) -> Array:
