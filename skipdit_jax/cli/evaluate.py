@@ -61,13 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_any_name()
     with told_in_one_line(PROGRAM):
         values = vars(make_parser().parse_args(argv))
-        options, place = read_evaluation(values), values.pop("samples")
+        options, place = read_evaluation(values), values.pop("place")
         progress, cut = values.pop("progress"), Cut(**values)
         if options.metrics_json is not None:
             check_writable("--metrics-json", options.metrics_json)
         use_compilation_cache()
         samples = open_samples(place, cut)
-        reference = open_reference(options.reference, cut._replace(count=None), samples)
+        reference = open_reference(options.reference, cut._replace(samples=None), samples)
         typed = command(PROGRAM, argv)
         run_evaluation(options, samples, reference, typed, progress, cut._asdict())
     return 0
@@ -80,12 +80,13 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--samples",
         required=True,
+        dest="place",
         metavar="PLACE",
         help="a folder of pictures or of sample.py (--sample-dir), an .npz with arr_0, or a run or "
         "weights of a model of pixels, which draws --num-samples",
     )
     add_evaluation_flags(parser)
-    add("--num-samples", type=positive, dest="count", metavar="N", help="the first of them")
+    add("--num-samples", type=positive, dest="samples", metavar="N", help="so many, the first")
     add("--image-size", type=positive, metavar="S", help="scale and cut pictures to SxS, as ADM")
     add("--num-frames", type=positive, metavar="F", help="of clips of videos; default: 16")
     add("--frame-stride", type=positive, default=1, metavar="N", help="of these; default: 1")
@@ -128,9 +129,7 @@ def run_evaluation(
                 tasks[what] = bar.add_task(what, total=count)
             bar.update(tasks[what], completed=done)
 
-        found = evaluate(
-            samples, reference, names, extractors, options.choices, options.keep, tell
-        )
+        found = evaluate(samples, reference, names, extractors, options.choices, options.keep, tell)
     print(table(found))
     if any(name in COUNTED for name in names) and (warning := few_samples(len(samples))):
         print(f"note     {warning}")

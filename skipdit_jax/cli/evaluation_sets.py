@@ -11,8 +11,9 @@ from skipdit_jax.cli.many import RECORD
 from skipdit_jax.cli.outputs import ARRAYS, PACKED
 from skipdit_jax.data.images import ENDINGS
 from skipdit_jax.data.listing import ending, walk
-from skipdit_jax.evaluation import packed
+from skipdit_jax.evaluation import archives
 from skipdit_jax.evaluation.evaluate import Reference
+from skipdit_jax.evaluation.packed_pictures import PICTURES
 from skipdit_jax.evaluation.references import read_reference
 from skipdit_jax.evaluation.sets import (
     COLOURS,
@@ -27,7 +28,7 @@ from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry.samples import draws_pixels, num_classes
 from skipdit_jax.runs import load_sampler
 from skipdit_jax.visualise.grids import to_uint8
-from skipdit_jax.weights import RUN_WEIGHTS
+from skipdit_jax.weights import RUN_WEIGHTS, model_of, open_weights
 
 DRAWN_AT_A_TIME = 64
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -46,7 +47,7 @@ class Cut(NamedTuple):
       frame_stride: of these.
       data_dir: of TFDS.
       seed: where clips begin; of samples that are drawn.
-      count: samples; None: all there are.
+      samples: how many of them; None: all there are.
     """
 
     image_size: int | None = None
@@ -54,7 +55,7 @@ class Cut(NamedTuple):
     frame_stride: int = 1
     data_dir: str = ""
     seed: int = 0
-    count: int | None = None
+    samples: int | None = None
 
 
 def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleSet:
@@ -62,7 +63,7 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
 
     Args:
       place: a folder of pictures, of videos or of sample.py (--sample-dir); an .npz with arr_0; a
-        run folder or weights, from which `cut.count` samples are drawn; or NAME:SPLIT.
+        run folder or weights, from which `cut.samples` samples are drawn; or NAME:SPLIT.
       cut: how it is read.
       like: samples whose size it is to have where nothing else says.
 
@@ -100,17 +101,17 @@ def open_reference(place: str | None, cut: Cut, like: SampleSet) -> Reference:
         return Reference()
     statistics = None
     if Path(place).is_file() and Path(place).suffix == ARRAYS:
-        with packed.reading(place) as archive:
-            names = packed.names_of(archive)
+        with archives.reading(place) as archive:
+            names = archives.names_of(archive)
         if names >= MOMENTS:
             statistics = read_reference(place)
-            if packed.PICTURES not in names:
+            if PICTURES not in names:
                 return Reference(None, statistics)
     return Reference(open_samples(place, cut, like), statistics)
 
 
 def _counted(found: SampleSet, cut: Cut) -> SampleSet:
-    return found if cut.count is None else FirstOf(found, cut.count)
+    return found if cut.samples is None else FirstOf(found, cut.samples)
 
 
 def _prepared(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
@@ -121,7 +122,7 @@ def _prepared(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
 
     name, _, split = place.partition(SPLIT)
     shape = OF_DIGITS.get(name) or _shape(place, cut, like)
-    config = DataConfig(name=name, split=split, path=cut.data_dir, **_frames(shape, cut))
+    config = DataConfig(name=name, split=split, path=cut.data_dir)
     source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
     known = f"{place} {getattr(source, 'fingerprint', '')} {cut.seed}"
     return SourceSet(place, source, shape, known)
@@ -134,14 +135,10 @@ def _videos(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
 
     shape = _shape(place, cut, like)
     shape = shape if len(shape) > 3 else (cut.num_frames or FRAMES, *shape)
-    config = DataConfig(name="videos", path=place, **_frames(shape, cut))
+    config = DataConfig(name="videos", path=place, frame_stride=cut.frame_stride)
     source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
     known = f"{place} {os.stat(place).st_mtime_ns} {cut}"
     return SourceSet(place, source, shape, known)
-
-
-def _frames(shape: tuple[int, ...], cut: Cut) -> dict[str, int]:
-    return {"num_frames": shape[0], "frame_stride": cut.frame_stride} if len(shape) > 3 else {}
 
 
 def _shape(place: str, cut: Cut, like: SampleSet | None) -> tuple[int, ...]:
@@ -156,21 +153,21 @@ def _shape(place: str, cut: Cut, like: SampleSet | None) -> tuple[int, ...]:
 
 def _drawn(place: str, cut: Cut) -> SampleSet:
     """Samples of a model of pixels, all classes as evenly as can be, in memory."""
-    if cut.count is None:
+    if cut.samples is None:
         raise ValueError(f"{place}: is a model, wanted --num-samples to draw from it")
-    sampler, params, _ = load_sampler(place)
-    model = sampler.model
+    model = model_of(open_weights(place))
     if not draws_pixels(model) or not hasattr(model.config, "num_classes"):
         raise ValueError(
             f"{place}: draws latents or reads texts, wanted its samples: sample.py "
             "--num-fid-samples N --sample-dir DIR, then --samples DIR"
         )
+    sampler, params, _ = load_sampler(place)
     classes = num_classes(model)
-    labels = np.arange(cut.count, dtype=np.int32) % max(classes, 1)
+    labels = np.arange(cut.samples, dtype=np.int32) % max(classes, 1)
     key, parts = jax.random.key(cut.seed), []
-    for first in range(0, cut.count, DRAWN_AT_A_TIME):
+    for first in range(0, cut.samples, DRAWN_AT_A_TIME):
         given = np.resize(labels[first : first + DRAWN_AT_A_TIME], DRAWN_AT_A_TIME)
         keys = sample_keys(key, first, DRAWN_AT_A_TIME)
         drawn = np.asarray(sampler(params, keys, given if classes else None))
-        parts.append(to_uint8(drawn[: cut.count - first]))
+        parts.append(to_uint8(drawn[: cut.samples - first]))
     return HeldSet(place, np.concatenate(parts))

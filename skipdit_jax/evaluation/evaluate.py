@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skipdit_jax.evaluation.distances import fit_gaussian
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.fidelity import psnr, ssim
 from skipdit_jax.evaluation.gathering import Features, forget, gather
+from skipdit_jax.evaluation.moments import fit_gaussian
 from skipdit_jax.evaluation.networks.i3d import FEWEST_FRAMES
 from skipdit_jax.evaluation.references import ReferenceStatistics, kept_reference
 from skipdit_jax.evaluation.scores import (
@@ -62,8 +62,10 @@ def check_possible(names: Sequence[str], samples: SampleSet, reference: Referenc
             continue
         if real is None and reference.statistics is None:
             raise ValueError(f"{name}: found no reference, wanted one")
-        if real is None and (metric.features or metric.pairs):
-            raise ValueError(f"{name}: found statistics of a reference, wanted its samples")
+        if real is None:
+            if metric.features or metric.pairs:
+                raise ValueError(f"{name}: found statistics of a reference, wanted its samples")
+            continue
         if metric.pairs and (len(samples), samples.shape) != (len(real), real.shape):
             raise ValueError(
                 f"{name}: found {len(samples)} samples of {samples.shape} and {len(real)} of "

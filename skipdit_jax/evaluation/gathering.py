@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skipdit_jax import files
-from skipdit_jax.evaluation import packed
+from skipdit_jax.evaluation import archives
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.sets import SampleSet
 
@@ -74,9 +74,9 @@ def _keep(folder: Path, number: int, fresh: list[Features]) -> Features:
 def _kept(folder: Path) -> Iterator[Features]:
     number = 0
     while (path := _file(folder, number)).is_file():
-        with packed.reading(path) as archive:
-            names = sorted(packed.names_of(archive))
-            found = {name: packed.small_array(archive, name, LARGEST) for name in names}
+        with archives.reading(path) as archive:
+            names = sorted(archives.names_of(archive))
+            found = {name: archives.small_array(archive, name, LARGEST) for name in names}
         yield {name: array.astype(np.float32) for name, array in found.items()}
         number += 1
 

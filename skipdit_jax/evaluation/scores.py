@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skipdit_jax.evaluation.distances import FeatureStatistics, fit_gaussian, frechet_between
+from skipdit_jax.evaluation.distances import frechet_between
 from skipdit_jax.evaluation.gathering import Features
 from skipdit_jax.evaluation.inception_score import inception_score
 from skipdit_jax.evaluation.intervals import FRECHET_RESAMPLES, resampled
 from skipdit_jax.evaluation.kernel_distance import kernel_distance
 from skipdit_jax.evaluation.manifolds import precision_recall
+from skipdit_jax.evaluation.moments import FeatureStatistics, fit_gaussian
 from skipdit_jax.evaluation.references import ReferenceStatistics
 
 INCEPTION, I3D, LPIPS = "inception", "i3d", "lpips"
@@ -105,7 +106,12 @@ class Choices:
     parts: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in {"resamples": 0, "subsets": 1, "subset_size": 2, "neighbours": 1}.items():
+        for name, least in {
+            "resamples": 0,
+            "subsets": 1,
+            "subset_size": 2,
+            "neighbours": 1,
+        }.items():
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"evaluation: found {name} {value}, wanted {least} or more")
         if self.resamples == 1:

@@ -17,7 +17,7 @@ from skipdit_jax.data.fingerprints import DIGITS, fingerprint
 from skipdit_jax.data.images import DECODING_ERRORS, ENDINGS, read_image
 from skipdit_jax.data.listing import by_ending, ending, walk
 from skipdit_jax.data.sources import Source, unreadable
-from skipdit_jax.evaluation import packed
+from skipdit_jax.evaluation.packed_pictures import picture_batches, picture_shape
 
 COLOURS = 3
 
@@ -42,7 +42,7 @@ class SampleSet(Protocol):
         ...
 
 
-class HeldSet:
+class HeldSet(SampleSet):
     """Samples in memory."""
 
     def __init__(self, name: str, samples: np.ndarray):
@@ -68,7 +68,7 @@ class HeldSet:
             yield self._samples[at : at + size]
 
 
-class PackedSet:
+class PackedSet(SampleSet):
     """Samples of an .npz file, "arr_0" as ADM writes them, or as sample.py packs clips."""
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -79,7 +79,7 @@ class PackedSet:
         """
         self._path = Path(path)
         self.name = str(path)
-        self._count, *shape = packed.picture_shape(path)
+        self._count, *shape = picture_shape(path)
         self.shape = tuple(shape)
         facts = (self._count, self._path.stat().st_mtime_ns)
         self.fingerprint = fingerprint(self._path.parent, [os.fsencode(self._path.name)], facts)
@@ -89,10 +89,10 @@ class PackedSet:
 
     def chunks(self, start: int, size: int) -> Iterator[np.ndarray]:
         """See `SampleSet`."""
-        return packed.picture_batches(self._path, size, start=start)
+        return picture_batches(self._path, size, start=start)
 
 
-class FolderSet:
+class FolderSet(SampleSet):
     """Pictures of a folder and all below it, in the order of their names, in colour."""
 
     def __init__(self, root: str | os.PathLike[str], side: int | None = None):
@@ -155,7 +155,7 @@ class FolderSet:
             raise unreadable(str(path), error, reason) from error
 
 
-class SourceSet:
+class SourceSet(SampleSet):
     """A data set of `data.open_once`: prepared by TFDS, clips of videos, our digits."""
 
     def __init__(self, name: str, source: Source, shape: tuple[int, ...], known: str):
@@ -189,7 +189,7 @@ def _levels(image: Any) -> np.ndarray:
     return np.clip(np.floor(127.5 * pixels + 128), 0, 255).astype(np.uint8)
 
 
-class FirstOf:
+class FirstOf(SampleSet):
     """The first samples of a set."""
 
     def __init__(self, whole: SampleSet, count: int):

@@ -106,9 +106,7 @@ class Loaded(NamedTuple):
 
 def load_extractor(choice: NetworkChoice, tell: Tell | None = None) -> Loaded:
     """Reads a network and compiles nothing yet; errors are those of `load_metric_network`."""
-    network, params = load_metric_network(
-        choice.name, choice.source, tell=tell, dtype=choice.dtype
-    )
+    network, params = load_metric_network(choice.name, choice.source, tell=tell, dtype=choice.dtype)
     family = METRIC_WEIGHTS[choice.name].family
     call = {
         "inception": lambda: inception_call(network, choice.rule),

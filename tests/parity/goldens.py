@@ -73,7 +73,6 @@ OPTIONAL = (  # too large to carry: run where a folder has them
     "hunyuan_dit_cond",
     "hunyuan_diffusers",
     "t5_encoder",
-    "metrics",
 )
 SUFFIXES = (".npz", ".tar.xz", ".json", "")
 
