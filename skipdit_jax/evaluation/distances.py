@@ -10,6 +10,8 @@ C1^½ C2 C1^½ have the same eigenvalues. Both roots are taken through symmetric
 rank-deficient covariances need no regularisation and no complex number appears.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -50,6 +52,33 @@ def frechet_between(first: FeatureStatistics, second: FeatureStatistics) -> floa
     """
     same_width("frechet_between", len(first.mean), len(second.mean))
     return frechet_distance(*first, *second)
+
+
+def frechet_to(reference: FeatureStatistics) -> Callable[[FeatureStatistics], float]:
+    """Squared Fréchet distances (1) to one reference, whose root is taken once: for resampling.
+
+    A tenth of the time of `frechet_between`. Roots of the eigenvalues of C1^½ C2 C1^½ stand in for
+    singular values: those that should be 0 have half the digits, so that covariances of fewer
+    samples than features are off by some 1e-8 of the spread for each missing rank.
+
+    Args:
+      reference: what all others are compared with.
+
+    Returns:
+      (statistics of the same D) -> the distance; a ValueError for another D.
+    """
+    root = _root(reference.covariance)
+
+    def distance(other: FeatureStatistics) -> float:
+        same_width("frechet_to", len(reference.mean), len(other.mean))
+        between = float(((reference.mean - other.mean) ** 2).sum())
+        product = root @ other.covariance @ root
+        values = np.linalg.eigvalsh((product + product.T) / 2)
+        shared = np.sqrt(np.clip(values, 0, None)).sum()
+        spread = float(np.trace(reference.covariance) + np.trace(other.covariance) - 2 * shared)
+        return between + max(spread, 0.0)
+
+    return distance
 
 
 def frechet_of_features(features1: Features, features2: Features) -> float:

@@ -21,7 +21,8 @@ from scipy import stats
 FRECHET_RESAMPLES = 20
 """Enough for Fréchet distances: s is known to 16 %, and q is 7 % above that of many resamples.
 
-One takes as long as gathering the statistics anew and a distance: docs/notes.md, Measures.
+With `distances.frechet_to` one costs little more than gathering the statistics anew: docs/notes.md,
+Measures of samples.
 """
 FEWEST = 2  # resamples that have a deviation
 

@@ -64,12 +64,12 @@ def write_reference(path: str | os.PathLike[str], statistics: ReferenceStatistic
       TypeError: what they are made of is nothing that JSON holds.
       OSError: it cannot be written.
     """
-    arrays = {"mu": statistics.pooled.mean, "sigma": statistics.pooled.covariance}
+    arrays: dict[str, Any] = {"mu": statistics.pooled.mean, "sigma": statistics.pooled.covariance}
     if statistics.spatial is not None:
         arrays |= {"mu_s": statistics.spatial.mean, "sigma_s": statistics.spatial.covariance}
     arrays[MADE_OF] = np.frombuffer(_canonical(statistics.made_of).encode(), np.uint8)
     with files.replacing_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
 
 
 def kept_reference(

@@ -9,8 +9,9 @@ from skipdit_jax.evaluation.distances import (
     frechet_distance,
     frechet_of_features,
     frechet_of_videos,
+    frechet_to,
 )
-from skipdit_jax.evaluation.moments import BLOCK, GaussianStream, fit_gaussian
+from skipdit_jax.evaluation.moments import BLOCK, FeatureStatistics, GaussianStream, fit_gaussian
 
 
 def gaussian(seed, width, rank=None):
@@ -141,6 +142,19 @@ def test_more_real_features_are_nearer():
         frechet_of_features(real, rng.normal(size=(400, 8)) * scale) for scale in (1, 0.8, 0.5)
     ]
     assert worse == sorted(worse)
+
+
+@pytest.mark.parametrize(("rank", "limit"), [(None, 1e-9), (5, 1e-6)])
+def test_to_one_reference(rank, limit):
+    reference, *others = (FeatureStatistics(*gaussian(seed, 20, rank)) for seed in range(20, 24))
+    distance = frechet_to(reference)
+    for other in (*others, reference):
+        scale = np.trace(other.covariance)
+        assert distance(other) == pytest.approx(
+            frechet_between(reference, other), abs=limit * scale
+        )
+    with pytest.raises(ValueError, match="frechet_to: found widths 20 and 3"):
+        distance(FeatureStatistics(*gaussian(0, 3)))
 
 
 def test_of_videos():

@@ -67,6 +67,8 @@ def test_round_trip(tmp_path, spatial):
     assert (found.spatial is not None) == spatial
     with zipfile.ZipFile(tmp_path / "ours.npz") as archive:
         assert archive.testzip() is None
+        names = {"mu", "sigma", "made_of"} | ({"mu_s", "sigma_s"} if spatial else set())
+        assert {*archive.namelist()} == {f"{name}.npy" for name in names}
 
 
 def test_equal_statistics_are_equal_files(tmp_path):
