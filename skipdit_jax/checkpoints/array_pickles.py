@@ -28,7 +28,7 @@ REBUILT = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._recons
 BUFFERED = ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer")
 """What numpy 1 and 2 call the two makers of arrays, up to protocol 4 and from protocol 5 on."""
 
-DTYPES = ("f2", "f4", "f8", "i4", "i8")
+DTYPES = ("<f2", "<f4", "<f8", "<i4", "<i8")
 ROWS_FIRST = {"C": True, "F": False}
 STEP = "/"
 
@@ -86,7 +86,10 @@ def _arrays(path: Path, node: Any, name: str, depth: int = 0) -> Iterator[tuple[
         return
     if not isinstance(node, dict) or not node or depth == MAX_DEPTH:
         kind = node.name if isinstance(node, Record) else type(node).__name__
-        raise CheckpointError(f"found a {shown(kind)} at {place!r}, wanted dicts of arrays")
+        raise CheckpointError(
+            f"found a {shown(kind)} at {place!r}, wanted arrays in at most {MAX_DEPTH} dicts, "
+            "none of them empty"
+        )
     for key, value in node.items():
         if not isinstance(key, str) or len(name) + len(key) > MAX_NAME:
             kind = f"{len(key)} characters" if isinstance(key, str) else type(key).__name__
@@ -125,10 +128,10 @@ def _dtype(place: str, kind: Any) -> np.dtype:
     """The element type of a record of numpy.dtype: ("f4", ...), and then (version, "<", ...)."""
     if isinstance(kind, Record) and kind.name == "numpy.dtype":
         match kind.fields.get("arguments"), kind.fields.get(STATE):
-            case (str() as name, *_), (_, "<", *_):
-                if name in DTYPES:
-                    return np.dtype(f"<{name}")
-                raise CheckpointError(
-                    f"{place}: found an array of type {shown(name)!r}, wanted {', '.join(DTYPES)}"
-                )
-    raise CheckpointError(f"{place}: found an array of no type, or with its bytes the other way")
+            case (str() as name, *_), (_, str() as order, *_):
+                if order + name in DTYPES:
+                    return np.dtype(order + name)
+                known = ", ".join(DTYPES)
+                found = shown(order + name)
+                raise CheckpointError(f"{place}: found an array of type {found!r}, wanted {known}")
+    raise CheckpointError(f"{place}: found an array of no type")
