@@ -71,5 +71,6 @@ def published(known: MetricWeights, tell: Tell | None = None) -> Path:
             f"{REMEDY}, or a file of these weights"
         )
     if not (found := sha256_of(path)).startswith(known.sha256):
-        raise CheckpointError(f"{path}: has sha256 {found}, wanted {known.sha256}...")
+        wanted = f"one that begins with {known.sha256}"
+        raise CheckpointError(f"{path}: found sha256 {found}, wanted {wanted}")
     return path
