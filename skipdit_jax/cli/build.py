@@ -15,6 +15,7 @@ from skipdit_jax.caching import notation
 from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints.layouts import Layouts
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
@@ -202,13 +203,15 @@ def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None
     return open_source(source, Ask(options.weights, options.key, options.prefix))
 
 
-def open_source(source: str | Path, ask: Ask) -> Checkpoint:
+def open_source(source: str | Path, ask: Ask, layouts: Layouts | None = None) -> Checkpoint:
     """Opens the weights that --weights, --key and --prefix say, fetching what is elsewhere.
+
+    Families are those of `layouts`, see `weights.open_weights`.
 
     Raises:
       CheckpointError: nothing that can be had or read, or not the weights asked for.
     """
-    checkpoint = weights.open_weights(source, *ask, tell=say)
+    checkpoint = weights.open_weights(source, *ask, tell=say, layouts=layouts)
     of_run = Path(source).is_dir()
     if checkpoint.which == NATIVE and ask.weights == "model" and not of_run:
         raise CheckpointError(

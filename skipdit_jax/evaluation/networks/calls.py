@@ -1,14 +1,14 @@
 """The networks as functions of pixels of 0..255, ready to be compiled: what extractors run."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
 from skipdit_jax.evaluation.networks import pixels
 from skipdit_jax.evaluation.networks.i3d import I3D
-from skipdit_jax.evaluation.networks.inception import InceptionV3
+from skipdit_jax.evaluation.networks.inception import InceptionFeatures, InceptionV3
 from skipdit_jax.evaluation.networks.lpips import Lpips
 
 Call = Callable[[Any, Any], Any]
@@ -23,7 +23,10 @@ def inception_call(network: InceptionV3, rule: str) -> Call:
     """
 
     def call(params: Any, levels: UInt8[Array, "B H W C"]) -> dict[str, Array]:
-        found = network.apply({"params": params}, pixels.for_inception(levels, rule))
+        found = cast(
+            InceptionFeatures,
+            network.apply({"params": params}, pixels.for_inception(levels, rule)),
+        )
         return {"pool": found.pool, "spatial": found.spatial, "logits": found.logits}
 
     return call
@@ -39,7 +42,8 @@ def i3d_call(network: I3D, rule: str) -> Call:
 
     def call(params: Any, levels: UInt8[Array, "B F H W C"]) -> dict[str, Array]:
         clips = levels.astype(jnp.float32) / pixels.LEVELS
-        return {"logits": network.apply({"params": params}, pixels.for_i3d(clips, rule))}
+        logits = network.apply({"params": params}, pixels.for_i3d(clips, rule))
+        return {"logits": cast(Array, logits)}
 
     return call
 
@@ -51,6 +55,6 @@ def lpips_call(network: Lpips) -> Call:
         shown = levels.astype(jnp.float32) / (pixels.LEVELS / 2) - 1
         shown = jnp.broadcast_to(shown, (*shown.shape[:-1], 3))
         layers = network.apply({"params": params}, shown[:, 0], shown[:, 1])
-        return {"value": layers.sum(axis=0)}
+        return {"value": cast(Array, layers).sum(axis=0)}
 
     return call

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from skipdit_jax.config import hold
 from skipdit_jax.evaluation.networks.blocks import (
     Branch,
     Mixed,
     NormedConvolution,
     Unit,
     average_pool,
+    check_types,
     same_padding,
 )
 from skipdit_jax.layers.convolution import Convolution
@@ -59,6 +61,11 @@ class I3DConfig:
     use_scale: bool = True
     dtype: str = "float32"
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, for values that describe no network."""
+        hold(self.FAMILY, [(self.epsilon > 0, f"epsilon is {self.epsilon}, wanted more than 0")])
+        check_types(self)
 
 
 def pool(x: Array, window: tuple[int, ...], stride: tuple[int, ...]) -> Array:

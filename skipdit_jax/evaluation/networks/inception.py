@@ -20,6 +20,7 @@ from skipdit_jax.evaluation.networks.blocks import (
     NormedConvolution,
     Unit,
     average_pool,
+    check_types,
 )
 from skipdit_jax.layers.linear import Linear
 
@@ -49,6 +50,10 @@ class InceptionConfig:
 
     dtype: str = "float32"
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, for values that describe no network."""
+        check_types(self)
 
 
 class InceptionFeatures(NamedTuple):

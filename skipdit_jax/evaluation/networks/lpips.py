@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from skipdit_jax.config import hold
+from skipdit_jax.evaluation.networks.blocks import check_types
 from skipdit_jax.layers.convolution import Convolution
 
 # What the trunks were trained on: of pixels in [-1, 1], from mean and deviation of ImageNet.
@@ -79,8 +81,10 @@ class LpipsConfig:
     param_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.trunk not in TRUNKS:
-            raise ValueError(f"LPIPS: trunk is {self.trunk!r}, wanted one of {tuple(TRUNKS)}")
+        """Raises ValueError, naming the field, for values that describe no network."""
+        known = tuple(TRUNKS)
+        hold(self.FAMILY, [(self.trunk in known, f"trunk is {self.trunk!r}, wanted {known}")])
+        check_types(self)
 
 
 class Lpips(nn.Module):
