@@ -23,7 +23,7 @@ from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.image_size import input_size
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.options import OF_TEXT, SampleOptions
-from skipdit_jax.cli.outputs import MOVIES, PACKED, Targets, check_writable, choose_targets
+from skipdit_jax.cli.outputs import MOVIES, Targets, check_writable, choose_targets
 from skipdit_jax.cli.prompts import embedded, wanted_texts
 from skipdit_jax.cli.sample_flags import FID_BATCH, MAX_BATCH
 from skipdit_jax.cli.settings import (
@@ -36,6 +36,7 @@ from skipdit_jax.cli.settings import (
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
+from skipdit_jax.evaluation.sets import PACKED
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names

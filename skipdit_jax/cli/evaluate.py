@@ -12,11 +12,12 @@ Exit codes: 0 done, 2 bad input (one line on stderr).
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
@@ -27,7 +28,6 @@ from skipdit_jax.cli.evaluation_flags import (
     load_extractors,
     read_evaluation,
 )
-from skipdit_jax.cli.evaluation_sets import Cut, open_reference, open_samples
 from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.machine import command, hardware
 from skipdit_jax.cli.memory import enough_memory
@@ -35,9 +35,11 @@ from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.cli.outputs import check_writable
 from skipdit_jax.cli.runner import make_progress, use_compilation_cache
 from skipdit_jax.evaluation.evaluate import Reference, check_possible, evaluate
+from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.features import few_samples
 from skipdit_jax.evaluation.scores import METRICS, Score, for_json
-from skipdit_jax.evaluation.sets import SampleSet
+from skipdit_jax.evaluation.sets import FirstOf, SampleSet
+from skipdit_jax.runs.sample_sets import ANY_SIZE, Cut, open_reference, open_samples
 
 PROGRAM = "python -m skipdit_jax.cli.evaluate"
 SMALLER = "wanted a smaller --metrics-batch-size or --metrics-dtype bfloat16"
@@ -63,13 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = vars(make_parser().parse_args(argv))
         options, place = read_evaluation(values), values.pop("place")
         progress, cut = values.pop("progress"), Cut(**values)
-        if options.metrics_json is not None:
-            check_writable("--metrics-json", options.metrics_json)
         use_compilation_cache()
         samples = open_samples(place, cut)
-        reference = open_reference(options.reference, cut._replace(samples=None), samples)
-        typed = command(PROGRAM, argv)
-        run_evaluation(options, samples, reference, typed, progress, cut._asdict())
+        prepared = prepare_evaluation(options, samples, cut)
+        run_evaluation(prepared, samples, command(PROGRAM, argv), progress, cut._asdict())
     return 0
 
 
@@ -96,10 +95,52 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Prepared(NamedTuple):
+    """An evaluation of which everything but the samples is at hand.
+
+    Attributes:
+      options: what was asked for.
+      names: of the metrics.
+      reference: what samples are held against.
+      extractors: networks by name.
+      networks: what fixes their features, for the JSON.
+    """
+
+    options: EvaluationOptions
+    names: tuple[str, ...]
+    reference: Reference
+    extractors: dict[str, Extractor]
+    networks: dict[str, Any]
+
+
+def prepare_evaluation(
+    options: EvaluationOptions, samples: SampleSet, cut: Cut = ANY_SIZE
+) -> Prepared:
+    """Opens the reference and reads the networks, so that what is missing is told first.
+
+    Args:
+      options: what was asked for.
+      samples: to evaluate; of those that are not drawn yet nothing but shape and number is read.
+      cut: how the reference is read.
+
+    Raises:
+      ValueError: (or OSError) what the user has to mend.
+    """
+    if options.metrics_json is not None:
+        check_writable("--metrics-json", options.metrics_json)
+    reference = open_reference(options.reference, cut._replace(samples=None), samples)
+    names = chosen_metrics(options, samples, reference)
+    if reference.samples is not None and all(METRICS[name].pairs for name in names):
+        fewer = min(len(samples), len(reference.samples)) if cut.samples else len(samples)
+        reference = reference._replace(samples=FirstOf(reference.samples, fewer))
+    check_possible(names, samples, reference)
+    extractors, networks = load_extractors(options, names, print)
+    return Prepared(options, names, reference, extractors, networks)
+
+
 def run_evaluation(
-    options: EvaluationOptions,
+    prepared: Prepared,
     samples: SampleSet,
-    reference: Reference,
     typed: str,
     progress: bool = False,
     read_as: Mapping[str, Any] | None = None,
@@ -107,9 +148,8 @@ def run_evaluation(
     """Evaluates, prints the table and writes the JSON.
 
     Args:
-      options: what was asked for.
+      prepared: see `prepare_evaluation`.
       samples: to evaluate.
-      reference: what they are held against.
       typed: the command, for the JSON.
       progress: show a bar.
       read_as: how the sets were read, for the JSON.
@@ -117,9 +157,7 @@ def run_evaluation(
     Raises:
       ValueError: (or OSError) what the user has to mend.
     """
-    names = chosen_metrics(options, samples, reference)
-    check_possible(names, samples, reference)
-    extractors, networks = load_extractors(options, names, print)
+    options, names, reference, extractors, networks = prepared
     print(described(samples, reference, options))
     with make_progress(progress) as bar:
         tasks: dict[str, Any] = {}
@@ -139,7 +177,7 @@ def run_evaluation(
             "samples": told(samples) | dict(read_as or {}),
             "reference": {"place": options.reference} | told(reference.samples),
             "networks": networks,
-            "choices": options.choices.__dict__,
+            "choices": dataclasses.asdict(options.choices),
             "command": typed,
             **hardware(),
         }

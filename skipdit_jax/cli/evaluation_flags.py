@@ -44,6 +44,11 @@ class EvaluationOptions(NamedTuple):
     metrics_json: Path | None
 
     @property
+    def asked(self) -> bool:
+        """Whether anything is to be evaluated."""
+        return self.reference is not None or self.metrics is not None
+
+    @property
     def choices(self) -> Choices:
         """What fixes the numbers beside networks and samples."""
         return Choices(
@@ -99,8 +104,8 @@ def add_evaluation_flags(group: Any) -> None:
         type=natural,
         default=Choices.resamples,
         metavar="R",
-        help="of confidence intervals; each of a Fréchet distance costs as much as the distance; "
-        "0 for none; default: %(default)s",
+        help="for confidence intervals of Fréchet distances, 20 or so, each as costly as the "
+        "distance; default: %(default)s, none",
     )
     add("--metrics-seed", type=natural, default=0, help="of resampling and of KID's subsets")
     add(

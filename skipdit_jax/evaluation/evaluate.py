@@ -191,14 +191,14 @@ class _Gathering:
 def _of_pairs(
     name: str, first: SampleSet, second: SampleSet, extractors: Mapping[str, Extractor]
 ) -> np.ndarray:
-    """One value for each picture, or frame, float64 [N]."""
+    """One value for each picture, or the mean over the frames of each clip, float64 [N]."""
     frames = (frames_of(*pair) for pair in _pairs(first, second))
     if name == LPIPS:
         stacked = (np.stack(pair, axis=1) for pair in frames)
         parts = [made["value"] for made in extractors[LPIPS](stacked)]
     else:
         parts = [PIXELS[name](*(x / LEVELS - 1 for x in pair)) for pair in frames]
-    return np.concatenate(parts).astype(np.float64)
+    return np.concatenate(parts).astype(np.float64).reshape(len(first), -1).mean(axis=1)
 
 
 def _pairs(first: SampleSet, second: SampleSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:

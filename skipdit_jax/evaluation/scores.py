@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skipdit_jax.evaluation.distances import frechet_between
+from skipdit_jax.evaluation.distances import frechet_between, frechet_to
 from skipdit_jax.evaluation.gathering import Features
 from skipdit_jax.evaluation.inception_score import inception_score
-from skipdit_jax.evaluation.intervals import FRECHET_RESAMPLES, resampled
+from skipdit_jax.evaluation.intervals import resampled
 from skipdit_jax.evaluation.kernel_distance import kernel_distance
 from skipdit_jax.evaluation.manifolds import precision_recall
 from skipdit_jax.evaluation.moments import FeatureStatistics, fit_gaussian
@@ -88,7 +88,7 @@ class Choices:
     """What else fixes the numbers.
 
     Attributes:
-      resamples: of intervals of Fréchet distances; 0 for none.
+      resamples: of intervals of Fréchet distances, each as costly as the distance; 0 for none.
       seed: of resampling and of the subsets of KID.
       subsets: of KID.
       subset_size: of KID; less where a set has fewer samples.
@@ -97,7 +97,7 @@ class Choices:
       parts: of the Inception score; None: parts of 5,000, as ADM has them.
     """
 
-    resamples: int = FRECHET_RESAMPLES
+    resamples: int = 0
     seed: int = 0
     subsets: int = 100
     subset_size: int = 1000
@@ -153,7 +153,7 @@ def score_of_pairs(name: str, values: np.ndarray, choices: Choices) -> Score:
     """
     metric, mean = METRICS[name], float(np.mean(values))
     spread = float(np.std(values)) if np.isfinite(mean) else None
-    if spread is None or len(values) < 2 or not choices.resamples:
+    if spread is None or len(values) < 2:
         return Score(name, mean, spread=spread, better=metric.better)
     found = resampled(_mean, values, seed=choices.seed)
     return Score(name, mean, found.low, found.high, spread, metric.better)
@@ -166,14 +166,13 @@ def _mean(values: np.ndarray) -> float:
 def _frechet(name: str, metric: Metric, measured: Measured, choices: Choices) -> list[Score]:
     real = _statistics(name, metric, measured)
     features = measured.samples[metric.network][metric.feature]
-
-    def distance(of: np.ndarray) -> float:
-        return frechet_between(fit_gaussian(of), real)
-
-    value = distance(features)
+    value = frechet_between(fit_gaussian(features), real)
     if not choices.resamples:
         return [Score(name, value)]
-    low, high, spread = resampled(distance, features, choices.resamples, seed=choices.seed)
+    distance = frechet_to(real)
+    low, high, spread = resampled(
+        lambda of: distance(fit_gaussian(of)), features, choices.resamples, seed=choices.seed
+    )
     return [Score(name, value, max(low, 0.0), high, spread)]
 
 
@@ -199,10 +198,8 @@ def _shares(name: str, metric: Metric, measured: Measured, choices: Choices) -> 
     flags = {"precision": found.samples_inside, "recall": found.reference_inside}
     scores = []
     for share, inside in flags.items():
-        value, low, high = float(inside.mean()), None, None
-        if choices.resamples:
-            low, high, _ = resampled(_mean, inside.astype(np.float64), seed=choices.seed)
-            low, high = max(low, 0.0), min(high, 1.0)
+        low, high, _ = resampled(_mean, inside.astype(np.float64), seed=choices.seed)
+        value, low, high = float(inside.mean()), max(low, 0.0), min(high, 1.0)
         scores.append(Score(share, value, low, high, better=metric.better))
     return scores
 

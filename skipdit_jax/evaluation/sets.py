@@ -20,6 +20,8 @@ from skipdit_jax.data.sources import Source, unreadable
 from skipdit_jax.evaluation.packed_pictures import picture_batches, picture_shape
 
 COLOURS = 3
+PACKED = "samples.npz"
+"""All samples of a folder of sample.py in one."""
 
 
 class SampleSet(Protocol):
@@ -40,6 +42,21 @@ class SampleSet(Protocol):
     def chunks(self, start: int, size: int) -> Iterator[np.ndarray]:
         """Yields uint8 [n,...], n = `size` but for the last, beginning with sample `start`."""
         ...
+
+
+class SetToCome(SampleSet):
+    """Samples that are not drawn yet: how many and how large, no more."""
+
+    def __init__(self, name: str, count: int, shape: tuple[int, ...]):
+        """Takes what is known."""
+        self.name, self.shape, self.fingerprint, self._count = name, shape, "", count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def chunks(self, start: int, size: int) -> Iterator[np.ndarray]:
+        """Raises ValueError."""
+        raise ValueError(f"{self.name}: found no samples yet")
 
 
 class HeldSet(SampleSet):

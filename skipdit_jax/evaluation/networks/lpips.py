@@ -63,6 +63,9 @@ TRUNKS = {
 }
 """AlexNet and VGG16, up to the last layer that is compared."""
 
+LEAST_SIDES = {"alex": 31, "vgg": 16}
+"""Pixels of a side below which a pool has nothing to look at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LpipsConfig:
@@ -109,7 +112,16 @@ class Lpips(nn.Module):
 
         Returns:
           Float32, one row for each layer that is compared.
+
+        Raises:
+          ValueError: pictures too small for the trunk.
         """
+        least, (height, width) = LEAST_SIDES[self.config.trunk], a.shape[1:3]
+        if min(height, width) < least:
+            raise ValueError(
+                f"LPIPS: found pictures of {width}x{height}, wanted sides of {least} or more for "
+                f"{self.config.trunk}"
+            )
         kind = jnp.dtype(self.config.param_dtype)
         x = self._shown(jnp.concatenate([a, b]))
         distances: list[Array] = []

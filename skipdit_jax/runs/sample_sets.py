@@ -7,8 +7,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from skipdit_jax.cli.many import RECORD
-from skipdit_jax.cli.outputs import ARRAYS, PACKED
 from skipdit_jax.data.images import ENDINGS
 from skipdit_jax.data.listing import ending, walk
 from skipdit_jax.evaluation import archives
@@ -17,6 +15,7 @@ from skipdit_jax.evaluation.packed_pictures import PICTURES
 from skipdit_jax.evaluation.references import read_reference
 from skipdit_jax.evaluation.sets import (
     COLOURS,
+    PACKED,
     FirstOf,
     FolderSet,
     HeldSet,
@@ -24,14 +23,17 @@ from skipdit_jax.evaluation.sets import (
     SampleSet,
     SourceSet,
 )
-from skipdit_jax.pipeline import sample_keys
+from skipdit_jax.pipeline import Sampler, sample_keys
 from skipdit_jax.registry.samples import draws_pixels, num_classes
-from skipdit_jax.runs import load_sampler
+from skipdit_jax.runs.sampling import load_sampler
+from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import to_uint8
 from skipdit_jax.weights import RUN_WEIGHTS, model_of, open_weights
 
 DRAWN_AT_A_TIME = 64
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+ARRAYS = ".npz"
+RECORD = "run.json"  # in a folder of sample.py --sample-dir, from its first sample on
 SPLIT = ":"  # between the name of a prepared set and its split
 OF_DIGITS = {"digits": (8, 8, 1)}
 MOMENTS = {"mu", "sigma"}
@@ -58,6 +60,9 @@ class Cut(NamedTuple):
     samples: int | None = None
 
 
+ANY_SIZE = Cut()
+
+
 def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleSet:
     """Opens a set.
 
@@ -78,7 +83,7 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
         raise ValueError(f"{place}: is not there, wanted a file, a folder or NAME{SPLIT}SPLIT")
     if path.is_dir() and (path / PACKED).is_file():
         return _counted(PackedSet(path / PACKED), cut)
-    if path.is_dir() and (path / RECORD).is_file() and not (path / RUN_WEIGHTS).is_file():
+    if path.is_dir() and (path / RECORD).is_file():
         raise ValueError(f"{place}: has no {PACKED}, wanted a run of sample.py that is finished")
     if (path / RUN_WEIGHTS).is_file() or path.suffix in WEIGHTS:
         return _drawn(place, cut)
@@ -162,12 +167,37 @@ def _drawn(place: str, cut: Cut) -> SampleSet:
             "--num-fid-samples N --sample-dir DIR, then --samples DIR"
         )
     sampler, params, _ = load_sampler(place)
-    classes = num_classes(model)
-    labels = np.arange(cut.samples, dtype=np.int32) % max(classes, 1)
-    key, parts = jax.random.key(cut.seed), []
-    for first in range(0, cut.samples, DRAWN_AT_A_TIME):
-        given = np.resize(labels[first : first + DRAWN_AT_A_TIME], DRAWN_AT_A_TIME)
-        keys = sample_keys(key, first, DRAWN_AT_A_TIME)
-        drawn = np.asarray(sampler(params, keys, given if classes else None))
-        parts.append(to_uint8(drawn[: cut.samples - first]))
-    return HeldSet(place, np.concatenate(parts))
+    levels = draw_levels(
+        sampler,
+        params,
+        classes=num_classes(model),
+        count=cut.samples,
+        batch=DRAWN_AT_A_TIME,
+        seed=cut.seed,
+    )
+    return HeldSet(place, levels)
+
+
+def draw_levels(
+    sampler: Sampler, params: Params, *, classes: int, count: int, batch: int, seed: int
+) -> np.ndarray:
+    """Draws samples of a model of pixels, all classes as evenly as can be.
+
+    Args:
+      sampler: the program.
+      params: the weights.
+      classes: that it knows; 0 for one without.
+      count: samples.
+      batch: at a time; the program is compiled for so many.
+      seed: of the noise.
+
+    Returns:
+      uint8 [count,...].
+    """
+    key, parts = jax.random.key(seed), []
+    for first in range(0, count, batch):
+        labels = np.arange(first, first + batch, dtype=np.int32) % max(classes, 1)
+        keys = sample_keys(key, first, batch)
+        drawn = np.asarray(sampler(params, keys, labels if classes else None))
+        parts.append(to_uint8(drawn[: count - first]))
+    return np.concatenate(parts)
