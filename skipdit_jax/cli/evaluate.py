@@ -133,7 +133,7 @@ def prepare_evaluation(
     if reference.samples is not None and all(METRICS[name].pairs for name in names):
         fewer = min(len(samples), len(reference.samples)) if cut.samples else len(samples)
         reference = reference._replace(samples=FirstOf(reference.samples, fewer))
-    check_possible(names, samples, reference)
+    check_possible(names, samples, reference, options.choices)
     extractors, networks = load_extractors(options, names, print)
     return Prepared(options, names, reference, extractors, networks)
 
