@@ -28,7 +28,8 @@ from skipdit_jax.registry.samples import draws_pixels, num_classes
 from skipdit_jax.runs.sampling import load_sampler
 from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import to_uint8
-from skipdit_jax.weights import RUN_WEIGHTS, model_of, open_weights
+from skipdit_jax.weights import model_of, open_weights
+from skipdit_jax.weights.run_folders import is_of_run
 
 DRAWN_AT_A_TIME = 64
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -85,7 +86,7 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
         return _counted(PackedSet(path / PACKED), cut)
     if path.is_dir() and (path / RECORD).is_file():
         raise ValueError(f"{place}: has no {PACKED}, wanted a run of sample.py that is finished")
-    if (path / RUN_WEIGHTS).is_file() or path.suffix in WEIGHTS:
+    if is_of_run(path) or path.suffix in WEIGHTS:
         return _drawn(place, cut, like)
     if path.is_file():
         if path.suffix != ARRAYS:
