@@ -65,10 +65,11 @@ def check_possible(
     for name in names:
         if METRICS[name].reference:
             _check_reference(name, samples, reference)
-        _check_count(name, samples, reference, choices or Choices())
     for network in networks_of(names):
         for one in (samples, reference.samples):
             _check_shape(network, one)
+    for name in names:
+        _check_count(name, samples, reference, choices or Choices())
 
 
 def _check_reference(name: str, samples: SampleSet, reference: Reference) -> None:

@@ -46,7 +46,7 @@ class Cut(NamedTuple):
 
     Attributes:
       image_size: side that pictures and frames are scaled and cut to; None as they are.
-      num_frames: of clips of videos.
+      num_frames: of clips of videos; None: 16, and pictures are pictures, not frames.
       frame_stride: of these.
       data_dir: of TFDS.
       seed: where clips begin; of samples that are drawn.
@@ -69,7 +69,8 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
 
     Args:
       place: a folder of pictures, of videos or of sample.py (--sample-dir); an .npz with arr_0; a
-        run folder or weights, from which `cut.samples` samples are drawn; or NAME:SPLIT.
+        run folder or weights, from which `cut.samples` samples are drawn; or NAME:SPLIT. Folders of
+        frames are videos where clips are asked for.
       cut: how it is read.
       like: samples whose size, and of a model whose number, it is to have where nothing else says.
 
@@ -88,12 +89,13 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
         raise ValueError(f"{place}: has no {PACKED}, wanted a run of sample.py that is finished")
     if is_of_run(path) or path.suffix in WEIGHTS:
         return _drawn(place, cut, like)
-    if path.is_file():
+    if not path.is_dir():
         if path.suffix != ARRAYS:
             raise ValueError(f"{place}: wanted a folder, an {ARRAYS} file or weights")
         return _counted(PackedSet(path), cut)
     names = [name for _, found in walk(path, "") for name in found.files]
-    if any(ending(name) in ENDINGS for name in names):
+    clips = cut.num_frames is not None or (like is not None and len(like.shape) > 3)
+    if not clips and any(ending(name) in ENDINGS for name in names):
         return _counted(FolderSet(path, cut.image_size), cut)
     if not names:
         raise ValueError(f"{place}: is empty, wanted pictures, videos or samples of sample.py")

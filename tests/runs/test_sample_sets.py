@@ -53,7 +53,7 @@ def test_folders_of_pictures(tmp_path):
 def test_a_folder_of_sample_py_is_its_array(tmp_path, packed):
     folder = write_tree(tmp_path / "run", count=1)
     (folder / "run.json").write_text("{}")
-    with pytest.raises(ValueError, match="has no samples.npz, wanted a run of sample.py that is"):
+    with pytest.raises(ValueError, match=r"has no samples\.npz, wanted a run of sample\.py that"):
         opened(folder)
     packed.rename(folder / "samples.npz")
     np.testing.assert_array_equal(all_of(opened(folder)), pictures(6))
@@ -95,15 +95,22 @@ def test_places_without_samples_are_told(tmp_path):
         opened(tmp_path / "empty" / "a.txt")
 
 
-def test_videos_become_clips_of_one_length(tmp_path):
+def test_folders_of_frames_are_clips_where_clips_are_asked_for(tmp_path):
     for number in range(2):
         folder = tmp_path / "clips" / f"{number}"
         folder.mkdir(parents=True)
         for frame in range(6):
             Image.new("L", (12, 12), 40 * frame + number).save(folder / f"{frame}.png")
-    # A folder of pictures is a set of pictures; of their frames as clips nothing is known.
     assert opened(tmp_path / "clips").shape == (12, 12, 3)
     assert len(opened(tmp_path / "clips")) == 12
+    found = opened(tmp_path / "clips", num_frames=6, image_size=12)
+    assert (len(found), found.shape) == (2, (6, 12, 12, 3))
+    levels = all_of(found)[:, :, 0, 0, 0]
+    np.testing.assert_array_equal(levels, 40 * np.arange(6) + np.arange(2)[:, None])
+    like = HeldSet("like", pictures(2, shape=(6, 12, 12, 1)))
+    np.testing.assert_array_equal(
+        all_of(opened(tmp_path / "clips", like))[..., 0], all_of(found)[..., 0]
+    )
 
 
 def test_files_of_video_become_clips(tmp_path):
