@@ -1,12 +1,11 @@
 """Numbers of samples while a model trains: the same noise each time, and what is refused before."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import numpy as np
 import pytest
 
 from skipdit_jax import runs
-from skipdit_jax.runs.evaluation import Evaluation
 from skipdit_jax.runs.evaluation_config import EvaluationConfig
 from skipdit_jax.training.logs import read_log
 from skipdit_jax.training.loop import LoopConfig
@@ -120,11 +119,11 @@ def test_a_damaged_reference_is_told_before_the_first_step(tmp_path, config):
         started(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("fields", [{"in_channels": 4}, {"in_channels": 16}])
-def test_models_of_latents_are_refused(fields):
-    job = SimpleNamespace(model=small_model(**fields), config=SimpleNamespace(evaluation=None))
+def test_models_of_latents_are_refused(tmp_path, config):
+    job = runs.prepare_training(config, tmp_path / "run")
+    latents = dataclasses.replace(job, model=small_model(in_channels=4))
     with pytest.raises(ValueError, match="evaluate_every: the model draws latents or reads texts"):
-        Evaluation(job)
+        runs.RunFolder(latents)
 
 
 def test_defaults_are_those_that_the_page_tells():
