@@ -37,6 +37,7 @@ from skipdit_jax.cli.runner import make_progress, use_compilation_cache
 from skipdit_jax.evaluation.evaluate import Reference, check_possible, evaluate
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.features import few_samples
+from skipdit_jax.evaluation.gathering import kept_place
 from skipdit_jax.evaluation.scores import LPIPS, METRICS, Score, for_json
 from skipdit_jax.evaluation.sets import FirstOf, SampleSet
 from skipdit_jax.runs.sample_sets import ANY_SIZE, Cut, open_reference, open_samples
@@ -174,7 +175,8 @@ def run_evaluation(
                 tasks[what] = bar.add_task(what, total=count)
             bar.update(tasks[what], completed=done)
 
-        found = evaluate(samples, reference, names, extractors, options.choices, options.keep, tell)
+        fixed = options.choices, kept_place(), tell
+        found = evaluate(samples, reference, names, extractors, *fixed)
     print(table(found))
     if any(name in COUNTED for name in names) and (warning := few_samples(len(samples))):
         print(f"note     {warning}")

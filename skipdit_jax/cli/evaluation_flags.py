@@ -12,7 +12,6 @@ from skipdit_jax.evaluation.networks.lpips import TRUNKS
 from skipdit_jax.evaluation.networks.pixels import CLIP_RULES, RULES
 from skipdit_jax.evaluation.scores import I3D, INCEPTION, LPIPS, METRICS, Choices, networks_of
 from skipdit_jax.evaluation.sets import SampleSet
-from skipdit_jax.files import cache_home
 from skipdit_jax.weights.metrics import NetworkChoice, load_extractor
 
 BATCHES = {INCEPTION: 64, I3D: 4, LPIPS: 16}
@@ -57,11 +56,6 @@ class EvaluationOptions(NamedTuple):
             half=self.half_distances,
             parts=self.is_parts,
         )
-
-    @property
-    def keep(self) -> Path:
-        """Where features of a stopped evaluation and statistics of references are kept."""
-        return cache_home() / "evaluation"
 
 
 def add_evaluation_flags(group: Any) -> None:

@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if evaluation is not None and job.targets.arrays is not None:
             with told_in_one_line(PROGRAM):
                 drawn = PackedSet(job.targets.arrays)
-                run_evaluation(evaluation, drawn, command("python sample.py", argv))
+                typed = command("python sample.py", argv)
+                run_evaluation(evaluation, drawn, typed, options.progress)
     elif variants:
         scores = compare.measure(job, variants, options.progress)
         print(compare.table(scores, job.settings))

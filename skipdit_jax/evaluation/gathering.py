@@ -22,6 +22,19 @@ Tell = Callable[[int], None]
 """Called with the number of samples done."""
 
 
+def kept_place() -> Path | None:
+    """Where features of stopped evaluations and statistics of references are kept.
+
+    None where nothing can be written: an evaluation is done without it too.
+    """
+    folder = files.cache_home() / "evaluation"
+    try:
+        files.check_folder(folder)
+    except OSError:
+        return None
+    return folder
+
+
 def gather(
     samples: SampleSet, extractor: Extractor, folder: Path | None = None, tell: Tell | None = None
 ) -> Features:

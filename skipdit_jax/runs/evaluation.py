@@ -4,10 +4,10 @@ from typing import Any
 
 from skipdit_jax import sharding
 from skipdit_jax.evaluation.evaluate import check_possible, evaluate
+from skipdit_jax.evaluation.gathering import kept_place
 from skipdit_jax.evaluation.networks.pixels import CLIP_RULES
 from skipdit_jax.evaluation.scores import I3D, INCEPTION, networks_of
 from skipdit_jax.evaluation.sets import HeldSet, SetToCome
-from skipdit_jax.files import cache_home
 from skipdit_jax.pipeline import Sampler
 from skipdit_jax.registry.samples import draws_pixels, num_classes
 from skipdit_jax.runs.evaluation_config import EvaluationConfig
@@ -69,7 +69,7 @@ class Evaluation:
             self._reference,
             self._asked.metrics,
             self._extractors,
-            keep=cache_home() / "evaluation",
+            keep=kept_place(),
         )
         return {score.metric: score.value for score in found}
 

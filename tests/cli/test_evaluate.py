@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from skipdit_jax.cli import evaluate
+from skipdit_jax.evaluation import extraction, gathering
 from skipdit_jax.evaluation.distances import frechet_between
 from skipdit_jax.evaluation.fidelity import psnr, ssim
 from skipdit_jax.evaluation.moments import fit_gaussian
@@ -194,6 +195,43 @@ def test_a_model_is_drawn_from(small, own_folder, capsys):
     assert run(*flags, "--reference", small, "--metrics-json", "n.json") == 0
     assert f"{small}: 5 of 4x4x1" in capsys.readouterr().out
     assert numbers(own_folder / "n.json") == {"psnr": "inf", "ssim": 1}
+
+
+def test_a_stopped_run_goes_on_where_it_stood(ours, real, monkeypatch, own_folder, capsys):
+    flags = ("--samples", ours, "--reference", real, "--metrics", "kid")
+    flags += ("--metrics-batch-size", "2", "--metrics-json", "n.json")
+    assert run(*flags) == 0
+    whole = numbers(own_folder / "n.json")
+    monkeypatch.setattr(gathering, "PIECE", 4)
+    seen, cut = [], extraction._cut
+
+    def stopped(*made):
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        return cut(*made)
+
+    def watched(*made):
+        seen.append(made)
+        return stopped(*made)
+
+    monkeypatch.setattr(extraction, "_cut", watched)
+    with pytest.raises(SystemExit) as ended:
+        run(*flags)
+    assert ended.value.code == 130
+    monkeypatch.setattr(extraction, "_cut", lambda *made: (seen.append(made), cut(*made))[1])
+    seen.clear()
+    assert run(*flags) == 0
+    assert len(seen) == 1 + 5  # of 9 samples of each set 8 and none were kept
+    assert numbers(own_folder / "n.json") == pytest.approx(whole, rel=1e-4, abs=1e-9)
+
+
+def test_without_a_place_to_keep_anything(ours, real, own_folder, monkeypatch):
+    flags = ("--samples", ours, "--reference", real, "--metrics-json", "n.json")
+    assert run(*flags) == 0
+    wanted = numbers(own_folder / "n.json")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert run(*flags) == 0
+    assert numbers(own_folder / "n.json") == wanted
 
 
 def test_nothing_stays_in_the_cache_but_statistics(ours, real, tmp_path):
