@@ -199,7 +199,7 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Writes the numbers; infinities become text, which all readers of JSON can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_file(path) as file:
-        file.write(json.dumps(_plain(facts), indent=1, allow_nan=False).encode())
+        file.write(json.dumps(_plain(facts), indent=1, allow_nan=False).encode() + b"\n")
 
 
 def _plain(value: Any) -> Any:
