@@ -1,7 +1,7 @@
 """What Inception networks are put together from, for pictures and for clips, channel-last."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -149,6 +149,35 @@ class Mixed(nn.Module):
         )(x)
 
 
+def _over_windows(
+    x: Maps,
+    combine: Callable[[Any, Any], Any],
+    start: float,
+    window: Sequence[int],
+    stride: Sequence[int],
+    edges: Padding,
+) -> Array:
+    """Windows of one axis after the other: 3 + 3 + 3 numbers for 27."""
+    for axis, (n, step, around) in enumerate(zip(window, stride, edges, strict=True), 1):
+        if n > 1:
+            sizes, steps, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
+            sizes[axis], steps[axis], padding[axis] = n, step, around
+            x = jax.lax.reduce_window(x, x.dtype.type(start), combine, sizes, steps, padding)
+    return x
+
+
+def max_pool(x: Maps, window: Sequence[int], stride: Sequence[int], padding: Padding) -> Array:
+    """The largest of every window.
+
+    Args:
+      x: [B, *grid, C].
+      window: length along each axis of the grid.
+      stride: along each.
+      padding: before and after each, of nothing that could be the largest.
+    """
+    return _over_windows(x, jax.lax.max, -jnp.inf, window, stride, padding)
+
+
 def average_pool(x: Maps, window: Sequence[int], keep: bool = False) -> Array:
     """The mean of every window, at every place.
 
@@ -159,9 +188,7 @@ def average_pool(x: Maps, window: Sequence[int], keep: bool = False) -> Array:
     """
     grid = x.shape[1:-1]
     around = [(n // 2, n // 2) if keep else (0, 0) for n in window]
-    ones, sizes = (1,) * (len(window) + 2), (1, *window, 1)
-    padding = [(0, 0), *around, (0, 0)]
-    sums = jax.lax.reduce_window(x, x.dtype.type(0), jax.lax.add, sizes, ones, padding)
+    sums = _over_windows(x, jax.lax.add, 0.0, window, (1,) * len(window), around)
     inside = np.ones((), np.float64)
     for n, length, (before, after) in zip(window, grid, around, strict=True):
         there = np.pad(np.ones(length), (before, after))
