@@ -19,7 +19,8 @@ Pool = Callable[[Maps], Maps]
 class FixedNorm(nn.Module):
     """Batch norm of statistics that stand in the weights, as a factor and an offset.
 
-    A convolution that it follows takes the factor into its kernel, so that it costs nothing.
+    A convolution that it follows takes the factor into its kernel, so that it costs nothing, or
+    into its output if that is smaller.
 
     Attributes:
       epsilon: added to the variance.
@@ -31,7 +32,7 @@ class FixedNorm(nn.Module):
     param_dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, channels: int) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+    def __call__(self, channels: int) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         """Returns (factor, offset), float32 [C]: what is normalised is x * factor + offset."""
         ones, zeros = nn.initializers.ones, nn.initializers.zeros
         kinds = {"bias": zeros, "mean": zeros, "variance": ones}
@@ -73,9 +74,13 @@ class NormedConvolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
         norm = FixedNorm(self.epsilon, self.use_scale, self.param_dtype, name="norm")
         factor, offset = norm(self.features)
-        kernel = kernel.astype(jnp.float32) * factor.reshape(*(1,) * (len(shape) - 1), -1)
+        kernel = kernel.astype(jnp.float32)
+        after = x.size < kernel.size  # of a small batch it is less to multiply what comes out
+        kernel = kernel if after else kernel * factor.reshape(*(1,) * (len(shape) - 1), -1)
         out = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
-        return nn.relu(out + offset.astype(self.dtype).reshape(*(1,) * (out.ndim - 1), -1))
+        factor, offset = (v.reshape(*(1,) * (out.ndim - 1), -1) for v in (factor, offset))
+        out = (out.astype(jnp.float32) * factor).astype(self.dtype) if after else out
+        return nn.relu(out + offset.astype(self.dtype))
 
 
 class Unit(NamedTuple):
