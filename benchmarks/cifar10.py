@@ -31,7 +31,7 @@ SHEETS = {
 }
 """A picture is a row of a sheet."""
 LABELS = {"train": "package/train_lables.json", "test": "package/test_lables.json"}
-NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 Pictures = tuple[np.ndarray, list[int]]
 
 

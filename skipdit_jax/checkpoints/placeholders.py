@@ -31,7 +31,8 @@ datetime.timezone decimal.Decimal fractions.Fraction pathlib.Path pathlib.PosixP
 pathlib.PurePosixPath pathlib.PureWindowsPath pathlib.WindowsPath types.SimpleNamespace typing.Any
 uuid.UUID
 numpy.core.multiarray._reconstruct numpy.core.multiarray.scalar numpy._core.multiarray._reconstruct
-numpy._core.multiarray.scalar numpy.dtype numpy.ndarray
+numpy._core.multiarray.scalar numpy.core.numeric._frombuffer numpy._core.numeric._frombuffer
+numpy.dtype numpy.ndarray
 torch.serialization._get_layout torch._utils._rebuild_device_tensor_from_cpu_tensor
 torch._utils._rebuild_device_tensor_from_numpy torch._utils._rebuild_meta_tensor_no_storage
 torch._utils._rebuild_nested_tensor torch._utils._rebuild_qtensor

@@ -1,6 +1,7 @@
 """Where the weights of networks of metrics are published, and what they are known by."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ class MetricWeights(NamedTuple):
       megabytes: size of the file.
       sha256: of the file, or how it begins.
       licence: as its page states it.
+      fields: of the config, that make it this one of the family.
     """
 
     name: str
@@ -31,6 +33,7 @@ class MetricWeights(NamedTuple):
     megabytes: float
     sha256: str
     licence: str
+    fields: Mapping[str, str] = {}
 
     @property
     def place(self) -> Path | None:
@@ -77,6 +80,7 @@ METRIC_WEIGHTS = {
             9.9,
             "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
             "BSD",
+            {"trunk": "alex"},
         ),
         MetricWeights(
             "lpips-vgg",
@@ -88,6 +92,7 @@ METRIC_WEIGHTS = {
             58.9,
             "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
             "BSD",
+            {"trunk": "vgg"},
         ),
     )
 }

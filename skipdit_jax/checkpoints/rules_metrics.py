@@ -35,7 +35,7 @@ ALEX_KERNEL = 11  # pixels of a side of AlexNet's first kernel
 FIRST = "net.slice1.0.weight"
 
 I3D_STEM = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3")
-I3D_MIXED = tuple(f"Mixed_{name}" for name in "3b 3c 4b 4c 4d 4e 4f 5b 5c".split())
+I3D_MIXED = [f"Mixed_{x}" for x in ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")]
 I3D_UNITS = {
     "b0": "Branch_0/Conv3d_0a_1x1",
     "b1a": "Branch_1/Conv3d_0a_1x1",

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-
 from skipdit_jax.checkpoints import vae_compvis
 from skipdit_jax.checkpoints.errors import CheckpointError
 from skipdit_jax.checkpoints.layouts import Claims, WeightLayout

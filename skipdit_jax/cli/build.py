@@ -15,6 +15,7 @@ from skipdit_jax.caching import notation
 from skipdit_jax.caching.method import decides
 from skipdit_jax.caching.notation import NO_CACHE
 from skipdit_jax.checkpoints import Checkpoint, CheckpointError
+from skipdit_jax.checkpoints.layouts import Layouts
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.state_dicts import Ask
 from skipdit_jax.cli.decoder import choose_vae, open_decoder
@@ -22,7 +23,7 @@ from skipdit_jax.cli.distributed import say
 from skipdit_jax.cli.image_size import input_size
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.options import OF_TEXT, SampleOptions
-from skipdit_jax.cli.outputs import MOVIES, PACKED, Targets, check_writable, choose_targets
+from skipdit_jax.cli.outputs import MOVIES, Targets, check_writable, choose_targets
 from skipdit_jax.cli.prompts import embedded, wanted_texts
 from skipdit_jax.cli.sample_flags import FID_BATCH, MAX_BATCH
 from skipdit_jax.cli.settings import (
@@ -35,6 +36,7 @@ from skipdit_jax.cli.settings import (
 )
 from skipdit_jax.config import field_names
 from skipdit_jax.contracts import Backbone
+from skipdit_jax.evaluation.sets import PACKED
 from skipdit_jax.registry import NamedModel
 from skipdit_jax.registry.samples import draws_pixels, makes_clips, num_classes
 from skipdit_jax.runs.class_names import read_class_names
@@ -202,13 +204,15 @@ def _open(options: SampleOptions, entry: NamedModel | None) -> Checkpoint | None
     return open_source(source, Ask(options.weights, options.key, options.prefix))
 
 
-def open_source(source: str | Path, ask: Ask) -> Checkpoint:
+def open_source(source: str | Path, ask: Ask, layouts: Layouts | None = None) -> Checkpoint:
     """Opens the weights that --weights, --key and --prefix say, fetching what is elsewhere.
+
+    Families are those of `layouts`, see `weights.open_weights`.
 
     Raises:
       CheckpointError: nothing that can be had or read, or not the weights asked for.
     """
-    checkpoint = weights.open_weights(source, *ask, tell=say)
+    checkpoint = weights.open_weights(source, *ask, tell=say, layouts=layouts)
     of_run = Path(source).is_dir()
     if checkpoint.which == NATIVE and ask.weights == "model" and not of_run:
         raise CheckpointError(

@@ -39,8 +39,9 @@ PROGRAM = "convert"
 FILE_DTYPES = ("float32", "bfloat16", "float16")
 
 DESCRIPTION = """\
-Rewrites a checkpoint (PyTorch's or ours; DiT, Latte or an autoencoder, told by its keys) as another
-file, tensor by tensor: memory holds one of them at a time. PyTorch is not needed."""
+Rewrites a checkpoint (PyTorch's or ours; of a diffusion model, an autoencoder or a network of
+metrics, told by its keys) as another file, tensor by tensor: memory holds one of them at a time.
+PyTorch is not needed."""
 
 EPILOG = """\
 examples:
@@ -158,7 +159,7 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
       CheckpointError: a source that cannot be read or does not fit its own model.
     """
     ask = Ask(options.weights, options.key, options.prefix)
-    checkpoint = open_source(options.source, ask)
+    checkpoint = open_source(options.source, ask, registry.metric_layouts())
     layout = choose_layout(checkpoint, options.target, options.to)
     check_writable("TARGET", options.target)
     overrides: dict[str, Any] = {}
@@ -166,7 +167,7 @@ def prepare_conversion(options: ConvertOptions) -> Conversion:
         overrides["param_dtype"] = options.dtype if options.dtype in DTYPES else DTYPES[0]
     dtype = np.dtype(jnp.dtype(options.dtype)) if options.dtype else None
     overrides |= _sizes(options, checkpoint)
-    known = (*registry.FAMILIES, *registry.AUTOENCODERS)
+    known = (*registry.FAMILIES, *registry.AUTOENCODERS, *registry.METRIC_NETWORKS)
     network = weights.network_of(checkpoint, known, " or ".join(known), **overrides)
     expected = registry.abstract_params(network)
     return plan_conversion(checkpoint, expected, weights.fields_of(network), layout, dtype)
@@ -176,14 +177,15 @@ def _sizes(options: ConvertOptions, checkpoint: Checkpoint) -> dict[str, int]:
     """Fields of the config that were typed.
 
     Raises:
-      ValueError: they are none of an autoencoder's.
+      ValueError: they are none of an autoencoder's or a network of metrics.
       CheckpointError: a file that knows them is told other ones.
     """
     names = ("num_heads", "num_classes", "image_size")
     typed = {name: value for name in names if (value := getattr(options, name)) is not None}
-    if typed and checkpoint.family.name in registry.AUTOENCODERS:
+    if typed and checkpoint.family.name not in registry.FAMILIES:
+        label = checkpoint.family.label
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
-        raise ValueError(f"{flags}: {checkpoint.path} holds an autoencoder")
+        raise ValueError(f"{flags}: {checkpoint.path} holds a {label} model, wanted none")
     own = config_fields(checkpoint, options.num_heads) if typed else {}
     if "image_size" in typed:
         side, units = typed.pop("image_size"), units_of(checkpoint, own)

@@ -9,11 +9,11 @@ from typing import Any
 from skipdit_jax.checkpoints import config_fields
 from skipdit_jax.checkpoints.conversion import NATIVE, Conversion, Row
 from skipdit_jax.checkpoints.errors import printable
-from skipdit_jax.registry import AUTOENCODERS
-from skipdit_jax.weights.autoencoders import UNTOLD
+from skipdit_jax.weights import autoencoders, metrics
 
 HEADER = ("in the file", "shape", "type", "becomes", "shape", "type")
 GAP = "  "
+UNTOLD = (*autoencoders.UNTOLD, *metrics.UNTOLD)
 UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
@@ -106,6 +106,6 @@ def _notes(conversion: Conversion) -> Iterator[tuple[str, str]]:
     if conversion.metadata:
         fate = "carried over" if native else "left out, torch files cannot hold it"
         yield "metadata", f"{', '.join(map(printable, conversion.metadata))}: {fate}"
-    if native and checkpoint.family.name in AUTOENCODERS and checkpoint.which != NATIVE:
-        untold = {name: conversion.config[name] for name in UNTOLD}
+    untold = {name: value for name, value in conversion.config.items() if name in UNTOLD}
+    if native and untold and checkpoint.which != NATIVE:
         yield "config", f"{fields_text(untold)}: taken as published, no weights tell them"

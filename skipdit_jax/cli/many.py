@@ -31,9 +31,9 @@ from skipdit_jax.data.sources import is_of_machine
 from skipdit_jax.files import remove_leftovers
 from skipdit_jax.runs.claims import claim
 from skipdit_jax.runs.locks import FolderLock
+from skipdit_jax.runs.sample_sets import RECORD
 from skipdit_jax.visualise.grids import save_png, to_uint8
 
-RECORD = "run.json"
 DIGITS = 6  # of a sample number in a file name, as published
 
 

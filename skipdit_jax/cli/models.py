@@ -1,8 +1,9 @@
-"""python -m skipdit_jax.cli.models: the released checkpoints, and which of them are here.
+"""python -m skipdit_jax.cli.models: the released weights, and which of them are here.
 
-Prints a row for each: what --ckpt takes, family, model, numbers and size, autoencoder and sampling
-of the published samples, where a model of text finds its encoders, the licence that its page
-states, and the file if this machine has it. Fetches nothing.
+Prints a row for each checkpoint: what --ckpt takes, family, model, numbers and size, autoencoder
+and sampling of the published samples, where a model of text finds its encoders, the licence that
+its page states, and the file if this machine has it; then a row for each network of metrics.
+Fetches nothing.
 """
 
 import argparse
@@ -11,13 +12,16 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from skipdit_jax.checkpoints.hub import cache_folder, checksum, find
 from skipdit_jax.checkpoints.members import member
 from skipdit_jax.checkpoints.pipelines import TRANSFORMER, is_repository
 from skipdit_jax.checkpoints.released import RELEASED, VAE_FILE, VAE_SOURCES, Released
+from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS, MetricWeights
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
+from skipdit_jax.weights.metrics import REMEDY
 
 PROGRAM = "skipdit_jax.cli.models"
 COLUMNS = (
@@ -31,6 +35,7 @@ COLUMNS = (
     "licence",
     "here",
 )
+METRIC_COLUMNS = ("metric network", "file", "MB", "sha256", "licence", "how to get it", "here")
 TRANSFORMER_FILE = f"{TRANSFORMER}/{VAE_FILE}"  # diffusers calls the weights of both so
 WIDTH = 400  # of a table that is not shown on a terminal: no line is broken
 
@@ -51,14 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     with told_in_one_line(PROGRAM):
         make_parser().parse_args(argv)
         rows = [cells_of(row) for row in RELEASED]
-    table = Table(*COLUMNS, box=box.SIMPLE)
-    for cells in rows:
-        table.add_row(*cells)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    console.print(table)
+        metrics = [cells_of_metric(row) for row in METRIC_WEIGHTS.values()]
+    show(COLUMNS, rows)
     print(f"kept in {cache_folder()}, and in the cache of huggingface_hub")
     print("python sample.py --ckpt SOURCE samples from one; docs/weights.md has each command")
+    show(METRIC_COLUMNS, metrics)
+    print("sd.load_metric_network(NAME) reads one; docs/weights.md, Networks of metrics")
     return 0
+
+
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table."""
+    table = Table(*columns, box=box.SIMPLE)
+    for cells in rows:
+        table.add_row(*cells)
+    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,6 +97,19 @@ def cells_of(row: Released) -> tuple[str, ...]:
         sampling(row),
         row.licence or "?",
         here(row.source),
+    )
+
+
+def cells_of_metric(row: MetricWeights) -> tuple[str, ...]:
+    """The cells of a published file of a network of metrics."""
+    return (
+        row.name,
+        row.file,
+        f"{row.megabytes:.1f}",
+        row.sha256,
+        row.licence,
+        escape(REMEDY) if row.package else f"fetched from {row.source}",
+        here(row.source) if row.source else str(row.place or ""),
     )
 
 

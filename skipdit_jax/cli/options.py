@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.cli.distributed import Cluster, from_flags
+from skipdit_jax.cli.evaluation_flags import EvaluationOptions, read_evaluation
 from skipdit_jax.cli.sample_flags import DEFAULT_OUT, MAX_FILES, make_parser
 
 OF_TEXT = (
@@ -72,6 +73,7 @@ class SampleOptions:
     num_fid_samples: int | None
     per_proc_batch_size: int | None
     sample_dir: Path | None
+    evaluation: EvaluationOptions
     cluster: Cluster
 
 
@@ -88,8 +90,8 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
     for name in ("guidance_interval", "compare", "prompt", "text_encoder", "seeds"):
         if values[name] is not None:
             values[name] = tuple(values[name])
-    cluster = from_flags(values)
-    options = SampleOptions(**values, class_labels=labels, cluster=cluster)
+    cluster, evaluation = from_flags(values), read_evaluation(values)
+    options = SampleOptions(**values, class_labels=labels, evaluation=evaluation, cluster=cluster)
     _check_many(options)
     if options.image_size and (options.width or options.height):
         raise ValueError("--image-size: is both sides, wanted no --width and --height beside it")
@@ -105,6 +107,8 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
 def _check_many(options: SampleOptions) -> None:
     """Flags of many samples and flags of a few exclude each other."""
     if options.num_fid_samples is None:
+        if options.evaluation.asked:
+            raise ValueError("--reference and --metrics: wanted --num-fid-samples")
         if options.per_proc_batch_size is not None or options.sample_dir is not None:
             raise ValueError("--per-proc-batch-size and --sample-dir: wanted --num-fid-samples")
         if not options.cluster.alone:

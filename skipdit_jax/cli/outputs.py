@@ -18,7 +18,6 @@ from skipdit_jax.visualise.video import FRAMES_PER_SECOND, load_encoder, save_gi
 MP4, GIF, PICTURE, ARRAYS, TEXTS = ".mp4", ".gif", ".png", ".npz", ".txt"
 MOVIES = {MP4: save_mp4, GIF: save_gif}
 PAGE = ".html"
-PACKED = "samples.npz"  # all files of --sample-dir in one
 
 
 class Targets(NamedTuple):

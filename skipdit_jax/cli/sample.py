@@ -15,8 +15,10 @@ from skipdit_jax.cli import compare, many
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.distributed import initialize, say
 from skipdit_jax.cli.errors import show_any_name, told_in_one_line
+from skipdit_jax.cli.evaluate import prepare_evaluation, run_evaluation
 from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.looks import load_looks
 from skipdit_jax.cli.machine import command
 from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import parse
@@ -24,7 +26,9 @@ from skipdit_jax.cli.outputs import make_folders, save_arrays, save_movies, save
 from skipdit_jax.cli.report_parts import TITLE, curve_variants, section_of
 from skipdit_jax.cli.runner import Result, decisions_of, run, use_compilation_cache
 from skipdit_jax.cli.sample_flags import PROGRAM
+from skipdit_jax.evaluation.sets import PackedSet, SetToCome
 from skipdit_jax.runs.class_names import printable
+from skipdit_jax.sharding import leads
 from skipdit_jax.visualise.curves import plot_decisions
 from skipdit_jax.visualise.grids import enlarge, make_grid, save_picture, to_uint8
 from skipdit_jax.visualise.report import write_report
@@ -61,10 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         variants = [] if asked is None else compare.make_variants(job, asked)
         if options.report is not None:
             variants += curve_variants(job, variants)
+            looks = load_looks(job, options.evaluation)
+        evaluation = None
+        if options.evaluation.asked and leads():
+            evaluation = prepare_evaluation(options.evaluation, to_come(job))
     use_compilation_cache()
     say(describe_run(job))
     if job.folder is not None:
         many.run(job, options.progress)
+        if evaluation is not None and job.targets.arrays is not None:
+            with told_in_one_line(PROGRAM):
+                drawn = PackedSet(job.targets.arrays)
+                run_evaluation(evaluation, drawn, command("python sample.py", argv))
     elif variants:
         scores = compare.measure(job, variants, options.progress)
         print(compare.table(scores, job.settings))
@@ -72,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_comparison(job, scores)
             if job.targets.report is not None:
                 typed = command("python sample.py", argv)
-                section, numbers = section_of(job, scores, typed)
+                section, numbers = section_of(job, scores, typed, looks)
                 write_report(job.targets.report, TITLE, [section], numbers)
     else:
         result = run(job, options.progress)
@@ -86,6 +98,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_curve(job, job.targets.curve, result)
     say(describe_files(job))
     return 0
+
+
+def to_come(job: SamplingJob) -> SetToCome:
+    """What is known of many samples before they are drawn.
+
+    Raises:
+      ValueError: they are latents, of which no metric knows anything.
+    """
+    if not job.pixels:
+        raise ValueError("--metrics: these are latents, wanted --vae ema, mse or a file beside it")
+    return SetToCome(f"--sample-dir {job.folder}", job.count, job.shape)
 
 
 def decode(job: SamplingJob, samples: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 from skipdit_jax.cli.distributed import add_flags
 from skipdit_jax.cli.errors import OneLineParser
+from skipdit_jax.cli.evaluation_flags import add_evaluation_flags
 from skipdit_jax.cli.numbers import finite, labels, natural, positive, seed
 from skipdit_jax.layers.attention import IMPLEMENTATIONS
 from skipdit_jax.models.backbone import DTYPES
@@ -61,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_cache(parser.add_argument_group("caches"))
     _add_output(parser.add_argument_group("computing and writing"))
     _add_many(parser.add_argument_group("many samples, for FID"))
+    add_evaluation_flags(parser.add_argument_group("evaluation of many samples"))
     add_flags(parser)
     return parser
 

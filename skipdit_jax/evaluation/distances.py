@@ -10,37 +10,13 @@ C1^½ C2 C1^½ have the same eigenvalues. Both roots are taken through symmetric
 rank-deficient covariances need no regularisation and no complex number appears.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-Features = Float[np.ndarray | Array, "_N _D"]
-
-FEWEST = 2  # samples that have a covariance
-
-
-class FeatureStatistics(NamedTuple):
-    """Mean float64 [D] and covariance float64 [D,D]."""
-
-    mean: Float[np.ndarray, "D"]
-    covariance: Float[np.ndarray, "D D"]
-
-
-def fit_gaussian(features: Features) -> FeatureStatistics:
-    """Mean and unbiased covariance of features [N,D].
-
-    Raises:
-      ValueError: fewer than 2 samples, no table of numbers, or numbers that are not finite.
-    """
-    x = np.asarray(features, np.float64)
-    if x.ndim != 2 or len(x) < FEWEST:
-        raise ValueError(f"fit_gaussian: found shape {x.shape}, wanted [N,D] with N >= {FEWEST}")
-    if not np.isfinite(x).all():
-        raise ValueError("fit_gaussian: found features that are NaN or infinite")
-    mean = x.mean(axis=0)
-    centred = x - mean[None]
-    return FeatureStatistics(mean, centred.T @ centred / (len(x) - 1))
+from skipdit_jax.evaluation.features import Features, checked, same_width
+from skipdit_jax.evaluation.moments import FEWEST, FeatureStatistics, fit_gaussian
 
 
 def frechet_distance(
@@ -68,6 +44,43 @@ def frechet_distance(
     return between + max(spread, 0.0)  # rounding can take equal covariances below 0
 
 
+def frechet_between(first: FeatureStatistics, second: FeatureStatistics) -> float:
+    """Squared Fréchet distance (1) of what was gathered: FID, sFID or FVD by their features.
+
+    Raises:
+      ValueError: statistics of different D.
+    """
+    same_width("frechet_between", len(first.mean), len(second.mean))
+    return frechet_distance(*first, *second)
+
+
+def frechet_to(reference: FeatureStatistics) -> Callable[[FeatureStatistics], float]:
+    """Squared Fréchet distances (1) to one reference, whose root is taken once: for resampling.
+
+    A tenth of the time of `frechet_between`. Roots of the eigenvalues of C1^½ C2 C1^½ stand in for
+    singular values: those that should be 0 have half the digits, so that covariances of fewer
+    samples than features are off by some 1e-8 of the spread for each missing rank.
+
+    Args:
+      reference: what all others are compared with.
+
+    Returns:
+      (statistics of the same D) -> the distance; a ValueError for another D.
+    """
+    root = _root(reference.covariance)
+
+    def distance(other: FeatureStatistics) -> float:
+        same_width("frechet_to", len(reference.mean), len(other.mean))
+        between = float(((reference.mean - other.mean) ** 2).sum())
+        product = root @ other.covariance @ root
+        values = np.linalg.eigvalsh((product + product.T) / 2)
+        shared = np.sqrt(np.clip(values, 0, None)).sum()
+        spread = float(np.trace(reference.covariance) + np.trace(other.covariance) - 2 * shared)
+        return between + max(spread, 0.0)
+
+    return distance
+
+
 def frechet_of_features(features1: Features, features2: Features) -> float:
     """Squared Fréchet distance (1) of two sets of features [N1,D] and [N2,D].
 
@@ -77,12 +90,26 @@ def frechet_of_features(features1: Features, features2: Features) -> float:
       ValueError: sets that have no covariance, or of different D.
     """
     first, second = fit_gaussian(features1), fit_gaussian(features2)
-    if len(first.mean) != len(second.mean):
-        raise ValueError(
-            f"frechet_of_features: found widths {len(first.mean)} and {len(second.mean)}, "
-            "wanted equal ones"
-        )
+    same_width("frechet_of_features", len(first.mean), len(second.mean))
     return frechet_distance(*first, *second)
+
+
+def frechet_of_videos(features1: Features, features2: Features) -> float:
+    """FVD (Unterthiner et al. 1812.01717): (1) of features [N1,D] and [N2,D] of videos.
+
+    A single video has no covariance: then it is |μ1 - μ2|² alone, as published evaluators have it,
+    and no distance of distributions.
+
+    Raises:
+      ValueError: an empty set, sets of different D, or numbers that are not finite.
+    """
+    first = checked("frechet_of_videos", features1, fewest=1)
+    second = checked("frechet_of_videos", features2, fewest=1)
+    same_width("frechet_of_videos", first.shape[1], second.shape[1])
+    if min(len(first), len(second)) >= FEWEST:
+        return frechet_of_features(first, second)
+    between = first.mean(axis=0, dtype=np.float64) - second.mean(axis=0, dtype=np.float64)
+    return float((between**2).sum())
 
 
 def _root(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:

@@ -205,8 +205,11 @@ def text_layouts() -> tuple[WeightLayout, ...]:
 
 
 def metric_layouts() -> tuple[WeightLayout, ...]:
-    """Those of networks of metrics."""
-    return tuple(kind.layout for kind in METRIC_NETWORKS.values())
+    """Those of networks of metrics, and `weight_layouts`, for files that may be of either.
+
+    The latter prevail: an autoencoder that was saved with its LPIPS is one of an autoencoder.
+    """
+    return (*(kind.layout for kind in METRIC_NETWORKS.values()), *weight_layouts())
 
 
 def build(family: str, fields: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from skipdit_jax import sharding, weights
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.optional import load
 from skipdit_jax.runs.class_names import CLASSES
+from skipdit_jax.runs.evaluation import Evaluation
 from skipdit_jax.runs.job import TrainingJob
 from skipdit_jax.runs.locks import FolderLock
 from skipdit_jax.runs.previews import Preview
@@ -33,13 +34,14 @@ class RunFolder(contextlib.AbstractContextManager):
         """Makes the folder with the config, and opens the logs.
 
         Raises:
-          ValueError: config.sampling or config.wandb ask for what cannot be done, or another
-            process is at work in the folder.
+          ValueError: config.sampling, config.evaluation or config.wandb ask for what cannot be
+            done, or another process is at work in the folder.
           OSError: the folder cannot be written.
         """
         done = int(job.state.step)
         self._job = job
         self._preview = Preview(job) if job.config.loop.sample_every else None
+        self._evaluation = Evaluation(job) if job.config.loop.evaluate_every else None
         self._leads = sharding.leads()
         if self._leads:
             wandb = load("wandb", "wandb") if job.config.wandb else None
@@ -50,6 +52,7 @@ class RunFolder(contextlib.AbstractContextManager):
             )
             self._json = JsonLog(job.workdir / "metrics.jsonl", done)
             self.notes = self._json.notes
+            self._scores = JsonLog(job.workdir / "evaluation.jsonl", done)
             self._board = BoardLog(job.workdir / "tensorboard", done)
 
     def __exit__(self, *_: object) -> None:
@@ -78,6 +81,18 @@ class RunFolder(contextlib.AbstractContextManager):
         folder.mkdir(exist_ok=True)
         save_png(folder / f"step_{done:07d}.png", picture)
         self._board.picture("samples", picture, done)
+
+    def evaluate(self, done: int, state: TrainState) -> None:
+        """Evaluates samples of the averaged weights of this moment; all processes call it."""
+        assert self._evaluation is not None, "the loop evaluates only when it was asked to"
+        scores = self._evaluation.run(state)
+        if scores is None:
+            return
+        record = {"step": done, **scores}
+        self._scores.write(record)
+        self._board.write(record)
+        if self._wandb is not None:
+            self._wandb.log(record, step=done)
 
     def export(self, state: TrainState) -> None:
         """Writes the averaged weights with all that sampling needs; all processes call it."""

@@ -15,6 +15,7 @@ from skipdit_jax import registry
 from skipdit_jax.data.config import EARLIER, WITHOUT_FILES, DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
 from skipdit_jax.runs.config_fields import Table, check_values, read_values
+from skipdit_jax.runs.evaluation_config import EvaluationConfig
 from skipdit_jax.sharding import MeshConfig
 from skipdit_jax.training.draws import TIMESTEP_SAMPLERS, TimestepSampler
 from skipdit_jax.training.logs import Record
@@ -88,7 +89,7 @@ class TrainConfig:
 
     Attributes:
       resolved: all of it, as JSON holds it.
-      loop, optimizer, diffusion, data, mesh, init, profile: see their classes.
+      loop, optimizer, diffusion, data, mesh, init, profile, evaluation: see their classes.
       model: name and fields of the backbone, with dtype and remat.
       sampling: what is recommended for sampling, see `recipe.Recipe`.
       batch_size: of the global batch.
@@ -110,6 +111,7 @@ class TrainConfig:
     mesh: MeshConfig
     init: InitConfig
     profile: ProfileConfig
+    evaluation: EvaluationConfig
     model: Record
     sampling: Record
     batch_size: int
@@ -129,6 +131,7 @@ SECTIONS = {
     "mesh": MeshConfig,
     "init": InitConfig,
     "profile": ProfileConfig,
+    "evaluation": EvaluationConfig,
 }
 OWN_DEFAULTS: Record = {
     "batch_size": 256,

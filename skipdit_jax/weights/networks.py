@@ -14,7 +14,7 @@ from skipdit_jax.checkpoints import (
     open_checkpoint,
 )
 from skipdit_jax.checkpoints.claims import check_claims
-from skipdit_jax.checkpoints.layouts import OWN_NAMES
+from skipdit_jax.checkpoints.layouts import OWN_NAMES, Layouts
 from skipdit_jax.checkpoints.load import NATIVE
 from skipdit_jax.checkpoints.rules_dit import LABELS
 from skipdit_jax.contracts import Network
@@ -30,9 +30,14 @@ def open_known(
     weights: str | None = None,
     key: str | None = None,
     prefix: str | None = None,
+    layouts: Layouts | None = None,
 ) -> Checkpoint:
-    """Opens a file of this machine that is of any family known here; see `open_checkpoint`."""
-    return open_checkpoint(source, registry.weight_layouts(), weights, key, prefix)
+    """Opens a file of this machine that is of any of these families; see `open_checkpoint`.
+
+    None are those of diffusion models and autoencoders.
+    """
+    known = registry.weight_layouts() if layouts is None else layouts
+    return open_checkpoint(source, known, weights, key, prefix)
 
 
 def network_of(

@@ -14,11 +14,22 @@ from skipdit_jax import registry, weights
 from skipdit_jax.checkpoints import CheckpointError
 from skipdit_jax.weights.networks import filled
 from skipdit_jax.weights.recipe import read_diffusion, read_recipe
-from tests.checkpoints import attacks_by_claims, attacks_on_headers, attacks_on_pickles
+from tests.checkpoints import (
+    attacks_by_claims,
+    attacks_on_arrays,
+    attacks_on_headers,
+    attacks_on_pickles,
+)
 from tests.checkpoints.attack_kit import ATTACKS
 from tests.checkpoints.memory_probe import field, forget_peak
 
-__all__ = ["ATTACKS", "attacks_by_claims", "attacks_on_headers", "attacks_on_pickles"]
+__all__ = [
+    "ATTACKS",
+    "attacks_by_claims",
+    "attacks_on_arrays",
+    "attacks_on_headers",
+    "attacks_on_pickles",
+]
 
 
 def use(path):

@@ -4,6 +4,7 @@ tests/golden/layouts holds what the files list, {name: shape}, and their counts.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,20 @@ def test_every_name_and_shape_of_an_autoencoder_belongs_to_one_parameter(stem):
     assert len(wanted) == facts.get("n_tensors", len(wanted))
     elements = sum(int(np.prod(shape)) for shape in wanted.values())
     assert elements == facts.get("n_elements", elements)
+
+
+METRICS = {"InceptionV3-FID": "inception", "I3D-Kinetics400-pytorch": "i3d"}  # file -> family
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_every_name_and_shape_of_a_metric_network_belongs_to_one_parameter(stem):
+    facts, wanted = recorded(stem)
+    assert len(wanted) == facts["n_tensors"]
+    assert sum(int(np.prod(shape)) for shape in wanted.values()) == facts["n_elements"]
+    family = recognise(wanted, registry.metric_layouts())
+    assert family.name == METRICS[stem]
+    used = {name: s for name, s in wanted.items() if not re.fullmatch(family.beside, name)}
+    assert wanted.keys() - used.keys() == ({"fc.bias"} if family.name == "inception" else set())
+    network = registry.build(family.name, family.fields_of_shapes(used, None))
+    assert network == registry.METRIC_NETWORKS[family.name].module()
+    assert shapes_of(network) == used

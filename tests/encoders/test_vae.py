@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from skipdit_jax.encoders.blocks import group_norm, upsample
-from skipdit_jax.layers.convolution import Convolution
 from skipdit_jax.encoders.pixels import (
     DecodeOptions,
     _in_chunks,
@@ -20,6 +19,7 @@ from skipdit_jax.encoders.pixels import (
     tile_starts,
 )
 from skipdit_jax.encoders.vae import Moments, sample_moments
+from skipdit_jax.layers.convolution import Convolution
 from skipdit_jax.registry import AUTOENCODERS
 from tests.distributed.processes import run_module
 from tests.encoders.tiny import TINY, make

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from skipdit_jax.evaluation.distances import fit_gaussian, frechet_distance, frechet_of_features
+from skipdit_jax.evaluation.distances import (
+    frechet_between,
+    frechet_distance,
+    frechet_of_features,
+    frechet_of_videos,
+    frechet_to,
+)
+from skipdit_jax.evaluation.moments import BLOCK, FeatureStatistics, GaussianStream, fit_gaussian
 
 
 def gaussian(seed, width, rank=None):
@@ -75,7 +82,96 @@ def test_samples_approach_the_closed_form():
     assert frechet_of_features(a, b) == pytest.approx(1 + 2 * 1.0, rel=0.05)
 
 
+def streamed(x, *cuts):
+    stream = GaussianStream()
+    for part in np.split(x, cuts):
+        stream.add(part)
+    assert stream.count == len(x)
+    return stream.fit()
+
+
+def test_batches_of_any_size_give_the_same_bits():
+    x = np.random.default_rng(12).normal(size=(2 * BLOCK + 300, 5)).astype(np.float32)
+    whole = streamed(x)
+    for cuts in [range(7, len(x), 7), [0, 1, 2, BLOCK, BLOCK], [len(x) - 1]]:
+        for got, want in zip(streamed(x, *cuts), whole, strict=True):
+            np.testing.assert_array_equal(got, want)
+    np.testing.assert_allclose(whole.mean, x.mean(axis=0, dtype=np.float64), rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(whole.covariance, np.cov(x.T.astype(np.float64)), atol=1e-13)
+
+
+def test_order_of_the_rows_does_not_matter():
+    rng = np.random.default_rng(13)
+    x, y = rng.normal(size=(3 * BLOCK, 6)), rng.normal(size=(BLOCK + 1, 6)) + 0.3
+    one = frechet_of_features(x, y)
+    assert frechet_of_features(rng.permutation(x), rng.permutation(y)) == pytest.approx(
+        one, abs=1e-10
+    )
+
+
+def test_a_large_mean_costs_no_digits_of_the_covariance():
+    x = np.random.default_rng(14).normal(size=(3 * BLOCK, 2))
+    np.testing.assert_allclose(
+        streamed(x + 1e7).covariance, streamed(x).covariance, rtol=1e-7, atol=1e-7
+    )
+
+
+def test_a_stream_can_be_asked_in_between():
+    x = np.random.default_rng(15).normal(size=(BLOCK + 50, 3))
+    stream = GaussianStream()
+    stream.add(x[:20])
+    np.testing.assert_array_equal(stream.fit().covariance, fit_gaussian(x[:20]).covariance)
+    stream.add(x[20:])
+    np.testing.assert_array_equal(stream.fit().covariance, fit_gaussian(x).covariance)
+
+
+def test_a_refused_batch_leaves_the_stream_as_it_was():
+    x = np.random.default_rng(16).normal(size=(30, 3))
+    stream = GaussianStream()
+    stream.add(x)
+    for broken in (np.full((4, 3), np.nan), np.zeros((4, 2))):
+        with pytest.raises(ValueError, match="GaussianStream: found"):
+            stream.add(broken)
+    np.testing.assert_array_equal(stream.fit().covariance, fit_gaussian(x).covariance)
+
+
+def test_more_real_features_are_nearer():
+    rng = np.random.default_rng(17)
+    real = rng.normal(size=(400, 8))
+    worse = [
+        frechet_of_features(real, rng.normal(size=(400, 8)) * scale) for scale in (1, 0.8, 0.5)
+    ]
+    assert worse == sorted(worse)
+
+
+@pytest.mark.parametrize(("rank", "limit"), [(None, 1e-9), (5, 1e-6)])
+def test_to_one_reference(rank, limit):
+    reference, *others = (FeatureStatistics(*gaussian(seed, 20, rank)) for seed in range(20, 24))
+    distance = frechet_to(reference)
+    for other in (*others, reference):
+        scale = np.trace(other.covariance)
+        assert distance(other) == pytest.approx(
+            frechet_between(reference, other), abs=limit * scale
+        )
+    with pytest.raises(ValueError, match="frechet_to: found widths 20 and 3"):
+        distance(FeatureStatistics(*gaussian(0, 3)))
+
+
+def test_of_videos():
+    x = np.random.default_rng(18).normal(size=(9, 4))
+    assert frechet_of_videos(x[:4], x[4:]) == frechet_of_features(x[:4], x[4:])
+    assert frechet_of_videos(x[:1], x[1:2]) == pytest.approx(((x[0] - x[1]) ** 2).sum(), rel=1e-12)
+    mean = x[1:].mean(axis=0)
+    assert frechet_of_videos(x[1:], x[:1]) == pytest.approx(((x[0] - mean) ** 2).sum(), rel=1e-12)
+
+
 def test_refusals():
+    with pytest.raises(ValueError, match="found 1 samples, wanted 2"):
+        streamed(np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="frechet_between: found widths 3 and 2"):
+        frechet_between(streamed(np.zeros((4, 3))), streamed(np.zeros((4, 2))))
+    with pytest.raises(ValueError, match=r"frechet_of_videos: found shape \(0, 2\)"):
+        frechet_of_videos(np.zeros((0, 2)), np.zeros((1, 2)))
     with pytest.raises(ValueError, match=r"found shape \(1, 3\), wanted \[N,D\] with N >= 2"):
         fit_gaussian(np.zeros((1, 3)))
     with pytest.raises(ValueError, match="NaN or infinite"):

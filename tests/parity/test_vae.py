@@ -12,9 +12,9 @@ import pytest
 from skipdit_jax.checkpoints.rules import tensor_entries
 from skipdit_jax.encoders.autoencoder import TEMPORAL_EPSILON, SpatioTemporalBlock
 from skipdit_jax.encoders.blocks import ResnetBlock, SpatialAttention
-from skipdit_jax.layers.convolution import ALONG_FRAMES
 from skipdit_jax.encoders.pixels import decode_latents, encode_pixels
 from skipdit_jax.encoders.vae import split_moments
+from skipdit_jax.layers.convolution import ALONG_FRAMES
 from skipdit_jax.registry import AUTOENCODERS, abstract_params, layout_of
 from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.visualise.grids import decoded_to_uint8

@@ -9,11 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from skipdit_jax import config as plain
 from skipdit_jax.layers.convolution import Padding, convolve
 from skipdit_jax.layers.linear import DType
 
 Maps = Float[Array, "B *grid C"]
 Pool = Callable[[Maps], Maps]
+DTYPES = ("float32", "bfloat16")
+
+
+def check_types(config: Any) -> None:
+    """Raises ValueError for a compute or storage type of a config that is none of `DTYPES`."""
+    for name in ("dtype", "param_dtype"):
+        kind = getattr(config, name)
+        plain.hold(config.FAMILY, [(kind in DTYPES, f"{name} is {kind!r}, wanted {DTYPES}")])
 
 
 class FixedNorm(nn.Module):

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from skipdit_jax.config import hold
 from skipdit_jax.evaluation.networks.blocks import (
     Branch,
     Mixed,
     NormedConvolution,
     Unit,
     average_pool,
+    check_types,
     max_pool,
     same_padding,
 )
@@ -61,6 +63,11 @@ class I3DConfig:
     dtype: str = "float32"
     param_dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, for values that describe no network."""
+        hold(self.FAMILY, [(self.epsilon > 0, f"epsilon is {self.epsilon}, wanted more than 0")])
+        check_types(self)
+
 
 def pool(x: Array, window: tuple[int, ...], stride: tuple[int, ...]) -> Array:
     """The largest of each window, with TensorFlow's padding; maps are not below 0."""
@@ -91,12 +98,13 @@ class I3D(nn.Module):
         """Logits, the mean over what time is left, float32 [B,400].
 
         Args:
-          clips: in [-1, 1], of `FEWEST_FRAMES` or more, which `pixels.for_i3d` has made SIDE x SIDE.
+          clips: in [-1, 1], of `FEWEST_FRAMES` or more, SIDE x SIDE as `pixels.for_i3d` makes them.
         """
         config = self.config
-        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
-        norm = {"epsilon": config.epsilon, "use_scale": config.use_scale}
-        unit = partial(NormedConvolution, **norm, **types)
+        kind = jnp.dtype(config.param_dtype)
+        same: dict[str, Any] = {"dtype": jnp.dtype(config.dtype), "param_dtype": kind}
+        same |= {"epsilon": config.epsilon, "use_scale": config.use_scale}
+        unit = partial(NormedConvolution, **same)
         first = tuple(same_padding(clips.shape[1:-1], SEVEN, (2, 2, 2)))
         x = unit(64, SEVEN, 2, first, name="Conv3d_1a_7x7")(clips)
         x = pool(x, (1, 3, 3), (1, 2, 2))
@@ -105,8 +113,7 @@ class I3D(nn.Module):
         x = pool(x, (1, 3, 3), (1, 2, 2))
         for name, widths in WIDTHS.items():
             x = pool(x, *POOLS[name]) if name in POOLS else x
-            x = Mixed(_branches(widths), **norm, **types, name=name)(x)
+            x = Mixed(_branches(widths), **same, name=name)(x)
         x = average_pool(x.astype(jnp.float32), LAST_WINDOW)
-        types["dtype"] = jnp.dtype(jnp.float32)
-        x = Convolution(CLASSES, ONE, **types, name="logits")(x)
+        x = Convolution(CLASSES, ONE, param_dtype=kind, name="logits")(x)
         return x.mean(axis=(1, 2, 3))

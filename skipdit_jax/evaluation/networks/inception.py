@@ -20,6 +20,7 @@ from skipdit_jax.evaluation.networks.blocks import (
     NormedConvolution,
     Unit,
     average_pool,
+    check_types,
     max_pool,
 )
 from skipdit_jax.layers.linear import Linear
@@ -59,6 +60,10 @@ class InceptionConfig:
 
     dtype: str = "float32"
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, for values that describe no network."""
+        check_types(self)
 
 
 class InceptionFeatures(NamedTuple):
@@ -168,10 +173,11 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(self, pixels: Float[Array, "B H W 3"]) -> InceptionFeatures:
-        """Features of pictures in [-1, 1], which `preprocess` has made SIDE x SIDE."""
-        types = {"dtype": jnp.dtype(self.config.dtype)}
-        types["param_dtype"] = jnp.dtype(self.config.param_dtype)
-        unit = partial(NormedConvolution, epsilon=EPSILON, **types)
+        """Features of pictures in [-1, 1], SIDE x SIDE as `pixels.for_inception` makes them."""
+        kind = jnp.dtype(self.config.param_dtype)
+        same: dict[str, Any] = {"dtype": jnp.dtype(self.config.dtype), "param_dtype": kind}
+        same |= {"epsilon": EPSILON}
+        unit = partial(NormedConvolution, **same)
         x = unit(32, THREE, 2, VALID, name="Conv2d_1a_3x3")(pixels)
         x = unit(32, THREE, 1, VALID, name="Conv2d_2a_3x3")(x)
         early = [halve(unit(64, THREE, name="Conv2d_2b_3x3")(x))]
@@ -179,12 +185,12 @@ class InceptionV3(nn.Module):
         x = halve(unit(192, THREE, 1, VALID, name="Conv2d_4a_3x3")(x))
         early.append(x)
         for name, branches in MIXED.items():
-            x = Mixed(branches, EPSILON, **types, name=name)(x)
+            x = Mixed(branches, **same, name=name)(x)
             if name == SPATIAL_BLOCK:
                 spatial = x[..., :SPATIAL_CHANNELS].reshape(len(x), -1)
             early += [x] if name == "Mixed_6e" else []
         pool = _mean(x)
-        head = Linear(CLASSES, jnp.float32, types["param_dtype"], use_bias=False, name="fc")
+        head = Linear(CLASSES, jnp.float32, kind, use_bias=False, name="fc")
         spatial = spatial.astype(jnp.float32)
         return InceptionFeatures(pool, spatial, head(pool), tuple(map(_mean, early)))
 

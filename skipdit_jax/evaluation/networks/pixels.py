@@ -91,9 +91,9 @@ def for_i3d(clips: Float[Array, "B F H W C"], rule: str = "stylegan-v") -> Array
         x = jnp.floor(x * LEVELS) / LEVELS
     batch, frames, height, width, channels = x.shape
     short = min(height, width)
-    sides = [-(-n * i3d.SIDE // short) for n in (height, width)]  # the longer one rounds up
-    x = resize(x.reshape(-1, height, width, channels), *sides, half_pixels=True)
-    top, left = ((n - i3d.SIDE) // 2 for n in sides)
+    tall, wide = (-(-n * i3d.SIDE // short) for n in (height, width))  # the longer one rounds up
+    x = resize(x.reshape(-1, height, width, channels), tall, wide, half_pixels=True)
+    top, left = ((n - i3d.SIDE) // 2 for n in (tall, wide))
     x = x[:, top : top + i3d.SIDE, left : left + i3d.SIDE]
     return 2 * x.reshape(batch, frames, i3d.SIDE, i3d.SIDE, channels) - 1
 

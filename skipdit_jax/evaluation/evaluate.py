@@ -1,0 +1,210 @@
+"""One evaluation: features of both sets, gathered once, and every number that was asked for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from skipdit_jax.evaluation.extraction import Extractor
+from skipdit_jax.evaluation.fidelity import psnr, ssim
+from skipdit_jax.evaluation.gathering import Features, forget, gather
+from skipdit_jax.evaluation.moments import fit_gaussian
+from skipdit_jax.evaluation.networks.i3d import FEWEST_FRAMES
+from skipdit_jax.evaluation.references import ReferenceStatistics, kept_reference
+from skipdit_jax.evaluation.scores import (
+    I3D,
+    INCEPTION,
+    LOGITS,
+    LPIPS,
+    METRICS,
+    POOL,
+    SPATIAL,
+    Choices,
+    Measured,
+    Score,
+    check_names,
+    networks_of,
+    score_of_pairs,
+    scores_of,
+)
+from skipdit_jax.evaluation.sets import SampleSet
+
+PAIRS = 64  # held against each other at a time, on the host
+LEVELS = 127.5  # half of the range of 8 bits
+PIXELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"psnr": psnr, "ssim": ssim}
+Tell = Callable[[str, int, int], None]
+"""(what is worked on, samples done, of how many)."""
+
+
+class Reference(NamedTuple):
+    """What samples are held against.
+
+    Attributes:
+      samples: real ones, or those of another run; None where statistics are all there is.
+      statistics: as published; taken in place of the samples' own where there are both.
+    """
+
+    samples: SampleSet | None = None
+    statistics: ReferenceStatistics | None = None
+
+
+def check_possible(names: Sequence[str], samples: SampleSet, reference: Reference) -> None:
+    """Makes sure that all numbers can be had, before anything is computed.
+
+    Raises:
+      ValueError: one cannot; the text says why.
+    """
+    check_names(names)
+    for name in names:
+        metric, real = METRICS[name], reference.samples
+        if not metric.reference:
+            continue
+        if real is None and reference.statistics is None:
+            raise ValueError(f"{name}: found no reference, wanted one")
+        if real is None:
+            if metric.features or metric.pairs:
+                raise ValueError(f"{name}: found statistics of a reference, wanted its samples")
+            continue
+        if metric.pairs and (len(samples), samples.shape) != (len(real), real.shape):
+            raise ValueError(
+                f"{name}: found {len(samples)} samples of {samples.shape} and {len(real)} of "
+                f"{real.shape}, wanted as many of one size"
+            )
+    for network in networks_of(names):
+        for one in (samples, reference.samples):
+            _check_shape(network, one)
+
+
+def _check_shape(network: str, samples: SampleSet | None) -> None:
+    if samples is None or network == LPIPS:
+        return
+    clips = len(samples.shape) == 4
+    if clips != (network == I3D):
+        wanted = "clips" if network == I3D else "pictures"
+        raise ValueError(f"{samples.name}: found samples {samples.shape}, wanted {wanted}")
+    if clips and samples.shape[0] < FEWEST_FRAMES:
+        raise ValueError(
+            f"{samples.name}: found clips of {samples.shape[0]} frames, wanted {FEWEST_FRAMES} or "
+            "more for FVD"
+        )
+
+
+def evaluate(
+    samples: SampleSet,
+    reference: Reference,
+    names: Sequence[str],
+    extractors: Mapping[str, Extractor],
+    choices: Choices | None = None,
+    keep: Path | None = None,
+    tell: Tell | None = None,
+) -> list[Score]:
+    """Every number asked for, in the order of the names.
+
+    Args:
+      samples: to evaluate.
+      reference: what they are held against.
+      names: keys of `METRICS`.
+      extractors: of the networks that they need, by name.
+      choices: what else fixes the numbers.
+      keep: folder for features, so that a stopped evaluation goes on, and for statistics of
+        references; None keeps nothing.
+      tell: called as features are gathered.
+
+    Raises:
+      ValueError: see `check_possible`; or a sample cannot be read.
+    """
+    choices = choices or Choices()
+    check_possible(names, samples, reference)
+    gathering = _Gathering(extractors, keep, tell)
+    alone = [name for name in names if not METRICS[name].pairs]
+    networks = networks_of(alone)
+    ours = {network: gathering.features(samples, network) for network in networks}
+    held = [name for name in alone if METRICS[name].reference]
+    real, known = gathering.reference(reference, held)
+    measured = Measured(ours, real, known)
+    found: list[Score] = []
+    for name in names:
+        if METRICS[name].pairs:
+            assert reference.samples is not None, "checked"
+            values = _of_pairs(name, samples, reference.samples, extractors)
+            found.append(score_of_pairs(name, values, choices))
+        else:
+            found += scores_of(name, measured, choices)
+    gathering.finish()
+    return found
+
+
+class _Gathering:
+    """Features of sets, and where they are kept until all numbers are there."""
+
+    def __init__(
+        self, extractors: Mapping[str, Extractor], keep: Path | None, tell: Tell | None
+    ) -> None:
+        self._extractors, self._keep, self._tell = extractors, keep, tell
+        self._folders: list[Path] = []
+
+    def features(self, samples: SampleSet, network: str) -> Features:
+        extractor, tell, folder = self._extractors[network], self._tell, None
+        if self._keep is not None:
+            folder = self._keep / f"{samples.fingerprint}-{extractor.identity}"
+            self._folders.append(folder)
+        what = f"{network} of {samples.name}"
+        count = len(samples)
+        return gather(samples, extractor, folder, tell and (lambda done: tell(what, done, count)))
+
+    def reference(
+        self, reference: Reference, names: Sequence[str]
+    ) -> tuple[dict[str, Features], ReferenceStatistics | None]:
+        """Features, where metrics want them; statistics, where these are known or kept."""
+        found: dict[str, Features] = {}
+        known, held = reference.statistics, reference.samples
+        for network in networks_of(names):
+            if held is None:
+                continue
+            if any(METRICS[name].features for name in names):
+                found[network] = self.features(held, network)
+            elif known is None and self._keep is not None:
+                known = self._statistics(held, network)
+            elif known is None:
+                found[network] = self.features(held, network)
+        return found, known
+
+    def _statistics(self, held: SampleSet, network: str) -> ReferenceStatistics:
+        made_of = {"set": held.fingerprint, "network": self._extractors[network].identity}
+
+        def make() -> ReferenceStatistics:
+            found = self.features(held, network)
+            pooled = fit_gaussian(found[POOL if network == INCEPTION else LOGITS])
+            spatial = fit_gaussian(found[SPATIAL]) if SPATIAL in found else None
+            return ReferenceStatistics(pooled, spatial, made_of)
+
+        assert self._keep is not None, "there is a folder"
+        return kept_reference(made_of, make, self._keep / "statistics")
+
+    def finish(self) -> None:
+        """Removes what was kept for a stopped evaluation."""
+        for folder in self._folders:
+            forget(folder)
+
+
+def _of_pairs(
+    name: str, first: SampleSet, second: SampleSet, extractors: Mapping[str, Extractor]
+) -> np.ndarray:
+    """One value for each picture, or the mean over the frames of each clip, float64 [N]."""
+    frames = (frames_of(*pair) for pair in _pairs(first, second))
+    if name == LPIPS:
+        stacked = (np.stack(pair, axis=1) for pair in frames)
+        parts = [made["value"] for made in extractors[LPIPS](stacked)]
+    else:
+        parts = [PIXELS[name](*(x / LEVELS - 1 for x in pair)) for pair in frames]
+    return np.concatenate(parts).astype(np.float64).reshape(len(first), -1).mean(axis=1)
+
+
+def _pairs(first: SampleSet, second: SampleSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return zip(first.chunks(0, PAIRS), second.chunks(0, PAIRS), strict=True)
+
+
+def frames_of(*sets: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Pictures as they are, clips frame by frame: [n,H,W,C]."""
+    return tuple(samples.reshape(-1, *samples.shape[-3:]) for samples in sets)
