@@ -34,10 +34,9 @@ def _along(x: Array, axis: int, wanted: int, half_pixels: bool) -> Array:
     i = np.arange(wanted, dtype=np.float64)
     s = np.maximum((i + 0.5) * size / wanted - 0.5, 0) if half_pixels else i * size / wanted
     low = np.minimum(s.astype(np.int64), size - 1)
-    f = (s - low).astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1 - axis))[(None,) * axis]
-    near, far = (
-        jnp.take(x, n, axis=axis, mode="clip") for n in (low, np.minimum(low + 1, size - 1))
-    )
+    f = jnp.asarray(s - low, jnp.float32).reshape(*(1,) * axis, -1, *(1,) * (x.ndim - 1 - axis))
+    beyond = np.minimum(low + 1, size - 1)
+    near, far = (jnp.take(x, places, axis=axis, mode="clip") for places in (low, beyond))
     return (1 - f) * near + f * far
 
 
