@@ -23,6 +23,7 @@ NAMES = (
     "calibrate",
     "convert",
     "encode",
+    "evaluate",
     "models",
     "report",
     "sample",

@@ -37,7 +37,7 @@ from skipdit_jax.cli.runner import make_progress, use_compilation_cache
 from skipdit_jax.evaluation.evaluate import Reference, check_possible, evaluate
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.features import few_samples
-from skipdit_jax.evaluation.scores import METRICS, Score, for_json
+from skipdit_jax.evaluation.scores import LPIPS, METRICS, Score, for_json
 from skipdit_jax.evaluation.sets import FirstOf, SampleSet
 from skipdit_jax.runs.sample_sets import ANY_SIZE, Cut, open_reference, open_samples
 
@@ -87,7 +87,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_evaluation_flags(parser)
     add("--num-samples", type=positive, dest="samples", metavar="N", help="so many, the first")
     add("--image-size", type=positive, metavar="S", help="scale and cut pictures to SxS, as ADM")
-    add("--num-frames", type=positive, metavar="F", help="of clips of videos; default: 16")
+    add(
+        "--num-frames",
+        type=positive,
+        metavar="F",
+        help="of videos, frames in folders too; default: 16",
+    )
     add("--frame-stride", type=positive, default=1, metavar="N", help="of these; default: 1")
     add("--data-dir", default="", metavar="DIR", help="of TFDS")
     add("--seed", type=natural, default=0, help="of samples drawn, and of where clips begin")
@@ -133,8 +138,10 @@ def prepare_evaluation(
     if reference.samples is not None and all(METRICS[name].pairs for name in names):
         fewer = min(len(samples), len(reference.samples)) if cut.samples else len(samples)
         reference = reference._replace(samples=FirstOf(reference.samples, fewer))
-    check_possible(names, samples, reference)
+    check_possible(names, samples, reference, options.choices)
     extractors, networks = load_extractors(options, names, print)
+    if LPIPS in extractors:
+        extractors[LPIPS].check((2, *samples.shape[-3:]))  # it takes pictures as they are
     return Prepared(options, names, reference, extractors, networks)
 
 

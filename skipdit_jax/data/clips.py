@@ -142,6 +142,7 @@ class DrawClip(grain.transforms.RandomMap):
         self._clips, self._window, self._frame_shape = clips, window, frame_shape
         self._num_classes, self._images, self._skip = num_classes, images, skip_broken
         self.classes = classes_of(clips)
+        self.fingerprint = getattr(clips, "fingerprint", "")
 
     def random_map(self, element: Example, rng: np.random.Generator) -> Example:
         """Returns the clip of a video."""
@@ -164,7 +165,7 @@ class SeededClips:
 
     def __init__(self, count: int, draw: DrawClip, seed: int):
         self._indices, self._draw, self._seed = Indices(count), draw, seed
-        self.classes = draw.classes
+        self.classes, self.fingerprint = draw.classes, draw.fingerprint
 
     def __len__(self) -> int:
         return len(self._indices)

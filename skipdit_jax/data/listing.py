@@ -65,10 +65,14 @@ def contents(folder: Path) -> Contents:
 def walk(root: Path, folder: str) -> Iterator[tuple[str, Contents]]:
     """A folder and all below it: (name relative to root, what stands in it).
 
+    Args:
+      root: links back to it are not followed.
+      folder: relative to root; "" for root itself.
+
     Raises:
       OSError: a folder cannot be read.
     """
-    return _walk(root, folder, frozenset({_place(root)}))
+    return _walk(root, folder, frozenset({_place(root)} if folder else ()))
 
 
 def _walk(root: Path, folder: str, above: frozenset[Place]) -> Iterator[tuple[str, Contents]]:

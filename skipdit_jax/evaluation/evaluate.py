@@ -24,13 +24,14 @@ from skipdit_jax.evaluation.scores import (
     Measured,
     Score,
     check_names,
+    fewest_samples,
     networks_of,
     score_of_pairs,
     scores_of,
 )
 from skipdit_jax.evaluation.sets import SampleSet
 
-PAIRS = 64  # held against each other at a time, on the host
+PAIRS = 64  # of pictures, or of frames, held against each other at a time, on the host
 LEVELS = 127.5  # half of the range of 8 bits
 PIXELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"psnr": psnr, "ssim": ssim}
 Tell = Callable[[str, int, int], None]
@@ -49,7 +50,12 @@ class Reference(NamedTuple):
     statistics: ReferenceStatistics | None = None
 
 
-def check_possible(names: Sequence[str], samples: SampleSet, reference: Reference) -> None:
+def check_possible(
+    names: Sequence[str],
+    samples: SampleSet,
+    reference: Reference,
+    choices: Choices | None = None,
+) -> None:
     """Makes sure that all numbers can be had, before anything is computed.
 
     Raises:
@@ -57,23 +63,53 @@ def check_possible(names: Sequence[str], samples: SampleSet, reference: Referenc
     """
     check_names(names)
     for name in names:
-        metric, real = METRICS[name], reference.samples
-        if not metric.reference:
-            continue
-        if real is None and reference.statistics is None:
-            raise ValueError(f"{name}: found no reference, wanted one")
-        if real is None:
-            if metric.features or metric.pairs:
-                raise ValueError(f"{name}: found statistics of a reference, wanted its samples")
-            continue
-        if metric.pairs and (len(samples), samples.shape) != (len(real), real.shape):
-            raise ValueError(
-                f"{name}: found {len(samples)} samples of {samples.shape} and {len(real)} of "
-                f"{real.shape}, wanted as many of one size"
-            )
+        if METRICS[name].reference:
+            _check_reference(name, samples, reference)
     for network in networks_of(names):
         for one in (samples, reference.samples):
             _check_shape(network, one)
+    for name in names:
+        _check_count(name, samples, reference, choices or Choices())
+
+
+def _check_reference(name: str, samples: SampleSet, reference: Reference) -> None:
+    metric, real, known = METRICS[name], reference.samples, reference.statistics
+    if real is None and known is None:
+        raise ValueError(f"{name}: found no reference, wanted one")
+    if real is None:
+        if metric.features or metric.pairs:
+            raise ValueError(f"{name}: found statistics of a reference, wanted its samples")
+        if _lacks(name, known):
+            raise ValueError(
+                f"{name}: found a reference without mu_s and sigma_s, wanted these statistics of "
+                "spatial features, or samples"
+            )
+    elif metric.pairs and (len(samples), samples.shape) != (len(real), real.shape):
+        raise ValueError(
+            f"{name}: found {len(samples)} samples of {_size(samples)} and {len(real)} of "
+            f"{_size(real)}, wanted as many of one size"
+        )
+
+
+def _check_count(name: str, samples: SampleSet, reference: Reference, choices: Choices) -> None:
+    metric, fewest, sets = METRICS[name], fewest_samples(name, choices), [samples]
+    if metric.reference and reference.samples is not None:
+        known = reference.statistics
+        taken = known is not None and not metric.features and not _lacks(name, known)
+        sets += [] if taken else [reference.samples]
+    for one in sets:
+        if len(one) < fewest:
+            found = f"found {len(one)} samples in {one.name}"
+            raise ValueError(f"{name}: {found}, wanted {fewest} or more")
+
+
+def _lacks(name: str, known: ReferenceStatistics | None) -> bool:
+    """Whether statistics are not those that a metric takes."""
+    return known is not None and METRICS[name].feature == SPATIAL and known.spatial is None
+
+
+def _size(samples: SampleSet) -> str:
+    return "x".join(map(str, samples.shape))
 
 
 def _check_shape(network: str, samples: SampleSet | None) -> None:
@@ -82,7 +118,7 @@ def _check_shape(network: str, samples: SampleSet | None) -> None:
     clips = len(samples.shape) == 4
     if clips != (network == I3D):
         wanted = "clips" if network == I3D else "pictures"
-        raise ValueError(f"{samples.name}: found samples {samples.shape}, wanted {wanted}")
+        raise ValueError(f"{samples.name}: found samples of {_size(samples)}, wanted {wanted}")
     if clips and samples.shape[0] < FEWEST_FRAMES:
         raise ValueError(
             f"{samples.name}: found clips of {samples.shape[0]} frames, wanted {FEWEST_FRAMES} or "
@@ -115,7 +151,7 @@ def evaluate(
       ValueError: see `check_possible`; or a sample cannot be read.
     """
     choices = choices or Choices()
-    check_possible(names, samples, reference)
+    check_possible(names, samples, reference, choices)
     gathering = _Gathering(extractors, keep, tell)
     alone = [name for name in names if not METRICS[name].pairs]
     networks = networks_of(alone)
@@ -143,8 +179,15 @@ class _Gathering:
     ) -> None:
         self._extractors, self._keep, self._tell = extractors, keep, tell
         self._folders: list[Path] = []
+        self._found: dict[tuple[str, str], Features] = {}
 
     def features(self, samples: SampleSet, network: str) -> Features:
+        known = samples.fingerprint, network  # one set may be held against itself
+        if known not in self._found:
+            self._found[known] = self._gathered(samples, network)
+        return self._found[known]
+
+    def _gathered(self, samples: SampleSet, network: str) -> Features:
         extractor, tell, folder = self._extractors[network], self._tell, None
         if self._keep is not None:
             folder = self._keep / f"{samples.fingerprint}-{extractor.identity}"
@@ -162,7 +205,7 @@ class _Gathering:
         for network in networks_of(names):
             if held is None:
                 continue
-            if any(METRICS[name].features for name in names):
+            if any(METRICS[name].features or _lacks(name, known) for name in names):
                 found[network] = self.features(held, network)
             elif known is None and self._keep is not None:
                 known = self._statistics(held, network)
@@ -202,7 +245,9 @@ def _of_pairs(
 
 
 def _pairs(first: SampleSet, second: SampleSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    return zip(first.chunks(0, PAIRS), second.chunks(0, PAIRS), strict=True)
+    frames = 1 if len(first.shape) == 3 else first.shape[0]
+    size = max(PAIRS // frames, 1)
+    return zip(first.chunks(0, size), second.chunks(0, size), strict=True)
 
 
 def frames_of(*sets: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -43,7 +43,12 @@ class Extractor:
         self.batch = -(-batch // mesh.size) * mesh.size
         self._split = sharding.batch_sharding(mesh)
         self._params = jax.device_put(params, sharding.replicated(mesh))
-        self._program = compiler.jit(call)
+        self._call, self._program = call, compiler.jit(call)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Traces the network on rows of this shape; whatever it says against them is raised."""
+        rows = jax.ShapeDtypeStruct((self.batch, *shape), np.uint8)
+        jax.eval_shape(self._call, self._params, rows)
 
     def __call__(self, chunks: Iterable[np.ndarray]) -> Iterator[Any]:
         """Yields trees of numpy arrays [n,...], n = `batch` but for the last, in order.

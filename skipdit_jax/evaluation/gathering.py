@@ -4,6 +4,7 @@ A folder belongs to one set and one network (its name is a digest of both); piec
 or not there.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,18 +73,22 @@ def _keep(folder: Path, number: int, fresh: list[Features]) -> Features:
 
 
 def _kept(folder: Path) -> Iterator[Features]:
-    number = 0
+    number, first = 0, None
     while (path := _file(folder, number)).is_file():
-        with archives.reading(path) as archive:
-            names = sorted(archives.names_of(archive))
-            found = {name: archives.small_array(archive, name, LARGEST) for name in names}
+        try:
+            with archives.reading(path) as archive:
+                names = sorted(archives.names_of(archive))
+                found = {name: archives.small_array(archive, name, LARGEST) for name in names}
+        except ValueError as error:
+            raise ValueError(f"{error}; to begin anew remove {folder}") from error
+        first = first or names
+        if names != first or len({len(array) for array in found.values()}) != 1:
+            told = f"found features {names}, wanted {first} of as many samples"
+            raise ValueError(f"{path}: {told}; to begin anew remove {folder}")
         yield {name: array.astype(np.float32) for name, array in found.items()}
         number += 1
 
 
 def forget(folder: Path) -> None:
     """Removes what was kept in a folder, and the folder."""
-    if folder.is_dir():
-        for path in folder.glob("*.npz"):
-            path.unlink()
-        folder.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left half written too

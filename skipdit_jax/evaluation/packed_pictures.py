@@ -59,7 +59,7 @@ def _picture_shape(member: zipfile.ZipExtFile, name: str) -> tuple[int, ...]:
     known = dtype == np.uint8 and len(shape) in AXES and shape[-1] in CHANNELS
     if not known or fortran or not numbers_in(shape):
         raise ValueError(
-            f"{name}: found {dtype} {shape}, wanted pictures uint8 (N, H, W, 3) or clips"
+            f"{name}: found {dtype} {shape}, wanted pictures uint8 (N, H, W, 1 or 3), or clips"
         )
     if max(shape[1:]) > LARGEST_SIDE:
         raise ValueError(f"{name}: found shape {shape}, wanted sides of {LARGEST_SIDE} at most")

@@ -17,7 +17,7 @@ from skipdit_jax.evaluation.inception_score import inception_score
 from skipdit_jax.evaluation.intervals import resampled
 from skipdit_jax.evaluation.kernel_distance import kernel_distance
 from skipdit_jax.evaluation.manifolds import precision_recall
-from skipdit_jax.evaluation.moments import FeatureStatistics, fit_gaussian
+from skipdit_jax.evaluation.moments import FEWEST, FeatureStatistics, fit_gaussian
 from skipdit_jax.evaluation.references import ReferenceStatistics
 
 INCEPTION, I3D, LPIPS = "inception", "i3d", "lpips"
@@ -227,6 +227,12 @@ def networks_of(names: Sequence[str]) -> tuple[str, ...]:
     """The networks that metrics need, each once."""
     found = dict.fromkeys(METRICS[name].network for name in names)
     return tuple(network for network in found if network)
+
+
+def fewest_samples(name: str, choices: Choices) -> int:
+    """Of how many samples, and of as many real ones, a metric can be computed."""
+    known = {"is": choices.parts or 1, "pr": choices.neighbours + 1}
+    return 1 if METRICS[name].pairs else known.get(name, FEWEST)
 
 
 def check_names(names: Sequence[str]) -> None:

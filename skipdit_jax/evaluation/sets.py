@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,7 @@ PACKED = "samples.npz"
 """All samples of a folder of sample.py in one."""
 
 
+@runtime_checkable
 class SampleSet(Protocol):
     """Samples to evaluate.
 
@@ -74,7 +75,8 @@ class HeldSet(SampleSet):
                 "[N,F,H,W,C]"
             )
         self.name, self.shape, self._samples = name, samples.shape[1:], samples
-        self.fingerprint = hashlib.sha256(samples.tobytes()).hexdigest()[:DIGITS]
+        known = str(samples.shape).encode() + samples.tobytes()
+        self.fingerprint = hashlib.sha256(known).hexdigest()[:DIGITS]
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -136,8 +138,11 @@ class FolderSet(SampleSet):
             raise ValueError(f"{root}: found no pictures{beside}, wanted at least one")
         height, width = (side, side) if side else self._size_of(self._files[0])
         self.shape, self._scaled = (height, width, COLOURS), side is not None
+        # Of every file: pictures without compression are all of one size, whatever they show.
+        stats = [(self._root / name).stat() for name in self._files]
         listed = [os.fsencode(name) for name in self._files]
-        self.fingerprint = fingerprint(self._root, listed, [side])
+        facts = [side, *((stat.st_size, stat.st_mtime_ns) for stat in stats)]
+        self.fingerprint = fingerprint(self._root, listed, facts)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -228,7 +233,7 @@ class FirstOf(SampleSet):
         """See `SampleSet`."""
         left = self._count - start
         for chunk in self._whole.chunks(start, size):
-            if left <= 0:
-                return
             yield chunk[:left]
             left -= len(chunk)
+            if left <= 0:
+                return

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from skipdit_jax.data.images import ENDINGS
-from skipdit_jax.data.listing import ending, walk
+from skipdit_jax.data.listing import by_ending, ending, walk
 from skipdit_jax.evaluation import archives
 from skipdit_jax.evaluation.evaluate import Reference
 from skipdit_jax.evaluation.packed_pictures import PICTURES
@@ -28,7 +28,8 @@ from skipdit_jax.registry.samples import draws_pixels, num_classes
 from skipdit_jax.runs.sampling import load_sampler
 from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import to_uint8
-from skipdit_jax.weights import RUN_WEIGHTS, model_of, open_weights
+from skipdit_jax.weights import model_of, open_weights
+from skipdit_jax.weights.run_folders import is_of_run
 
 DRAWN_AT_A_TIME = 64
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -45,7 +46,7 @@ class Cut(NamedTuple):
 
     Attributes:
       image_size: side that pictures and frames are scaled and cut to; None as they are.
-      num_frames: of clips of videos.
+      num_frames: of clips of videos; None: 16, and pictures are pictures, not frames.
       frame_stride: of these.
       data_dir: of TFDS.
       seed: where clips begin; of samples that are drawn.
@@ -68,9 +69,10 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
 
     Args:
       place: a folder of pictures, of videos or of sample.py (--sample-dir); an .npz with arr_0; a
-        run folder or weights, from which `cut.samples` samples are drawn; or NAME:SPLIT.
+        run folder or weights, from which `cut.samples` samples are drawn; or NAME:SPLIT. Folders of
+        frames are videos where clips are asked for.
       cut: how it is read.
-      like: samples whose size it is to have where nothing else says.
+      like: samples whose size, and of a model whose number, it is to have where nothing else says.
 
     Raises:
       ValueError: nothing there, or nothing that can be evaluated.
@@ -85,14 +87,21 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
         return _counted(PackedSet(path / PACKED), cut)
     if path.is_dir() and (path / RECORD).is_file():
         raise ValueError(f"{place}: has no {PACKED}, wanted a run of sample.py that is finished")
-    if (path / RUN_WEIGHTS).is_file() or path.suffix in WEIGHTS:
-        return _drawn(place, cut)
-    if path.is_file():
+    if is_of_run(path) or path.suffix in WEIGHTS:
+        return _drawn(place, cut, like)
+    if not path.is_dir():
         if path.suffix != ARRAYS:
             raise ValueError(f"{place}: wanted a folder, an {ARRAYS} file or weights")
         return _counted(PackedSet(path), cut)
-    if any(ending(name) in ENDINGS for _, found in walk(path, "") for name in found.files):
+    names = [name for _, found in walk(path, "") for name in found.files]
+    clips = cut.num_frames is not None or (like is not None and len(like.shape) > 3)
+    if not clips and any(ending(name) in ENDINGS for name in names):
         return _counted(FolderSet(path, cut.image_size), cut)
+    if not names:
+        raise ValueError(f"{place}: is empty, wanted pictures, videos or samples of sample.py")
+    if cut.image_size is None and like is None:
+        beside = by_ending(names)
+        raise ValueError(f"{place}: found no pictures but {beside}, wanted --image-size of videos")
     return _counted(_videos(place, cut, like), cut)
 
 
@@ -129,7 +138,7 @@ def _prepared(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
     shape = OF_DIGITS.get(name) or _shape(place, cut, like)
     config = DataConfig(name=name, split=split, path=cut.data_dir)
     source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
-    known = f"{place} {getattr(source, 'fingerprint', '')} {cut.seed}"
+    known = f"{cut.data_dir} {place} {getattr(source, 'fingerprint', '')} {cut.seed}"
     return SourceSet(place, source, shape, known)
 
 
@@ -142,7 +151,8 @@ def _videos(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
     shape = shape if len(shape) > 3 else (cut.num_frames or FRAMES, *shape)
     config = DataConfig(name="videos", path=place, frame_stride=cut.frame_stride)
     source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
-    known = f"{place} {os.stat(place).st_mtime_ns} {cut}"
+    told = getattr(source, "fingerprint", "")
+    known = f"{place} {os.stat(place).st_mtime_ns} {told} {cut.frame_stride} {cut.seed}"
     return SourceSet(place, source, shape, known)
 
 
@@ -156,9 +166,10 @@ def _shape(place: str, cut: Cut, like: SampleSet | None) -> tuple[int, ...]:
     return like.shape
 
 
-def _drawn(place: str, cut: Cut) -> SampleSet:
+def _drawn(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
     """Samples of a model of pixels, all classes as evenly as can be, in memory."""
-    if cut.samples is None:
+    count = len(like) if cut.samples is None and like is not None else cut.samples
+    if count is None:
         raise ValueError(f"{place}: is a model, wanted --num-samples to draw from it")
     model = model_of(open_weights(place))
     if not draws_pixels(model) or not hasattr(model.config, "num_classes"):
@@ -171,8 +182,8 @@ def _drawn(place: str, cut: Cut) -> SampleSet:
         sampler,
         params,
         classes=num_classes(model),
-        count=cut.samples,
-        batch=DRAWN_AT_A_TIME,
+        count=count,
+        batch=min(count, DRAWN_AT_A_TIME),
         seed=cut.seed,
     )
     return HeldSet(place, levels)

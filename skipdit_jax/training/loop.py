@@ -45,10 +45,7 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, least = (
-                getattr(self, field.name),
-                int(field.name not in ("sample_every", "evaluate_every")),
-            )
+            value, least = getattr(self, field.name), int(field.name not in MAY_BE_NEVER)
             if value < least:
                 raise ValueError(f"{field.name}: found {value}, wanted {least} or more")
         if self.steps > MAX_STEPS:

@@ -10,6 +10,7 @@ from skipdit_jax import registry, runs
 from skipdit_jax.cli import train
 from skipdit_jax.data.config import DataConfig
 from skipdit_jax.diffusion.schedules import Diffusion
+from skipdit_jax.runs.evaluation_config import EvaluationConfig
 from skipdit_jax.runs.train_config import (
     InitConfig,
     ProfileConfig,
@@ -43,6 +44,7 @@ def fields():
         "mesh": MeshConfig,
         "init": InitConfig,
         "profile": ProfileConfig,
+        "evaluation": EvaluationConfig,
         "sampling": Recipe,
         "model": registry.FAMILIES["latte"].config,
         "": LoopConfig,
