@@ -99,7 +99,9 @@ def check_widths(names: Sequence[str], reference: Reference) -> None:
       ValueError: they are of others.
     """
     known = reference.statistics
-    for name in names if known is not None else ():
+    if known is None:
+        return
+    for name in names:
         metric = METRICS[name]
         taken = known.spatial if metric.feature == SPATIAL else known.pooled
         wanted = WIDTHS.get((metric.network, metric.feature))

@@ -1,4 +1,4 @@
-"""sample.py --num-fid-samples with metrics: what it draws is evaluated, what is missing told first."""
+"""sample.py --num-fid-samples with metrics: samples are evaluated, what is missing told first."""
 
 import json
 

@@ -132,14 +132,14 @@ def test_ramps_stay_ramps(size, wanted):
 
 def test_doubling_by_hand():
     line = np.array([0.0, 4.0], np.float32)
-    np.testing.assert_allclose(pixels.places(2, 4, False) @ line, [0, 2, 4, 4])
-    np.testing.assert_allclose(pixels.places(2, 4, True) @ line, [0, 1, 3, 4])
+    np.testing.assert_allclose(places(2, 4, False) @ line, [0, 2, 4, 4])
+    np.testing.assert_allclose(places(2, 4, True) @ line, [0, 1, 3, 4])
 
 
 def test_rows_and_columns_are_resized_each_by_itself():
     x = maps(1, 4, 5, 2)
     found = pixels.resize(jnp.asarray(x), 7, 3, True)
-    wanted = np.einsum("hy,wx,byxc->bhwc", pixels.places(4, 7, True), pixels.places(5, 3, True), x)
+    wanted = np.einsum("hy,wx,byxc->bhwc", places(4, 7, True), places(5, 3, True), x)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
