@@ -19,6 +19,7 @@ CLASSES = 40.0  # how sure the logits are
 def call(params, levels):
     """(filters, uint8 [B,H,W,C]) -> what InceptionV3 is asked for, in few numbers."""
     grey = levels.astype(jnp.float32).mean(axis=-1, keepdims=True) / 255
+    grey = jnp.pad(grey, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     kernel = params["filters"][:, :, None]
     maps = jax.lax.conv_general_dilated(
         grey, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")

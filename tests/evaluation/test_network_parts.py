@@ -119,15 +119,15 @@ def test_ramps_stay_ramps(size, wanted):
     """Inside: where a new pixel lies between two old ones, (1) gives the ramp at its place."""
     ramp = np.arange(size, dtype=np.float32)
     i = np.arange(wanted)
-    for half_pixels, places in (
+    for half_pixels, at in (
         (False, i * size / wanted),
         (True, (i + 0.5) * size / wanted - 0.5),
     ):
         found = places(size, wanted, half_pixels) @ ramp
-        inside = (places >= 0) & (places <= size - 1)
+        inside = (at >= 0) & (at <= size - 1)
         assert inside.mean() > 0.8
-        np.testing.assert_allclose(found[inside], places[inside], atol=1e-4)
-        np.testing.assert_allclose(found[~inside], np.clip(places, 0, size - 1)[~inside], atol=1e-4)
+        np.testing.assert_allclose(found[inside], at[inside], atol=1e-4)
+        np.testing.assert_allclose(found[~inside], np.clip(at, 0, size - 1)[~inside], atol=1e-4)
 
 
 def test_doubling_by_hand():
