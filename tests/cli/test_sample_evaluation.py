@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""sample.py --num-fid-samples with metrics: samples are evaluated, what is missing told first."""
-=======
 """sample.py --num-fid-samples evaluates what it draws, and tells first what is missing."""
->>>>>>> evaltests
 
 import json
 
