@@ -70,7 +70,7 @@ def rows_of(ways: Sequence[Way], record: Record, seeds: Sequence[int]) -> list[R
     seconds = {name: float(np.median(rounds)) for name, rounds in record["seconds"].items()}
     first = ways[0].case.name
     rows: list[Row] = []
-    for method, case in ways:
+    for method, case, _ in ways:
         drawn = [record["marks"][case.name][str(seed)] for seed in seeds]
         values = {name: [one[name] for one in drawn] for name in drawn[0]}
         cost = Cost(*(float(np.mean(values.pop(name))) for name in Cost._fields))

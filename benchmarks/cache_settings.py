@@ -7,10 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.digit_models import Case, Subject
+from benchmarks.full_steps import effects_of
+from skipdit_jax.caching import notation
 from skipdit_jax.caching.methods.ada_cache import CODEBOOKS, AdaCache
 from skipdit_jax.caching.methods.faster_diffusion import FasterDiffusion
 from skipdit_jax.caching.methods.smooth_cache import SmoothCache
 from skipdit_jax.caching.plan import CachePolicy
+from skipdit_jax.calibration import full_steps
+from skipdit_jax.cli.calibrate import SAMPLES
 
 TARGETS = (1.5, 2.0, 3.0)
 THRESHOLDS = 0.01, 2.56, 17  # first, last, how many: a factor of the root of 2 lies between them
@@ -28,10 +32,11 @@ class Setting(NamedTuple):
 
 
 class Way(NamedTuple):
-    """One way to sample, and the method that it belongs to."""
+    """One way to sample, the method that it belongs to, and the ceiling that it comes near to."""
 
     method: str
     case: Case
+    target: float = 1.0
 
 
 def _written(pattern: str, *values: Sequence[object]) -> Iterator[Setting]:
@@ -181,20 +186,28 @@ METHODS: dict[str, Callable[[int], Iterable[Setting]]] = {
     "ToCa": _toca,
     "DuCa": _duca,
 }
+SEARCHED = {"Skip-Cache, searched": "N2-1000-20", "block cache, searched": "block-cache(every=2)"}
+"""Methods whose lists of computed steps are measured first, with the range of stages reused."""
+
 PLAIN = ("Faster Diffusion", "Delta-DiT", "block cache", "FORA", "MagCache")
 """Methods that gain from a model without skips, or need one."""
 
 
 def choose(
-    subject: Subject, methods: Sequence[str], given: np.ndarray, targets: Sequence[float] = TARGETS
+    subject: Subject,
+    methods: Sequence[str],
+    given: np.ndarray,
+    targets: Sequence[float] = TARGETS,
+    fewer: Sequence[float] = (),
 ) -> tuple[list[Way], list[str]]:
     """The run without cache, each method at its settings nearest to the targets, fewer steps.
 
     Args:
       subject: what to sample.
-      methods: keys of `METHODS`.
+      methods: keys of `METHODS` or `SEARCHED`.
       given: labels of a batch: it is drawn to see what a method that decides comes to.
       targets: FLOPs of the run without cache over those wanted.
+      fewer: the same of the runs of fewer steps; () for the same.
 
     Returns:
       The ways, each setting once, and a line for each method that has none.
@@ -202,14 +215,37 @@ def choose(
     steps = len(Case(UNCACHED, subject, {}).sampler.inputs.t)
     ways, left_out = [Way(UNCACHED, Case(f"{steps} steps", subject, {}))], []
     for method in methods:
-        cases, reason = _possible(subject, METHODS[method](steps), given, max(targets))
-        near = {case.name: case for t in targets for case in _nearest(cases, t)}
+        if method in SEARCHED:
+            settings = searched(subject, SEARCHED[method], targets)
+        else:
+            settings = METHODS[method](steps)
+        cases, reason = _possible(subject, settings, given, max(targets))
+        near = {case.name: (case, t) for t in reversed(targets) for case in _nearest(cases, t)}
         if not near:
             left_out.append(f"{method}: {'no setting comes near' if cases else reason}")
-        ways += [Way(method, case) for case in near.values()]
-    lengths = dict.fromkeys(max(1, round(steps / target)) for target in targets)
-    ways += [Way(FEWER, Case(f"{n} steps", subject, {"steps": n})) for n in lengths]
-    return ways, left_out
+        ways += [Way(method, *found) for found in reversed(near.values())]
+    return [*ways, *fewer_steps(subject, steps, fewer or targets)], left_out
+
+
+def fewer_steps(subject: Subject, steps: int, targets: Sequence[float]) -> list[Way]:
+    """Runs without cache of so many times fewer steps."""
+    lengths = {max(1, round(steps / target)): target for target in reversed(targets)}
+    return [
+        Way(FEWER, Case(f"{n} steps", subject, {"steps": n}), target)
+        for n, target in reversed(lengths.items())
+    ]
+
+
+def searched(subject: Subject, cache: str, targets: Sequence[float]) -> Iterator[Setting]:
+    """The lists that `cli.calibrate` would write for these ceilings."""
+    policy = notation.read(cache)
+    sampler = Case("", subject, {"cache": policy}).sampler
+    summary, steps = sampler.summary(batch=1), len(sampler.inputs.t)
+    full = [full_steps.computed_steps(summary, target) for target in targets]
+    effects = effects_of(subject, SAMPLES, full_steps.lags_for(steps, min(full)), policy)
+    for count in dict.fromkeys(full):
+        chosen = full_steps.choose_full_steps(effects, count).full
+        yield Setting(f"searched, {count} steps", full_steps.with_full_steps(policy, chosen))
 
 
 def _possible(

@@ -109,6 +109,7 @@ class Job:
     labels: np.ndarray
     batch: int
     record: Record
+    name: str
 
     @functools.cached_property
     def judge(self) -> Any:
@@ -142,7 +143,7 @@ def make_jobs(flags: argparse.Namespace, ledger: Ledger) -> Iterator[Job]:
             "device": f"{jax.devices()[0].device_kind}, jax {jax.__version__}",
         }
         record = ledger.record(subject.name, settings)
-        yield Job(subject, material, ways, labels, batch, record)
+        yield Job(subject, material, ways, labels, batch, record, subject.name)
 
 
 def spread(labels: np.ndarray, batch: int) -> np.ndarray:
@@ -200,16 +201,16 @@ def measure(jobs: Sequence[Job], flags: argparse.Namespace, ledger: Ledger) -> d
         print(f"{time.perf_counter() - start:5.0f} s  {what}", file=sys.stderr, flush=True)
 
     for job in jobs:
-        print(f"{job.subject.name}: compiling and timing", file=sys.stderr, flush=True)
+        print(f"{job.name}: compiling and timing", file=sys.stderr, flush=True)
         time_ways(job, flags.rounds)
-        done(f"{job.subject.name}: timed")
+        done(f"{job.name}: timed")
     for job in jobs:
         for seed in flags.seeds:
             for name in draw_ways(job, seed):
-                done(f"{job.subject.name}, seed {seed}: {name}")
+                done(f"{job.name}, seed {seed}: {name}")
         job.record["rows"] = rows_of(job.ways, job.record, flags.seeds)
         ledger.save()
-    return {job.subject.name: job.record["rows"] for job in jobs}
+    return {job.name: job.record["rows"] for job in jobs}
 
 
 def read_flags(argv: Sequence[str]) -> argparse.Namespace:
@@ -255,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = measure(jobs, flags, ledger)
     print(report.markdown(("", ""), list(ledger.facts.items())), end="\n\n")
     for job in jobs:
-        name, columns = job.subject.name, (*COLUMNS, *MARKS)
+        name, columns = job.name, (*COLUMNS, *MARKS)
         title = f"{name}: {len(job.labels)} samples, {len(flags.seeds)} seeds, batch {job.batch}"
         table = [cells(row, columns) for row in results[name]]
         print(f"## {title}\n\n{report.markdown(columns, table)}\n")

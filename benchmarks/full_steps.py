@@ -36,6 +36,7 @@ from benchmarks.digit_models import (
     facts,
     load_subject,
 )
+from skipdit_jax.caching.plan import CachePolicy
 from skipdit_jax.calibration import full_steps
 from skipdit_jax.calibration.search import cheapest, error_of, gap_costs, minimax
 from skipdit_jax.checkpoints.atomic import replacing_file
@@ -69,10 +70,12 @@ def lists_of(effects: np.ndarray, every: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def effects_of(subject: Subject, samples: int, lags: int) -> np.ndarray:
+def effects_of(
+    subject: Subject, samples: int, lags: int, cache: CachePolicy | str = "N2"
+) -> np.ndarray:
     """Measured as `cli.calibrate` does, at most so many samples at a time."""
     case = Case("", subject, {"cache": "none"})
-    cached = Case("", subject, {"cache": "N2"}).sampler
+    cached = Case("", subject, {"cache": cache}).sampler
     keys = sample_keys(jax.random.key(FIRST_SEED), 0, samples)
     labels = np.arange(samples, dtype=np.int32) % NUM_CLASSES
     (effects,) = full_steps.measure(

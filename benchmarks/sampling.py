@@ -16,8 +16,11 @@ Sections:
   drivers    one scan with a cond, nested scans, a Python loop
   forward    one full float32 forward pass of each family against PyTorch eager
   decode     the VAE's decoder against PyTorch eager; on a GPU against 50 steps of DiT-XL/2
+  metrics    features of InceptionV3 against PyTorch eager
   compile    cold compilation of cached XL/2 samplers, and their memory
   h200       the same program compiled for an H200 without one: memory, compile time
+  metrics-h200
+             networks of metrics likewise, and their FLOPs
 
 Rivals take turns within one run; medians and minima are printed. On two cores the whole takes
 about 40 minutes and 12 GB of memory; run it on a machine that does nothing else. `--quick` is a
@@ -32,7 +35,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import compiling, deciding, h200, methods, report, speedup, texts
+from benchmarks import compiling, deciding, h200, methods, metrics, report, speedup, texts
 
 ROUNDS = 5
 FORWARD_ROUNDS = 15
@@ -81,9 +84,9 @@ def _decode(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
 
 def _missing(section: str) -> str | None:
     """What a section lacks, as a command; None if it can run."""
-    if section in ("forward", "decode") and importlib.util.find_spec("torch") is None:
+    if section in ("forward", "decode", "metrics") and importlib.util.find_spec("torch") is None:
         return "pip install -r requirements-torch.txt"
-    if section == "h200" and not h200.available():
+    if section in ("h200", "metrics-h200") and not h200.available():
         return h200.INSTALL
     return None
 
@@ -117,8 +120,13 @@ def _sections(options: argparse.Namespace):
             lambda: _forward(quick, passes, options.threads, models),
         ),
         "decode": ("Decoding of latents", lambda: _decode(quick, rounds, options.threads)),
+        "metrics": (
+            "Features of InceptionV3, float32, ours / PyTorch eager",
+            lambda: metrics.measure(quick, rounds, options.threads),
+        ),
         "compile": ("Cold compilation on this machine", lambda: compiling.measure(quick)),
         "h200": ("Compiled for an H200 (bfloat16, batch 4, guided)", lambda: _h200(quick)),
+        "metrics-h200": ("Metrics compiled for an H200", lambda: metrics.measure_h200(quick)),
     }
 
 
@@ -127,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ("speedup", "texts", "hoisting", "methods", "deciding", "decisions", "scores")
-    names = (*names, "drivers", "forward", "decode", "compile", "h200")
+    names = (*names, "drivers", "forward", "decode", "metrics", "compile", "h200")
+    names = (*names, "metrics-h200")
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--models",

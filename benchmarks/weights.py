@@ -14,6 +14,7 @@ from skipdit_jax.trees import flatten, unflatten
 from skipdit_jax.typing import Params
 
 BIAS_SPREAD = 0.1
+NEAR_ONE = ("scale", "variance")  # last names of their paths
 SPREAD = 0.02  # keeps activations near 1 through 28 blocks
 
 
@@ -45,13 +46,19 @@ def random_condition(model: Backbone, rows: int, seed: int = 0) -> Any:
     )
 
 
-def scaled_params(network: nn.Module, seed: int = 0) -> Params:
-    """Draws that keep activations near 1: kernels by their fan-in, norms near the identity."""
+def scaled_params(network: nn.Module, seed: int = 0, gain: float = 1.0) -> Params:
+    """Draws that keep activations near 1: kernels by their fan-in, norms near the identity.
+
+    Args:
+      network: of any family.
+      seed: of the draws.
+      gain: of the kernels; √2 keeps what differs between inputs through many ReLUs.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        spread = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else BIAS_SPREAD
-        values = spread * rng.standard_normal(leaf.shape, np.float32) + path.endswith("scale")
+        spread = gain * np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else BIAS_SPREAD
+        values = spread * rng.standard_normal(leaf.shape, np.float32) + path.endswith(NEAR_ONE)
         return jax.numpy.asarray(values.astype(leaf.dtype))
 
     leaves = flatten(registry.abstract_params(network))

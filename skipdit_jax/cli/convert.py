@@ -185,7 +185,7 @@ def _sizes(options: ConvertOptions, checkpoint: Checkpoint) -> dict[str, int]:
     if typed and checkpoint.family.name not in registry.FAMILIES:
         label = checkpoint.family.label
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
-        raise ValueError(f"{flags}: {checkpoint.path} holds {label}, wanted none of them")
+        raise ValueError(f"{flags}: {checkpoint.path} holds a {label} model, wanted none")
     own = config_fields(checkpoint, options.num_heads) if typed else {}
     if "image_size" in typed:
         side, units = typed.pop("image_size"), units_of(checkpoint, own)

@@ -34,7 +34,12 @@ from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.cli.outputs import check_writable
 from skipdit_jax.cli.runner import make_progress, use_compilation_cache
-from skipdit_jax.evaluation.evaluate import Reference, check_possible, evaluate
+from skipdit_jax.evaluation.evaluate import (
+    Reference,
+    check_possible,
+    check_widths,
+    evaluate,
+)
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.features import few_samples
 from skipdit_jax.evaluation.gathering import kept_place
@@ -140,6 +145,7 @@ def prepare_evaluation(
         fewer = min(len(samples), len(reference.samples)) if cut.samples else len(samples)
         reference = reference._replace(samples=FirstOf(reference.samples, fewer))
     check_possible(names, samples, reference, options.choices)
+    check_widths(names, reference)
     extractors, networks = load_extractors(options, names, print)
     if LPIPS in extractors:
         extractors[LPIPS].check((2, *samples.shape[-3:]))  # it takes pictures as they are

@@ -16,12 +16,14 @@ from skipdit_jax.cli import compare
 from skipdit_jax.cli.build import prepare_sampling
 from skipdit_jax.cli.errors import OneLineParser, show_any_name, told_in_one_line
 from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.looks import load_looks
 from skipdit_jax.cli.machine import command
 from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import parse
 from skipdit_jax.cli.outputs import PICTURE, make_folders
 from skipdit_jax.cli.report_parts import TITLE, curve_variants, section_of
 from skipdit_jax.cli.runner import use_compilation_cache
+from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.visualise.report import NUMBERS, write_report
 
 PROGRAM = "skipdit_jax.cli.report"
@@ -47,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = [prepared(source, options.caches, options.out, others) for source in options.models]
     use_compilation_cache()
     typed, sections, numbers = command(f"python -m {PROGRAM}", argv), [], {}
-    for job, variants in found:
+    for job, variants, looks in found:
         print(job.name)
         scores = compare.measure(job, variants, progress=True)
         print(compare.table(scores, job.settings))
-        section, numbers[job.name] = section_of(job, scores, typed)
+        section, numbers[job.name] = section_of(job, scores, typed, looks)
         sections.append(section)
     with told_in_one_line(PROGRAM):
         make_folders([options.out])
@@ -72,17 +74,19 @@ def make_parser() -> OneLineParser:
 
 def prepared(
     source: str, caches: Sequence[str], out: Path, others: Sequence[str]
-) -> tuple[SamplingJob, list[compare.Variant]]:
-    """A model and the ways to sample it.
+) -> tuple[SamplingJob, list[compare.Variant], Extractor | None]:
+    """A model, the ways to sample it, and LPIPS where that can be had.
 
     Raises:
       ValueError: whatever the user has to mend, in one line.
     """
     of = "--model" if source in registry.BUNDLED else "--ckpt"
     flags = [of, source, "--compare", *caches, "--report", str(out)]
-    job = prepare_sampling(parse([*others, *flags, "--out", str(out.with_suffix(PICTURE))]))
+    options = parse([*others, *flags, "--out", str(out.with_suffix(PICTURE))])
+    job = prepare_sampling(options)
     variants = compare.make_variants(job, caches)
-    return job, [*variants, *curve_variants(job, variants)]
+    looks = load_looks(job, options.evaluation)
+    return job, [*variants, *curve_variants(job, variants)], looks
 
 
 if __name__ == "__main__":

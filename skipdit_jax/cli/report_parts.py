@@ -16,9 +16,11 @@ from skipdit_jax.cli.compare import (
     of_steps,
 )
 from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.looks import looks_of
 from skipdit_jax.cli.machine import hardware
 from skipdit_jax.cli.runner import decisions_of, make_batch
 from skipdit_jax.cli.settings import Settings
+from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.sampling.methods import can_clip, read_method
 from skipdit_jax.visualise.charts import Series, chart, strip
 from skipdit_jax.visualise.report import Samples, Section
@@ -66,7 +68,7 @@ def _better(settings: Settings) -> list[tuple[str, Settings]]:
 
 
 def section_of(
-    job: SamplingJob, scores: Sequence[Score], command: str
+    job: SamplingJob, scores: Sequence[Score], command: str, looks: Extractor | None = None
 ) -> tuple[Section, dict[str, Any]]:
     """The section of a model, and the same as numbers.
 
@@ -74,9 +76,12 @@ def section_of(
       job: what was sampled.
       scores: of `compare.measure`, the full run first.
       command: what was typed.
+      looks: LPIPS; None leaves it out.
     """
     flops = scores[0].variant.sampler.summary(job.count).flops / TERA
     rows = [_row(one, flops, job) for one in scores]
+    for row, value in zip(rows, looks_of(looks, scores) if looks else [], strict=False):
+        row["lpips"] = value
     moved = _moved(job, scores[0].variant)
     facts = _facts(job, scores[0].variant, command)
     foretold = [line for line in map(_foretold, scores, [job.count] * len(scores)) if line]
@@ -133,6 +138,7 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
         "speedup": row["speedup"],
         "PSNR dB": row["psnr"],
         "SSIM": row["ssim"],
+        **({"LPIPS": row["lpips"]} if "lpips" in row else {}),
     }
 
 

@@ -18,6 +18,7 @@ from skipdit_jax.cli.errors import show_any_name, told_in_one_line
 from skipdit_jax.cli.evaluate import prepare_evaluation, run_evaluation
 from skipdit_jax.cli.interrupts import interruptible
 from skipdit_jax.cli.job import SamplingJob
+from skipdit_jax.cli.looks import load_looks
 from skipdit_jax.cli.machine import command
 from skipdit_jax.cli.memory import enough_memory
 from skipdit_jax.cli.options import parse
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         variants = [] if asked is None else compare.make_variants(job, asked)
         if options.report is not None:
             variants += curve_variants(job, variants)
+            looks = load_looks(job, options.evaluation)
         evaluation = None
         if options.evaluation.asked and leads():
             evaluation = prepare_evaluation(options.evaluation, to_come(job))
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_comparison(job, scores)
             if job.targets.report is not None:
                 typed = command("python sample.py", argv)
-                section, numbers = section_of(job, scores, typed)
+                section, numbers = section_of(job, scores, typed, looks)
                 write_report(job.targets.report, TITLE, [section], numbers)
     else:
         result = run(job, options.progress)

@@ -20,6 +20,7 @@ from skipdit_jax.evaluation.scores import (
     METRICS,
     POOL,
     SPATIAL,
+    WIDTHS,
     Choices,
     Measured,
     Score,
@@ -89,6 +90,26 @@ def _check_reference(name: str, samples: SampleSet, reference: Reference) -> Non
             f"{name}: found {len(samples)} samples of {_size(samples)} and {len(real)} of "
             f"{_size(real)}, wanted as many of one size"
         )
+
+
+def check_widths(names: Sequence[str], reference: Reference) -> None:
+    """Makes sure that published statistics are of features of the published networks.
+
+    Raises:
+      ValueError: they are of others.
+    """
+    known = reference.statistics
+    if known is None:
+        return
+    for name in names:
+        metric = METRICS[name]
+        taken = known.spatial if metric.feature == SPATIAL else known.pooled
+        wanted = WIDTHS.get((metric.network, metric.feature))
+        if taken is not None and wanted is not None and len(taken.mean) != wanted:
+            raise ValueError(
+                f"{name}: found statistics of {len(taken.mean)} features, wanted {wanted} of "
+                f"{metric.network}"
+            )
 
 
 def _check_count(name: str, samples: SampleSet, reference: Reference, choices: Choices) -> None:

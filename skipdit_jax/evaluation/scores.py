@@ -25,6 +25,10 @@ POOL, SPATIAL, LOGITS = "pool", "spatial", "logits"
 """Features of InceptionV3; those of I3D are LOGITS."""
 
 
+WIDTHS = {(INCEPTION, POOL): 2048, (INCEPTION, SPATIAL): 2023, (I3D, LOGITS): 400}
+"""(network, feature) -> its width, of what published statistics must be of."""
+
+
 class Metric(NamedTuple):
     """What a number is made of.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from skipdit_jax import sharding
-from skipdit_jax.evaluation.evaluate import check_possible, evaluate
+from skipdit_jax.evaluation.evaluate import check_possible, check_widths, evaluate
 from skipdit_jax.evaluation.gathering import kept_place
 from skipdit_jax.evaluation.networks.pixels import CLIP_RULES
 from skipdit_jax.evaluation.scores import I3D, INCEPTION, networks_of
@@ -46,6 +46,7 @@ class Evaluation:
         to_come = SetToCome(NAME, self._asked.samples, model.sample_shape)
         self._reference = open_reference(self._asked.reference or None, ANY_SIZE, to_come)
         check_possible(self._asked.metrics, to_come, self._reference)
+        check_widths(self._asked.metrics, self._reference)
         self._extractors = {
             network: load_extractor(_choice(network, self._asked)).extractor
             for network in networks_of(self._asked.metrics)

@@ -238,7 +238,7 @@ def test_sources(refused, training, small, tmp_path):
 
 def test_an_autoencoder_has_no_heads(refused, tmp_path):
     source = write_state(tmp_path / "vae.bin", arrays_of("vae"))
-    assert "holds an AutoencoderKL, wanted none" in refused(source, "y.pt", *HEADS)
+    assert "holds a AutoencoderKL model, wanted none" in refused(source, "y.pt", *HEADS)
 
 
 @pytest.mark.parametrize("number", [7e4, np.nan])

@@ -23,7 +23,7 @@ from skipdit_jax.weights.metrics import load_metric_network
 from tests.parity import recipe
 from tests.parity.goldens import assert_close, channel_last, deviation
 
-# The limits of spec 5: deviations were 2e-6 to 1e-5.
+# docs/notes.md, Goldens.
 FEATURES, CLIPS, DISTANCES = 5e-5, 1e-4, 1e-5
 RESIZED = 1e-3  # of 255
 CORNER = 24  # of a picture that was recorded, top right; 12 of a clip

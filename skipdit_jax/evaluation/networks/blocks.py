@@ -28,7 +28,8 @@ def check_types(config: Any) -> None:
 class FixedNorm(nn.Module):
     """Batch norm of statistics that stand in the weights, as a factor and an offset.
 
-    A convolution that it follows takes the factor into its kernel, so that it costs nothing.
+    A convolution that it follows takes the factor into its kernel, so that it costs nothing, or
+    into its output if that is smaller.
 
     Attributes:
       epsilon: added to the variance.
@@ -40,7 +41,7 @@ class FixedNorm(nn.Module):
     param_dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, channels: int) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+    def __call__(self, channels: int) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         """Returns (factor, offset), float32 [C]: what is normalised is x * factor + offset."""
         ones, zeros = nn.initializers.ones, nn.initializers.zeros
         kinds = {"bias": zeros, "mean": zeros, "variance": ones}
@@ -82,9 +83,13 @@ class NormedConvolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
         norm = FixedNorm(self.epsilon, self.use_scale, self.param_dtype, name="norm")
         factor, offset = norm(self.features)
-        kernel = kernel.astype(jnp.float32) * factor.reshape(*(1,) * (len(shape) - 1), -1)
+        kernel = kernel.astype(jnp.float32)
+        after = x.size < kernel.size  # of a small batch it is less to multiply what comes out
+        kernel = kernel if after else kernel * factor.reshape(*(1,) * (len(shape) - 1), -1)
         out = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
-        return nn.relu(out + offset.astype(self.dtype).reshape(*(1,) * (out.ndim - 1), -1))
+        factor, offset = (v.reshape(*(1,) * (out.ndim - 1), -1) for v in (factor, offset))
+        out = (out.astype(jnp.float32) * factor).astype(self.dtype) if after else out
+        return nn.relu(out + offset.astype(self.dtype))
 
 
 class Unit(NamedTuple):
@@ -158,6 +163,35 @@ class Mixed(nn.Module):
         )(x)
 
 
+def _over_windows(
+    x: Maps,
+    combine: Callable[[Any, Any], Any],
+    start: float,
+    window: Sequence[int],
+    stride: Sequence[int],
+    edges: Padding,
+) -> Array:
+    """Windows of one axis after the other: 3 + 3 + 3 numbers for 27."""
+    for axis, (n, step, around) in enumerate(zip(window, stride, edges, strict=True), 1):
+        if n > 1:
+            sizes, steps, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
+            sizes[axis], steps[axis], padding[axis] = n, step, around
+            x = jax.lax.reduce_window(x, x.dtype.type(start), combine, sizes, steps, padding)
+    return x
+
+
+def max_pool(x: Maps, window: Sequence[int], stride: Sequence[int], padding: Padding) -> Array:
+    """The largest of every window.
+
+    Args:
+      x: [B, *grid, C].
+      window: length along each axis of the grid.
+      stride: along each.
+      padding: before and after each, of nothing that could be the largest.
+    """
+    return _over_windows(x, jax.lax.max, -jnp.inf, window, stride, padding)
+
+
 def average_pool(x: Maps, window: Sequence[int], keep: bool = False) -> Array:
     """The mean of every window, at every place.
 
@@ -168,9 +202,7 @@ def average_pool(x: Maps, window: Sequence[int], keep: bool = False) -> Array:
     """
     grid = x.shape[1:-1]
     around = [(n // 2, n // 2) if keep else (0, 0) for n in window]
-    ones, sizes = (1,) * (len(window) + 2), (1, *window, 1)
-    padding = [(0, 0), *around, (0, 0)]
-    sums = jax.lax.reduce_window(x, x.dtype.type(0), jax.lax.add, sizes, ones, padding)
+    sums = _over_windows(x, jax.lax.add, 0.0, window, (1,) * len(window), around)
     inside = np.ones((), np.float64)
     for n, length, (before, after) in zip(window, grid, around, strict=True):
         there = np.pad(np.ones(length), (before, after))

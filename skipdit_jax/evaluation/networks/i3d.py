@@ -17,6 +17,7 @@ from skipdit_jax.evaluation.networks.blocks import (
     Unit,
     average_pool,
     check_types,
+    max_pool,
     same_padding,
 )
 from skipdit_jax.layers.convolution import Convolution
@@ -70,7 +71,7 @@ class I3DConfig:
 
 def pool(x: Array, window: tuple[int, ...], stride: tuple[int, ...]) -> Array:
     """The largest of each window, with TensorFlow's padding; maps are not below 0."""
-    return nn.max_pool(x, window, stride, same_padding(x.shape[1:-1], window, stride))
+    return max_pool(x, window, stride, same_padding(x.shape[1:-1], window, stride))
 
 
 def _branches(widths: tuple[int, ...]) -> tuple[Branch, ...]:

@@ -21,6 +21,7 @@ from skipdit_jax.evaluation.networks.blocks import (
     Unit,
     average_pool,
     check_types,
+    max_pool,
 )
 from skipdit_jax.layers.linear import Linear
 
@@ -31,8 +32,17 @@ EPSILON = 1e-3  # of all norms
 VALID = ((0, 0), (0, 0))
 
 average = partial(average_pool, window=(3, 3), keep=True)
-largest = partial(nn.max_pool, window_shape=(3, 3), padding=((1, 1), (1, 1)))
-halve = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
+largest = partial(max_pool, window=(3, 3), stride=(1, 1), padding=((1, 1), (1, 1)))
+
+
+def halve(x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:
+    """The largest of every second window of 3x3: slices take a third of a window's time on CPU."""
+    for axis in (1, 2):
+        ends = x.shape[axis] - 2
+        parts = [jax.lax.slice_in_dim(x, n, ends + n, 2, axis) for n in range(3)]
+        x = jnp.maximum(jnp.maximum(parts[0], parts[1]), parts[2])
+    return x
+
 
 ONE, THREE, FIVE, ROW, COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
 

@@ -100,7 +100,28 @@ class Lpips(nn.Module):
         shape = (rows, EXAMPLE_SIDE, EXAMPLE_SIDE, 3)
         return (jax.ShapeDtypeStruct(shape, jnp.float32),) * 2
 
-    @nn.compact
+    def setup(self) -> None:
+        """Makes the layers, named as their parameters."""
+        types = jnp.dtype(self.config.dtype), jnp.dtype(self.config.param_dtype)
+        layers = TRUNKS[self.config.trunk]
+        self.conv = [
+            Convolution(
+                layer.features,
+                (layer.size,) * 2,
+                layer.stride,
+                ((layer.padding,) * 2,) * 2,
+                True,
+                *types,
+                name=f"conv_{number}",
+            )
+            for number, layer in enumerate(layers)
+        ]
+        widths = [layer.features for layer in layers if layer.compared]
+        self.linear = [
+            self.param(f"linear_{n}", nn.initializers.ones, (width,), types[1])
+            for n, width in enumerate(widths)
+        ]
+
     def __call__(
         self, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"]
     ) -> Float[Array, "layers B"]:
@@ -116,40 +137,30 @@ class Lpips(nn.Module):
         Raises:
           ValueError: pictures too small for the trunk.
         """
-        least, (height, width) = LEAST_SIDES[self.config.trunk], a.shape[1:3]
+        pairs = [jnp.split(_of_length_one(x), 2) for x in self.maps(jnp.concatenate([a, b]))]
+        apart = [jnp.square(x - y).mean(axis=(1, 2)) for x, y in pairs]
+        weights = [w.astype(jnp.float32) for w in self.linear]
+        return jnp.stack([x @ w for x, w in zip(apart, weights, strict=True)])
+
+    def maps(self, pictures: Float[Array, "B H W 3"]) -> list[Float[Array, "B _ _ _"]]:
+        """What the compared layers of the trunk make of pictures in [-1, 1], [B,h,w,C] each.
+
+        Raises:
+          ValueError: pictures too small for the trunk.
+        """
+        least, (height, width) = LEAST_SIDES[self.config.trunk], pictures.shape[1:3]
         if min(height, width) < least:
             raise ValueError(
                 f"LPIPS: found pictures of {width}x{height}, wanted sides of {least} or more for "
                 f"{self.config.trunk}"
             )
-        kind = jnp.dtype(self.config.param_dtype)
-        x = self._shown(jnp.concatenate([a, b]))
-        distances: list[Array] = []
-        for number, layer in enumerate(TRUNKS[self.config.trunk]):
-            x = self._layer(number, layer, x)
-            if layer.compared:
-                weights = self.param(
-                    f"linear_{len(distances)}", nn.initializers.ones, (layer.features,), kind
-                )
-                apart = jnp.square(jnp.subtract(*jnp.split(_of_length_one(x), 2)))
-                distances.append(apart.mean(axis=(1, 2)) @ weights.astype(jnp.float32))
-        return jnp.stack(distances)
-
-    def _shown(self, x: Array) -> Array:
-        """Pixels as the trunks were trained on them."""
         shift, scale = (jnp.array(v, jnp.float32).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
-        return (x.astype(jnp.float32) - shift) / scale
-
-    def _layer(self, number: int, layer: Layer, x: Array) -> Array:
-        if layer.pool:
-            x = nn.max_pool(x, (layer.pool,) * 2, (2, 2))
-        around = ((layer.padding,) * 2,) * 2
-        types = jnp.dtype(self.config.dtype), jnp.dtype(self.config.param_dtype)
-        name = f"conv_{number}"
-        size = (layer.size,) * 2
-        return nn.relu(
-            Convolution(layer.features, size, layer.stride, around, True, *types, name=name)(x)
-        )
+        x, found = (pictures.astype(jnp.float32) - shift) / scale, []
+        for layer, convolution in zip(TRUNKS[self.config.trunk], self.conv, strict=True):
+            x = nn.max_pool(x, (layer.pool,) * 2, (2, 2)) if layer.pool else x
+            x = nn.relu(convolution(x))
+            found += [x] if layer.compared else []
+        return found
 
 
 def _of_length_one(x: Array) -> Array:
