@@ -57,7 +57,7 @@ def gather(
         fresh.append(made)
         done += _length(made)
         if folder is not None and done - kept >= PIECE:
-            parts.append(_keep(folder, len(parts), fresh))
+            parts.append(_keep(folder, kept, fresh))
             fresh, kept = [], done
         if tell is not None:
             tell(done)
@@ -73,21 +73,22 @@ def _length(part: Features) -> int:
     return len(next(iter(part.values())))
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.npz"
+def _file(folder: Path, start: int) -> Path:
+    """Of the piece that begins with this sample: one that another process left fits, or is not."""
+    return folder / f"{start:08d}.npz"
 
 
-def _keep(folder: Path, number: int, fresh: list[Features]) -> Features:
+def _keep(folder: Path, start: int, fresh: list[Features]) -> Features:
     whole = joined(fresh)
     folder.mkdir(parents=True, exist_ok=True)
-    with files.replacing_path(_file(folder, number)) as temporary, temporary.open("wb") as file:
+    with files.replacing_path(_file(folder, start)) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **whole)
     return whole
 
 
 def _kept(folder: Path) -> Iterator[Features]:
-    number, first = 0, None
-    while (path := _file(folder, number)).is_file():
+    start, first = 0, None
+    while (path := _file(folder, start)).is_file():
         try:
             with archives.reading(path) as archive:
                 names = sorted(archives.names_of(archive))
@@ -95,11 +96,12 @@ def _kept(folder: Path) -> Iterator[Features]:
         except ValueError as error:
             raise ValueError(f"{error}; to begin anew remove {folder}") from error
         first = first or names
-        if names != first or len({len(array) for array in found.values()}) != 1:
+        counts = {len(array) if array.ndim == 2 else 0 for array in found.values()}
+        if names != first or len(counts) != 1 or 0 in counts:
             told = f"found features {names}, wanted {first} of as many samples"
             raise ValueError(f"{path}: {told}; to begin anew remove {folder}")
         yield {name: array.astype(np.float32) for name, array in found.items()}
-        number += 1
+        start += counts.pop()
 
 
 def forget(folder: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from skipdit_jax.cli import evaluate, evaluation_flags
+from skipdit_jax.evaluation import evaluate as whole
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.networks.calls import lpips_call
 from skipdit_jax.evaluation.networks.lpips import Lpips
@@ -16,6 +17,7 @@ from skipdit_jax.runs import evaluation as of_runs
 from tests.evaluation import edges
 
 CALLS = {"inception": edges.call, "i3d": edges.clips_call}
+WIDTHS = {("inception", "pool"): 4, ("inception", "spatial"): 16, ("i3d", "logits"): 8}
 
 
 def lpips(choice):
@@ -45,6 +47,7 @@ def put_in_place(monkeypatch, tmp_path):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(whole, "WIDTHS", WIDTHS)
     monkeypatch.setattr(evaluation_flags, "load_extractor", load)
     monkeypatch.setattr(of_runs, "load_extractor", load)
     return asked

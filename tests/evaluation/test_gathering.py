@@ -64,9 +64,9 @@ def test_a_stopped_evaluation_goes_on_where_it_stood(samples, extractor, tmp_pat
 
 def test_a_piece_that_is_damaged_is_told_by_name(samples, extractor, tmp_path):
     gather(samples, extractor, tmp_path / "kept")
-    piece = tmp_path / "kept" / "00001.npz"
+    piece = tmp_path / "kept" / f"{PIECE:08d}.npz"
     piece.write_bytes(piece.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"00001\.npz: ") as caught:
+    with pytest.raises(ValueError, match=rf"{PIECE:08d}\.npz: ") as caught:
         gather(samples, extractor, tmp_path / "kept")
     assert "\n" not in str(caught.value)
     assert "remove" in str(caught.value)
@@ -74,14 +74,36 @@ def test_a_piece_that_is_damaged_is_told_by_name(samples, extractor, tmp_path):
 
 def test_pieces_of_other_features_are_told(samples, extractor, tmp_path):
     gather(samples, extractor, tmp_path / "kept")
-    np.savez(tmp_path / "kept" / "00001.npz", other=np.zeros((8, 2), np.float32))
-    with pytest.raises(ValueError, match=r"00001\.npz: "):
+    np.savez(tmp_path / "kept" / f"{PIECE:08d}.npz", other=np.zeros((8, 2), np.float32))
+    with pytest.raises(ValueError, match=rf"{PIECE:08d}\.npz: "):
         gather(samples, extractor, tmp_path / "kept")
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 4), np.float32), np.zeros(8, np.float32)])
+def test_pieces_of_nothing_are_told(samples, extractor, tmp_path, rows):
+    (tmp_path / "kept").mkdir()
+    np.savez(tmp_path / "kept" / "00000000.npz", pool=rows)
+    with pytest.raises(ValueError, match=r"00000000\.npz: "):
+        gather(samples, extractor, tmp_path / "kept")
+
+
+def test_pieces_of_another_process_are_taken_only_where_they_fit(samples, extractor, tmp_path):
+    wanted = gather(samples, extractor)
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for start, stop in ((0, 8), (9, 18), (8, 14)):
+        part = {name: rows[start:stop] for name, rows in wanted.items()}
+        np.savez(folder / f"{start:08d}.npz", **part)
+    extractor.rows = 0
+    found = gather(samples, extractor, folder)
+    assert extractor.rows == COUNT - 14
+    for name, rows in wanted.items():
+        np.testing.assert_allclose(found[name], rows, rtol=1e-5, atol=1e-6)
 
 
 def test_what_was_kept_goes_with_all_that_a_killed_process_left(samples, extractor, tmp_path):
     gather(samples, extractor, tmp_path / "kept")
-    (tmp_path / "kept" / ".00003.npz.elsewhere.1.00000000.tmp").write_bytes(b"half")
+    (tmp_path / "kept" / ".00000024.npz.elsewhere.1.00000000.tmp").write_bytes(b"half")
     forget(tmp_path / "kept")
     forget(tmp_path / "kept")
     assert list(tmp_path.iterdir()) == []
