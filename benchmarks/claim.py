@@ -135,7 +135,7 @@ def _summed(method: str, rows: Sequence[Row]) -> Row:
     for name in ("ceiling", "speedup", "GFLOP", "s"):
         summed[name] = float(np.mean([row[name] for row in rows]))
     for name in MARKS:
-        values = [row[name] for row in rows if name in row]
+        values = [row[name] for row in rows if np.isfinite(row.get(name, np.nan))]
         if values:
             summed[name] = float(np.mean(values)), float(np.std(values, ddof=len(values) > 1))
     return summed

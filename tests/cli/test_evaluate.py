@@ -246,3 +246,12 @@ def test_nothing_stays_in_the_cache_but_statistics(ours, real, tmp_path):
         == 0
     )
     assert len(list((kept / "statistics").iterdir())) == 2
+
+
+def test_statistics_of_another_network_are_told_first(ours, tmp_path, monkeypatch, asked, capsys):
+    known = published(tmp_path / "known.npz", False)
+    monkeypatch.setattr("skipdit_jax.evaluation.evaluate.WIDTHS", {("inception", "pool"): 2048})
+    with pytest.raises(SystemExit) as ended:
+        run("--samples", ours, "--reference", known, "--metrics", "fid")
+    assert ended.value.code == 2
+    assert "fid: found statistics of 4 features, wanted 2048" in capsys.readouterr().err

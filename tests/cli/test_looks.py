@@ -1,13 +1,12 @@
 """LPIPS of a comparison: where it is shown, and that it is that of the samples."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS, MetricWeights
 from skipdit_jax.cli.build import prepare_sampling
+from skipdit_jax.cli.compare import Score, Variant
 from skipdit_jax.cli.looks import load_looks, looks_of
 from skipdit_jax.cli.options import parse
 from skipdit_jax.evaluation.extraction import Extractor
@@ -19,7 +18,8 @@ def asked(*flags):
 
 
 def scores(*samples):
-    return [types.SimpleNamespace(samples=one) for one in samples]
+    variant = Variant("any", None, 1, 1.0)
+    return [Score(variant, one, 1.0, 1.0, 0.0, 0.0) for one in samples]
 
 
 def test_each_is_held_against_the_first():
