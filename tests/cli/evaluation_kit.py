@@ -36,7 +36,6 @@ class Loaded(NamedTuple):
 
 def put_in_place(monkeypatch, tmp_path):
     """Networks of edges from here on; returns the choices that were loaded, in order."""
-    monkeypatch.setattr("skipdit_jax.evaluation.evaluate.WIDTHS", {})  # the small one has its own
     asked = []
 
     def load(choice, tell=None):
