@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.evaluation.evaluate import Reference
 from skipdit_jax.evaluation.extraction import Extractor
@@ -124,6 +125,15 @@ def add_evaluation_flags(group: Any) -> None:
 def read_evaluation(values: dict[str, Any]) -> EvaluationOptions:
     """Takes the flags out of a parser's values."""
     return EvaluationOptions(**{name: values.pop(name) for name in EvaluationOptions._fields})
+
+
+def typed_flags(options: EvaluationOptions) -> list[str]:
+    """Names of the flags that are not what they are by default."""
+    parser = OneLineParser()
+    add_evaluation_flags(parser)
+    usual = read_evaluation(vars(parser.parse_args([])))
+    pairs = zip(EvaluationOptions._fields, options, usual, strict=True)
+    return [name for name, value, default in pairs if value != default]
 
 
 def _names(text: str) -> tuple[str, ...]:

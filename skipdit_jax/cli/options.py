@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_jax.cli.distributed import Cluster, from_flags
-from skipdit_jax.cli.evaluation_flags import EvaluationOptions, read_evaluation
+from skipdit_jax.cli.evaluation_flags import EvaluationOptions, read_evaluation, typed_flags
 from skipdit_jax.cli.sample_flags import DEFAULT_OUT, MAX_FILES, make_parser
 
 OF_TEXT = (
@@ -104,11 +104,19 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
     return options
 
 
+def _check_unused(options: SampleOptions) -> None:
+    """Flags of evaluation mean nothing for a few samples, but those of LPIPS for a report."""
+    of_report = ("lpips", "lpips_net") if options.report is not None else ()
+    typed = [name for name in typed_flags(options.evaluation) if name not in of_report]
+    if typed:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        raise ValueError(f"{flags}: wanted --num-fid-samples beside it")
+
+
 def _check_many(options: SampleOptions) -> None:
     """Flags of many samples and flags of a few exclude each other."""
     if options.num_fid_samples is None:
-        if options.evaluation.asked:
-            raise ValueError("--reference and --metrics: wanted --num-fid-samples")
+        _check_unused(options)
         if options.per_proc_batch_size is not None or options.sample_dir is not None:
             raise ValueError("--per-proc-batch-size and --sample-dir: wanted --num-fid-samples")
         if not options.cluster.alone:
@@ -120,6 +128,9 @@ def _check_many(options: SampleOptions) -> None:
         )
     if options.sample_dir is None:
         raise ValueError("--num-fid-samples: wanted --sample-dir, a folder for them")
+    if not options.evaluation.asked and (typed := typed_flags(options.evaluation)):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        raise ValueError(f"{flags}: wanted --reference or --metrics beside it")
     few = ("class_labels", "num_samples", "batch_size", "npz", "plot_decisions", *OF_TEXT)
     typed = [f"--{name.replace('_', '-')}" for name in few if getattr(options, name) is not None]
     typed += ["--compare"] * (options.compare is not None) + ["--out"] * (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from skipdit_jax.layers.linear import DType
@@ -18,7 +19,7 @@ Padding = Sequence[tuple[int, int]]
 
 def convolve(
     x: Float[Array, "*many C"],
-    kernel: Float[Array, "*size C C2"],
+    kernel: Float[Array | np.ndarray, "*size C C2"],
     stride: int = 1,
     padding: Padding | None = None,
 ) -> Float[Array, "*many2 C2"]:
@@ -43,7 +44,7 @@ def convolve(
     axes = AXES[len(size)]
     out = jax.lax.conv_general_dilated(
         x.reshape(-1, *grid, x.shape[-1]),
-        kernel,
+        jnp.asarray(kernel),
         (stride,) * len(size),
         padding,
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),

@@ -11,9 +11,11 @@ from skipdit_jax.cli.looks import load_looks, looks_of
 from skipdit_jax.cli.options import parse
 from skipdit_jax.evaluation.extraction import Extractor
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 
 def asked(*flags):
-    options = parse(list(map(str, flags)))
+    options = parse([*map(str, flags), "--compare", "--report", "report.html"])
     return prepare_sampling(options), options.evaluation
 
 

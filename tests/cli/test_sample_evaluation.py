@@ -110,7 +110,15 @@ def test_latents_are_refused_before_the_first_of_them(plain_latents, tmp_path, o
     assert not (tmp_path / "drawn").exists()
 
 
-@pytest.mark.parametrize("typed", [["--metrics", "is"], ["--reference", "x"]])
+@pytest.mark.parametrize(
+    "typed", [["--metrics", "is"], ["--reference", "x"], ["--resamples", "20"], ["--lpips", "x"]]
+)
 def test_a_few_samples_are_not_evaluated(small, capsys, typed):
     line = refused_line(capsys, "--ckpt", small, *typed)
-    assert "--reference and --metrics: wanted --num-fid-samples" in line
+    assert f"{typed[0]}: wanted --num-fid-samples beside it" in line
+
+
+def test_how_to_evaluate_without_what_is_refused(small, tmp_path, capsys):
+    line = refused_line(capsys, *flags(small, tmp_path / "drawn", "--is-parts", "10"))
+    assert "--is-parts: wanted --reference or --metrics beside it" in line
+    assert not (tmp_path / "drawn").exists()

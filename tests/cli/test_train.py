@@ -323,7 +323,7 @@ def test_help_says_how(capsys):
     assert train.main(["--help"]) == 0
     out = capsys.readouterr().out
     assert "--config FILE.py --workdir RUN" in out
-    assert "Shipped configs: digits_plain, digits_skip" in out
+    assert "Shipped configs: cifar10_plain, cifar10_skip, digits_plain, digits_skip" in out
 
 
 @pytest.mark.parametrize("flags", [["--config", "digits_plain"], ["--config=digits_plain"]])
@@ -333,7 +333,9 @@ def test_a_shipped_config_goes_by_its_name(flags):
 
 
 def test_a_name_that_is_not_shipped_is_refused(capsys):
-    assert "one of digits_plain, digits_skip, " in refused(capsys, flags_of("run", "nosuch"))
+    assert "one of cifar10_plain, cifar10_skip, digits_plain, digits_skip, " in refused(
+        capsys, flags_of("run", "nosuch")
+    )
 
 
 def test_the_twins_differ_by_the_skips_alone():

@@ -74,7 +74,7 @@ def test_a_record_that_is_none_is_no_holder(tmp_path, text):
 
 
 def test_training_holds_its_folder(tmp_path):
-    config = Mock(resolved={}, wandb="", loop=Mock(sample_every=0))
+    config = Mock(resolved={}, wandb="", loop=Mock(sample_every=0, evaluate_every=0))
     job = Mock(spec=TrainingJob, workdir=tmp_path / "run", config=config, state=Mock(step=0))
     with RunFolder(job), pytest.raises(ValueError, match=r"^--workdir .*: in use by process"):
         RunFolder(job)
