@@ -102,6 +102,7 @@ def rows_of_kind(jobs: Sequence[Job], seeds: Sequence[int]) -> list[Row]:
                 name = way.case.name
                 row = {**marks[name], "s": seconds[name], "speedup": whole / seconds[name]}
                 row |= {"GFLOP": row.pop("gflop"), "setting": name}
+                row["ceiling"] = marks[job.ways[0].case.name]["gflop"] / row["GFLOP"]
                 row["asked class %"] = row.pop("asked %")
                 row |= _gains(row, fewer) if way.method not in (UNCACHED, FEWER) else {}
                 found.setdefault((way.method, way.target), []).append(row)
