@@ -83,13 +83,13 @@ def rows_of(ways: Sequence[Way], record: Record, seeds: Sequence[int]) -> list[R
                 "ceiling": (rows[0]["GFLOP"] if rows else cost.gflop) / cost.gflop,
                 "s": seconds[case.name],
                 "speedup": seconds[first] / seconds[case.name],
-                **{name: _spread(of_seeds) for name, of_seeds in values.items()},
+                **{name: mean_and_spread(of_seeds) for name, of_seeds in values.items()},
             }
         )
     return rows
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation over seeds; 0 of a single one."""
     if len(values) == 1 or not np.isfinite(values).all():  # samples may be those without cache
         return float(np.mean(values)), 0.0

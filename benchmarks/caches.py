@@ -49,10 +49,9 @@ from benchmarks.digit_models import (
 )
 from benchmarks.timing import interleaved
 from skipdit_jax.checkpoints.digests import digest
-from skipdit_jax.cli.compare import frames_of
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
-from skipdit_jax.evaluation.fidelity import psnr, ssim
+from skipdit_jax.evaluation.fidelity import frames_of, psnr, ssim
 from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry import DIGITS, MOVING_DIGITS, find_model
 

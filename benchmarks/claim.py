@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cache_figure, photographs, report
-from benchmarks.cache_records import Ledger, Row
+from benchmarks import cache_figure, cache_records, photographs, report
+from benchmarks.cache_records import Ledger, Row, mean_and_spread
 from benchmarks.cache_settings import FEWER, TARGETS, UNCACHED, choose
 from benchmarks.caches import Job, Material, measure, spread
 from benchmarks.digit_models import add_sampler_flags, facts, load_subject
@@ -138,17 +138,13 @@ def _summed(method: str, rows: Sequence[Row]) -> Row:
     for name in MARKS:
         values = [row[name] for row in rows if np.isfinite(row.get(name, np.nan))]
         if values:
-            summed[name] = float(np.mean(values)), float(np.std(values, ddof=len(values) > 1))
+            summed[name] = mean_and_spread(values)
     return summed
 
 
 def cells(row: Row) -> list[object]:
     """What a line of the table shows."""
-    shown = [row[name] for name in COLUMNS]
-    for name in MARKS:
-        mean, spread_of = row.get(name, (float("nan"),) * 2)
-        shown.append("" if np.isnan(mean) else f"{mean:.4g} ± {spread_of:.2g}")
-    return shown
+    return cache_records.cells(row, (*COLUMNS, *MARKS))
 
 
 def read_flags(argv: Sequence[str]) -> argparse.Namespace:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import skipdit_jax as sd
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, ours_and_torch
 from benchmarks.torch_hunyuan import hunyuan_twin
 from benchmarks.torch_text import latte_t2v_twin, pixart_twin
 from benchmarks.torch_twin import torch_twin
@@ -146,17 +146,11 @@ def measure(
         ours, theirs = _rivals(name, batch, fields)
         found = _check(name, ours, theirs)
         times = interleaved({"ours": ours, "torch": theirs}, rounds)
-        mine, other = times["ours"], times["torch"]
         rows.append(
             {
                 "model": " ".join([name, *(f"{key}={value}" for key, value in fields.items())]),
                 "batch": batch,
-                "ours ms (median)": 1e3 * mine.median,
-                "torch ms (median)": 1e3 * other.median,
-                "ratio (median)": mine.median / other.median,
-                "ours ms (min)": 1e3 * mine.minimum,
-                "torch ms (min)": 1e3 * other.minimum,
-                "ratio (min)": mine.minimum / other.minimum,
+                **ours_and_torch(times["ours"], times["torch"]),
                 "deviation / rms": found,
             }
         )

@@ -42,10 +42,9 @@ from skipdit_jax.calibration.search import cheapest, error_of, gap_costs, minima
 from skipdit_jax.checkpoints.atomic import replacing_file
 from skipdit_jax.cli.calibrate import BATCH, SAMPLES
 from skipdit_jax.cli.calibration_common import PEAK
-from skipdit_jax.cli.compare import frames_of
 from skipdit_jax.cli.errors import told_in_one_line
 from skipdit_jax.data.digits import NUM_CLASSES
-from skipdit_jax.evaluation.fidelity import psnr
+from skipdit_jax.evaluation.fidelity import frames_of, psnr
 from skipdit_jax.pipeline import sample_keys
 from skipdit_jax.registry import DIGITS, MOVING_DIGITS, find_model
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import compiling, h200
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, ours_and_torch
 
 SIDE, CELLS = 256, 16  # pixels, and squares of one colour: noise looks alike to the last layers
 BATCHES, QUICK_BATCHES = (1, 16, 64), (2,)
@@ -127,12 +127,7 @@ def measure(quick: bool, rounds: int, threads: int) -> list[dict[str, object]]:
                 {
                     "pictures": batch,
                     "torch": layout,
-                    "ours ms (median)": 1e3 * mine.median,
-                    "torch ms (median)": 1e3 * other.median,
-                    "ratio (median)": mine.median / other.median,
-                    "ours ms (min)": 1e3 * mine.minimum,
-                    "torch ms (min)": 1e3 * other.minimum,
-                    "ratio (min)": mine.minimum / other.minimum,
+                    **ours_and_torch(mine, other),
                     "deviation / rms": found,
                 }
             )

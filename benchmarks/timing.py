@@ -52,6 +52,18 @@ def interleaved(
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
+def ours_and_torch(ours: Timing, torch: Timing) -> dict[str, object]:
+    """Columns of a table; ratio = ours / torch, at most 1 is wanted."""
+    return {
+        "ours ms (median)": 1e3 * ours.median,
+        "torch ms (median)": 1e3 * torch.median,
+        "ratio (median)": ours.median / torch.median,
+        "ours ms (min)": 1e3 * ours.minimum,
+        "torch ms (min)": 1e3 * torch.minimum,
+        "ratio (min)": ours.minimum / torch.minimum,
+    }
+
+
 def once(call: Callable[[], object]) -> tuple[object, float]:
     """What a call returns, and its seconds."""
     start = time.perf_counter()

@@ -135,6 +135,11 @@ def typed(value: Any, annotation: Any, place: str) -> Any:
     raise ValueError(f"{place}: found {shown(repr(value))}, wanted {wanted}")
 
 
+def printable(text: str) -> str:
+    """Returns foreign text in one line, without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def shown(text: str, most: int = MAX_SHOWN) -> str:
     """Returns text cut to a length that fits a message."""
     return text if len(text) <= most else text[:most] + "..."

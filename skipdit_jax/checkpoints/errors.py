@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 
 from skipdit_jax import config
+from skipdit_jax.config import printable as printable
 
 MALFORMED = (
     ValueError,  # with UnicodeDecodeError and the errors of json, pickletools and int()
@@ -37,11 +38,6 @@ class CheckpointError(ValueError):
 
 class MissingFile(CheckpointError):
     """A file that its server does not have."""
-
-
-def printable(text: str) -> str:
-    """Returns foreign text in one line, without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def bounded(text: str) -> str:

@@ -23,7 +23,7 @@ from skipdit_jax.caching.summary import CacheSummary
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.cli.runner import StepBar, draw_all, make_batch, make_batches
 from skipdit_jax.cli.settings import Settings, misfits
-from skipdit_jax.evaluation.fidelity import FULL_RANGE, psnr, ssim
+from skipdit_jax.evaluation.fidelity import FULL_RANGE, frames_of, psnr, ssim
 from skipdit_jax.pipeline import Sampled, Sampler
 from skipdit_jax.registry import published_sampling
 from skipdit_jax.sampling.arguments import laid_out
@@ -237,11 +237,6 @@ def score(
         )
         for variant, drawn, taken in zip(variants, samples, seconds, strict=True)
     ]
-
-
-def frames_of(samples: np.ndarray) -> np.ndarray:
-    """Pictures [n,H,W,C] as they are, clips [n,F,H,W,C] as n F pictures."""
-    return samples.reshape(-1, *samples.shape[-3:])
 
 
 def latent_scale(latents: np.ndarray) -> np.float32:

@@ -9,6 +9,7 @@ from skipdit_jax.cli.errors import OneLineParser
 from skipdit_jax.cli.numbers import natural, positive
 from skipdit_jax.evaluation.evaluate import Reference
 from skipdit_jax.evaluation.extraction import Extractor
+from skipdit_jax.evaluation.networks.blocks import DTYPES
 from skipdit_jax.evaluation.networks.lpips import TRUNKS
 from skipdit_jax.evaluation.networks.pixels import CLIP_RULES, RULES
 from skipdit_jax.evaluation.scores import I3D, INCEPTION, LPIPS, METRICS, Choices, networks_of
@@ -18,7 +19,6 @@ from skipdit_jax.weights.metrics import NetworkChoice, load_extractor
 BATCHES = {INCEPTION: 64, I3D: 4, LPIPS: 16}
 """Pictures, clips or pairs at a time."""
 OF_PICTURES, OF_FEATURES, OF_CLIPS = ("fid", "sfid", "is"), ("pr", "kid"), ("fvd",)
-DTYPES = ("float32", "bfloat16")
 
 
 class EvaluationOptions(NamedTuple):
@@ -128,12 +128,12 @@ def read_evaluation(values: dict[str, Any]) -> EvaluationOptions:
 
 
 def typed_flags(options: EvaluationOptions) -> list[str]:
-    """Names of the flags that are not what they are by default."""
+    """The flags that are not what they are by default, as typed: "--lpips-net"."""
     parser = OneLineParser()
     add_evaluation_flags(parser)
     usual = read_evaluation(vars(parser.parse_args([])))
     pairs = zip(EvaluationOptions._fields, options, usual, strict=True)
-    return [name for name, value, default in pairs if value != default]
+    return [f"--{name.replace('_', '-')}" for name, value, default in pairs if value != default]
 
 
 def _names(text: str) -> tuple[str, ...]:

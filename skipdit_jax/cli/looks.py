@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS
-from skipdit_jax.cli.compare import Score, frames_of
+from skipdit_jax.cli.compare import Score
 from skipdit_jax.cli.evaluation_flags import EvaluationOptions, load_extractors
 from skipdit_jax.cli.job import SamplingJob
 from skipdit_jax.evaluation.extraction import Extractor
+from skipdit_jax.evaluation.fidelity import frames_of
 from skipdit_jax.evaluation.networks.lpips import LEAST_SIDES
 from skipdit_jax.evaluation.scores import LPIPS
 from skipdit_jax.visualise.grids import to_uint8

@@ -106,11 +106,10 @@ def parse(argv: Sequence[str] | None) -> SampleOptions:
 
 def _check_unused(options: SampleOptions) -> None:
     """Flags of evaluation mean nothing for a few samples, but those of LPIPS for a report."""
-    of_report = ("lpips", "lpips_net") if options.report is not None else ()
-    typed = [name for name in typed_flags(options.evaluation) if name not in of_report]
+    of_report = ("--lpips", "--lpips-net") if options.report is not None else ()
+    typed = [flag for flag in typed_flags(options.evaluation) if flag not in of_report]
     if typed:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
-        raise ValueError(f"{flags}: wanted --num-fid-samples beside it")
+        raise ValueError(f"{', '.join(typed)}: wanted --num-fid-samples beside it")
 
 
 def _check_many(options: SampleOptions) -> None:
@@ -129,8 +128,7 @@ def _check_many(options: SampleOptions) -> None:
     if options.sample_dir is None:
         raise ValueError("--num-fid-samples: wanted --sample-dir, a folder for them")
     if not options.evaluation.asked and (typed := typed_flags(options.evaluation)):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
-        raise ValueError(f"{flags}: wanted --reference or --metrics beside it")
+        raise ValueError(f"{', '.join(typed)}: wanted --reference or --metrics beside it")
     few = ("class_labels", "num_samples", "batch_size", "npz", "plot_decisions", *OF_TEXT)
     typed = [f"--{name.replace('_', '-')}" for name in few if getattr(options, name) is not None]
     typed += ["--compare"] * (options.compare is not None) + ["--out"] * (

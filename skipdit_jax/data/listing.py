@@ -85,6 +85,15 @@ def _walk(root: Path, folder: str, above: frozenset[Place]) -> Iterator[tuple[st
         yield from _walk(root, os.path.join(folder, name), above | {place})
 
 
+def files_below(root: Path) -> list[str]:
+    """Names of all files of a folder and below it, relative to it.
+
+    Raises:
+      OSError: a folder cannot be read.
+    """
+    return [os.path.join(place, name) for place, found in walk(root, "") for name in found.files]
+
+
 def ending(name: str) -> str:
     """How a name ends, in small letters: ".png"."""
     return os.path.splitext(name)[1].lower()

@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 
-from skipdit_jax.config import shown
+from skipdit_jax.config import printable, shown
 
 _ENDING = ".npy"
 _HEADERS = {
@@ -62,11 +62,6 @@ def reading(path: Path) -> Iterator[zipfile.ZipFile]:
     except _MALFORMED as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{place}: {shown(printable(reason), 200)}") from error
-
-
-def printable(text: str) -> str:
-    """Foreign text in one line, without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def names_of(archive: zipfile.ZipFile) -> set[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skipdit_jax.evaluation.extraction import Extractor
-from skipdit_jax.evaluation.fidelity import psnr, ssim
+from skipdit_jax.evaluation.fidelity import frames_of, psnr, ssim
 from skipdit_jax.evaluation.gathering import Features, forget, gather
 from skipdit_jax.evaluation.moments import fit_gaussian
 from skipdit_jax.evaluation.networks.i3d import FEWEST_FRAMES
@@ -256,7 +256,7 @@ def _of_pairs(
     name: str, first: SampleSet, second: SampleSet, extractors: Mapping[str, Extractor]
 ) -> np.ndarray:
     """One value for each picture, or the mean over the frames of each clip, float64 [N]."""
-    frames = (frames_of(*pair) for pair in _pairs(first, second))
+    frames = (tuple(map(frames_of, pair)) for pair in _pairs(first, second))
     if name == LPIPS:
         stacked = (np.stack(pair, axis=1) for pair in frames)
         parts = [made["value"] for made in extractors[LPIPS](stacked)]
@@ -269,8 +269,3 @@ def _pairs(first: SampleSet, second: SampleSet) -> Iterator[tuple[np.ndarray, np
     frames = 1 if len(first.shape) == 3 else first.shape[0]
     size = max(PAIRS // frames, 1)
     return zip(first.chunks(0, size), second.chunks(0, size), strict=True)
-
-
-def frames_of(*sets: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Pictures as they are, clips frame by frame: [n,H,W,C]."""
-    return tuple(samples.reshape(-1, *samples.shape[-3:]) for samples in sets)

@@ -78,6 +78,11 @@ def ssim(a: Pictures, b: Pictures, peak: float = FULL_RANGE) -> PerPicture:
     return (top / bottom).mean(axis=(1, 2, 3))
 
 
+def frames_of(samples: np.ndarray) -> np.ndarray:
+    """Pictures [n,H,W,C] as they are, clips [n,F,H,W,C] as n F pictures."""
+    return samples.reshape(-1, *samples.shape[-3:])
+
+
 def _gaussian(limit: int) -> Float[np.ndarray, "K"]:
     """Weights of the largest odd number of pixels up to `limit`, sum 1."""
     radius = (limit - 1) // 2

@@ -12,7 +12,6 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 
 from skipdit_jax.evaluation.features import Features, checked
 
@@ -57,6 +56,8 @@ def inception_score(
 
 def _score(logits: np.ndarray) -> float:
     """(1) of one part, by logarithms: a probability that underflows adds 0, not NaN."""
+    from scipy.special import log_softmax, logsumexp  # heavy; every command line imports this
+
     logs = log_softmax(np.asarray(logits, np.float64), axis=1)
     overall = logsumexp(logs, axis=0, keepdims=True) - np.log(len(logs))
     return float(np.exp((np.exp(logs) * (logs - overall)).sum(axis=1).mean()))

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
-from scipy import stats
 
 FRECHET_RESAMPLES = 20
 """Enough for Fréchet distances: s is known to 16 %, and q is 7 % above that of many resamples.
@@ -65,6 +64,8 @@ def resampled(
       >>> round(deviation, 2)
       0.05
     """
+    from scipy import stats  # heavy, and every command line imports this file
+
     if min(len(samples), resamples) < FEWEST:
         raise ValueError(
             f"resampled: found {len(samples)} samples, {resamples} resamples, wanted {FEWEST} or "

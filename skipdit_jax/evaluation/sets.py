@@ -6,17 +6,17 @@ stopped goes on where it stood.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from skipdit_jax.data.fingerprints import DIGITS, fingerprint
 from skipdit_jax.data.images import DECODING_ERRORS, ENDINGS, read_image
-from skipdit_jax.data.listing import by_ending, ending, walk
-from skipdit_jax.data.sources import Source, unreadable
+from skipdit_jax.data.listing import by_ending, ending, files_below
+from skipdit_jax.data.sources import unreadable
 from skipdit_jax.evaluation.packed_pictures import picture_batches, picture_shape
 
 COLOURS = 3
@@ -114,12 +114,18 @@ class PackedSet(SampleSet):
 class FolderSet(SampleSet):
     """Pictures of a folder and all below it, in the order of their names, in colour."""
 
-    def __init__(self, root: str | os.PathLike[str], side: int | None = None):
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        side: int | None = None,
+        names: Sequence[str] | None = None,
+    ):
         """Lists the pictures.
 
         Args:
           root: the folder.
           side: pixels that all are scaled and cut to as ADM does; None takes them as they are.
+          names: of `listing.files_below`, where they are known already.
 
         Raises:
           ValueError: no pictures there.
@@ -127,11 +133,7 @@ class FolderSet(SampleSet):
         """
         self._root = Path(root)
         self.name = str(root)
-        names = [
-            os.path.join(place, name)
-            for place, found in walk(self._root, "")
-            for name in found.files
-        ]
+        names = files_below(self._root) if names is None else names
         self._files = sorted((n for n in names if ending(n) in ENDINGS), key=os.fsencode)
         if not self._files:
             beside = f" but {by_ending(names)}" if names else ""
@@ -175,40 +177,6 @@ class FolderSet(SampleSet):
         except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise unreadable(str(path), error, reason) from error
-
-
-class SourceSet(SampleSet):
-    """A data set of `data.open_once`: prepared by TFDS, clips of videos, our digits."""
-
-    def __init__(self, name: str, source: Source, shape: tuple[int, ...], known: str):
-        """Takes examples by number.
-
-        Args:
-          name: as messages call it.
-          source: of examples with an "image".
-          shape: of each.
-          known: what tells the set from others.
-        """
-        self.name, self.shape, self._source = name, shape, source
-        facts = f"{known} {len(source)} {shape}"
-        self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:DIGITS]
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def chunks(self, start: int, size: int) -> Iterator[np.ndarray]:
-        """See `SampleSet`."""
-        for at in range(start, len(self), size):
-            rows = range(at, min(at + size, len(self)))
-            yield np.stack([_levels(self._source[row]["image"]) for row in rows])
-
-
-def _levels(image: Any) -> np.ndarray:
-    """Pixels of 0..255; those of sets in memory are in [-1, 1]."""
-    pixels = np.asarray(image)
-    if pixels.dtype == np.uint8:
-        return pixels
-    return np.clip(np.floor(127.5 * pixels + 128), 0, 255).astype(np.uint8)
 
 
 class FirstOf(SampleSet):

@@ -9,14 +9,13 @@ from skipdit_jax.evaluation.networks.pixels import CLIP_RULES
 from skipdit_jax.evaluation.scores import I3D, INCEPTION, networks_of
 from skipdit_jax.evaluation.sets import HeldSet, SetToCome
 from skipdit_jax.pipeline import Sampler
-from skipdit_jax.registry.samples import draws_pixels, num_classes
+from skipdit_jax.registry.samples import num_classes
 from skipdit_jax.runs.evaluation_config import EvaluationConfig
 from skipdit_jax.runs.job import TrainingJob
-from skipdit_jax.runs.sample_sets import ANY_SIZE, draw_levels, open_reference
+from skipdit_jax.runs.sample_sets import ANY_SIZE, can_be_drawn, draw_levels, open_reference
 from skipdit_jax.training.state import TrainState, ema_name
 from skipdit_jax.weights.metrics import NetworkChoice, load_extractor
 from skipdit_jax.weights.recipe import make_recipe
-from skipdit_jax.weights.texts import encoders_of
 
 NAME = "samples of the run"
 
@@ -32,7 +31,7 @@ class Evaluation:
             cannot give.
         """
         model, self._asked = job.model, job.config.evaluation
-        if not draws_pixels(model) or encoders_of(model):
+        if not can_be_drawn(model):
             raise ValueError(
                 "evaluate_every: the model draws latents or reads texts, wanted 0: sample.py "
                 "--num-fid-samples evaluates what it has drawn"

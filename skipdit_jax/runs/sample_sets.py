@@ -1,14 +1,19 @@
 """From what a user names to a set of samples: files, folders, prepared sets, models."""
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from skipdit_jax.contracts import Backbone
+from skipdit_jax.data.fingerprints import DIGITS
 from skipdit_jax.data.images import ENDINGS
-from skipdit_jax.data.listing import by_ending, ending, walk
+from skipdit_jax.data.listing import by_ending, ending, files_below
+from skipdit_jax.data.sources import ANY_CLASS, Source
 from skipdit_jax.evaluation import archives
 from skipdit_jax.evaluation.evaluate import Reference
 from skipdit_jax.evaluation.packed_pictures import PICTURES
@@ -21,7 +26,6 @@ from skipdit_jax.evaluation.sets import (
     HeldSet,
     PackedSet,
     SampleSet,
-    SourceSet,
 )
 from skipdit_jax.pipeline import Sampler, sample_keys
 from skipdit_jax.registry.samples import draws_pixels, num_classes
@@ -30,6 +34,7 @@ from skipdit_jax.typing import Params
 from skipdit_jax.visualise.grids import to_uint8
 from skipdit_jax.weights import model_of, open_weights
 from skipdit_jax.weights.run_folders import is_of_run
+from skipdit_jax.weights.texts import encoders_of
 
 DRAWN_AT_A_TIME = 64
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -64,6 +69,38 @@ class Cut(NamedTuple):
 ANY_SIZE = Cut()
 
 
+class SourceSet(SampleSet):
+    """A data set of `data.open_once`: prepared by TFDS, clips of videos, our digits."""
+
+    def __init__(self, name: str, source: Source, shape: tuple[int, ...], known: str):
+        """Takes examples by number.
+
+        Args:
+          name: as messages call it.
+          source: of examples with an "image".
+          shape: of each.
+          known: what tells the set from others.
+        """
+        self.name, self.shape, self._source = name, shape, source
+        facts = f"{known} {len(source)} {shape}"
+        self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:DIGITS]
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def chunks(self, start: int, size: int) -> Iterator[np.ndarray]:
+        """See `SampleSet`."""
+        for at in range(start, len(self), size):
+            rows = range(at, min(at + size, len(self)))
+            yield np.stack([_levels(self._source[row]["image"]) for row in rows])
+
+
+def _levels(image: Any) -> np.ndarray:
+    """Pixels of 0..255; those of sets in memory are in [-1, 1]."""
+    pixels = np.asarray(image)
+    return pixels if pixels.dtype == np.uint8 else to_uint8(pixels)
+
+
 def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleSet:
     """Opens a set.
 
@@ -93,10 +130,10 @@ def open_samples(place: str, cut: Cut, like: SampleSet | None = None) -> SampleS
         if path.suffix != ARRAYS:
             raise ValueError(f"{place}: wanted a folder, an {ARRAYS} file or weights")
         return _counted(PackedSet(path), cut)
-    names = [name for _, found in walk(path, "") for name in found.files]
+    names = files_below(path)
     clips = cut.num_frames is not None or (like is not None and len(like.shape) > 3)
     if not clips and any(ending(name) in ENDINGS for name in names):
-        return _counted(FolderSet(path, cut.image_size), cut)
+        return _counted(FolderSet(path, cut.image_size, names), cut)
     if not names:
         raise ValueError(f"{place}: is empty, wanted pictures, videos or samples of sample.py")
     if cut.image_size is None and like is None:
@@ -130,30 +167,29 @@ def _counted(found: SampleSet, cut: Cut) -> SampleSet:
 
 def _prepared(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
     """A set of TFDS, or one of ours, by name."""
-    from skipdit_jax.data.config import DataConfig  # grain comes with an extra
-    from skipdit_jax.data.open import open_once
-    from skipdit_jax.data.sources import ANY_CLASS
-
     name, _, split = place.partition(SPLIT)
     shape = OF_DIGITS.get(name) or _shape(place, cut, like)
-    config = DataConfig(name=name, split=split, path=cut.data_dir)
-    source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
-    known = f"{cut.data_dir} {place} {getattr(source, 'fingerprint', '')} {cut.seed}"
-    return SourceSet(place, source, shape, known)
+    source, told = _opened(shape, cut, name=name, split=split, path=cut.data_dir)
+    return SourceSet(place, source, shape, f"{cut.data_dir} {place} {told} {cut.seed}")
 
 
 def _videos(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
-    from skipdit_jax.data.config import DataConfig
-    from skipdit_jax.data.open import open_once
-    from skipdit_jax.data.sources import ANY_CLASS
-
     shape = _shape(place, cut, like)
     shape = shape if len(shape) > 3 else (cut.num_frames or FRAMES, *shape)
-    config = DataConfig(name="videos", path=place, frame_stride=cut.frame_stride)
-    source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
-    told = getattr(source, "fingerprint", "")
-    known = f"{place} {os.stat(place).st_mtime_ns} {told} {cut.frame_stride} {cut.seed}"
+    stride = cut.frame_stride
+    source, told = _opened(shape, cut, name="videos", path=place, frame_stride=stride)
+    known = f"{place} {os.stat(place).st_mtime_ns} {told} {stride} {cut.seed}"
     return SourceSet(place, source, shape, known)
+
+
+def _opened(shape: tuple[int, ...], cut: Cut, **fields: Any) -> tuple[Source, str]:
+    """Examples of a data set of these fields, and its fingerprint."""
+    from skipdit_jax.data.config import DataConfig  # grain comes with an extra
+    from skipdit_jax.data.open import open_once
+
+    config = DataConfig(**fields)
+    source = open_once(config, sample_shape=shape, num_classes=ANY_CLASS, seed=cut.seed)
+    return source, getattr(source, "fingerprint", "")
 
 
 def _shape(place: str, cut: Cut, like: SampleSet | None) -> tuple[int, ...]:
@@ -172,7 +208,7 @@ def _drawn(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
     if count is None:
         raise ValueError(f"{place}: is a model, wanted --num-samples to draw from it")
     model = model_of(open_weights(place))
-    if not draws_pixels(model) or not hasattr(model.config, "num_classes"):
+    if not can_be_drawn(model):
         raise ValueError(
             f"{place}: draws latents or reads texts, wanted its samples: sample.py "
             "--num-fid-samples N --sample-dir DIR, then --samples DIR"
@@ -187,6 +223,11 @@ def _drawn(place: str, cut: Cut, like: SampleSet | None) -> SampleSet:
         seed=cut.seed,
     )
     return HeldSet(place, levels)
+
+
+def can_be_drawn(model: Backbone) -> bool:
+    """Whether `draw_levels` can: neither latents, nor from texts."""
+    return draws_pixels(model) and not encoders_of(model)
 
 
 def draw_levels(

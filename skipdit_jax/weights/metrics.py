@@ -1,7 +1,5 @@
 """Weights of the networks that metrics are made of."""
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from skipdit_jax.checkpoints.hub import Tell, fetch
 from skipdit_jax.checkpoints.released_metrics import METRIC_WEIGHTS, MetricWeights
 from skipdit_jax.evaluation.extraction import Extractor
 from skipdit_jax.evaluation.networks.calls import i3d_call, inception_call, lpips_call
+from skipdit_jax.evaluation.references import digest_of
 from skipdit_jax.files import sha256_of
 from skipdit_jax.typing import Params
 from skipdit_jax.weights.networks import fields_of, filled, network_of, open_known
@@ -123,5 +122,4 @@ def load_extractor(choice: NetworkChoice, tell: Tell | None = None) -> Loaded:
     }[family]()
     facts: dict[str, Any] = {"network": choice.name, "config": fields_of(network)}
     facts |= {"preprocessing": choice.rule, "weights": digest(params)}
-    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:DIGITS]
-    return Loaded(Extractor(call, params, choice.batch, identity), facts)
+    return Loaded(Extractor(call, params, choice.batch, digest_of(facts)[:DIGITS]), facts)

@@ -14,8 +14,8 @@ from skipdit_jax.evaluation.sets import (
     HeldSet,
     PackedSet,
     SetToCome,
-    SourceSet,
 )
+from skipdit_jax.runs.sample_sets import SourceSet
 from tests.data.pictures import cut_short
 from tests.evaluation.edges import pictures
 
